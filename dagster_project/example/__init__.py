@@ -1,0 +1,1 @@
+"""The example: a public fashion catalogue built from Fashion-MNIST."""

@@ -1,0 +1,1 @@
+"""The record side: the public schema, marginals and the private table models."""

@@ -1,0 +1,200 @@
+"""What makes a schema.yaml right: one clear sentence for the first fault of a section.
+
+The types the rules lead to are in `schema`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MISSING = "missing"
+FALLBACK = "fallback:"
+MAX_CELLS = 1000
+
+_NAME = re.compile(r"\w[\w .\-]{0,63}")
+_TOP = {"name", "public", "person_id", "n_public", "image", "attributes"}
+_IMAGE = {"column", "channels", "height", "width"}
+_ATTRIBUTE = {"kind", "categories", "edges", "missing", "out_of_domain"}
+
+
+class SchemaError(ValueError):
+    """The schema itself is wrong; the message is one sentence that names the fault."""
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML takes the last of two equal keys in silence; a contract must not."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if not isinstance(key, Hashable):
+                raise SchemaError("A key in the schema is not a plain name.")
+            if keys.count(key) > 1:
+                raise SchemaError(f"The key {str(key)!r} stands twice in one section.")
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file, unchecked but for keys that stand twice.
+
+    Raises:
+        SchemaError: The file cannot be read or is not YAML.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except SchemaError:
+        raise
+    except OSError as error:
+        reason = error.strerror or "it cannot be opened"
+        raise SchemaError(f"{path.name} cannot be read: {reason}.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark else ""
+        raise SchemaError(f"{path.name} is not valid YAML{where}.") from None
+
+
+def top_section(content: Any) -> dict[str, Any]:
+    """Checks everything but the attributes; their bodies stay as they are.
+
+    Raises:
+        SchemaError: Something is wrong.
+    """
+    top = {"public": False, **_section(content, "the schema", _TOP, _TOP - {"public"})}
+    picture = _section(top["image"], "image", _IMAGE, _IMAGE)
+    _name(top["name"], "name")
+    _name(top["person_id"], "person_id")
+    _name(picture["column"], "image: column")
+    _integer(top["n_public"], "n_public", 1, 10**10)
+    _integer(picture["height"], "image: height", 8, 64)
+    _integer(picture["width"], "image: width", 8, 64)
+    if _integer(picture["channels"], "image: channels", 1, 3) == 2:
+        raise SchemaError("image: channels must be 1 (grey) or 3 (RGB).")
+    if not isinstance(top["public"], bool):
+        raise SchemaError("public must be true or false.")
+    if not isinstance(top["attributes"], Mapping) or not top["attributes"]:
+        raise SchemaError("attributes must map at least one attribute name to its domain.")
+    columns = [top["person_id"], picture["column"], *top["attributes"]]
+    if len(set(columns)) < len(columns):
+        raise SchemaError("person_id, the image column and the attributes need distinct names.")
+    return top
+
+
+def attribute_fields(name: Any, body: Any) -> dict[str, Any]:
+    """The checked fields of one attribute, every default filled in.
+
+    Raises:
+        SchemaError: Something is wrong.
+    """
+    name = _name(name, "an attribute")
+    body = {
+        "missing": False,
+        "out_of_domain": "drop",
+        **_section(body, f"attribute {name!r}", _ATTRIBUTE, {"kind"}),
+    }
+    if not isinstance(body["missing"], bool):
+        raise SchemaError(f"attribute {name!r}: missing must be true or false.")
+    if body["kind"] == "categorical":
+        domain, unused = "categories", "edges"
+    elif body["kind"] == "numeric":
+        domain, unused = "edges", "categories"
+    else:
+        raise SchemaError(f"attribute {name!r}: kind must be categorical or numeric.")
+    if unused in body or not isinstance(body.get(domain), list):
+        raise SchemaError(f"attribute {name!r} is {body['kind']} and needs a list of {domain}.")
+    check = _categories if domain == "categories" else _edges
+    fields = {**body, "name": name, domain: check(name, body[domain], body["missing"])}
+    cells = len(fields[domain]) - (domain == "edges") + body["missing"]
+    if not 2 <= cells <= MAX_CELLS:
+        raise SchemaError(
+            f"attribute {name!r} has {max(cells, 0)} cells and needs 2 to {MAX_CELLS}."
+        )
+    _policy(fields)
+    return fields
+
+
+def _categories(name: str, given: list[Any], missing: bool) -> tuple[str, ...]:
+    for category in given:
+        if isinstance(category, bool) or not isinstance(category, str | int):
+            raise SchemaError(
+                f"attribute {name!r}: the category {category!r:.40} must be text; quote it."
+            )
+        text = str(category)
+        if not text.strip() or text != text.strip() or len(text) > 100 or not text.isprintable():
+            raise SchemaError(
+                f"attribute {name!r}: a category must be 1 to 100 printable characters without "
+                "outer spaces."
+            )
+    categories = tuple(map(str, given))
+    if len(set(categories)) < len(categories):
+        raise SchemaError(f"attribute {name!r} lists a category twice.")
+    if missing and MISSING in categories:
+        raise SchemaError(f"attribute {name!r}: {MISSING!r} is both a category and the extra cell.")
+    return categories
+
+
+def _edges(name: str, given: list[Any], missing: bool) -> tuple[float, ...]:
+    edges = []
+    for edge in given:
+        if isinstance(edge, bool) or not isinstance(edge, int | float):
+            raise SchemaError(f"attribute {name!r}: the edge {edge!r:.40} is not a number.")
+        if not abs(edge) <= 1e30:  # also refuses NaN; values are kept in single precision
+            raise SchemaError(f"attribute {name!r}: edges must be finite and below 1e30.")
+        edges.append(float(edge))
+    if any(not low < high for low, high in pairwise(edges)):
+        raise SchemaError(f"attribute {name!r}: edges must increase.")
+    return tuple(edges)
+
+
+def _policy(fields: dict[str, Any]) -> None:
+    name, policy = fields["name"], fields["out_of_domain"]
+    numeric = fields["kind"] == "numeric"
+    known = (
+        policy == "drop"
+        or (policy == "clamp" and numeric)
+        or (policy == MISSING and fields["missing"])
+        or (
+            isinstance(policy, str)
+            and not numeric
+            and policy.startswith(FALLBACK)
+            and policy.removeprefix(FALLBACK) in fields["categories"]
+        )
+    )
+    if not known:
+        other = "clamp" if numeric else "fallback:<one of the categories>"
+        raise SchemaError(
+            f"attribute {name!r}: out_of_domain must be drop, {other}, "
+            "or missing where missing is true."
+        )
+
+
+def _section(content: Any, where: str, allowed: set[str], required: set[str]) -> Mapping[str, Any]:
+    if not isinstance(content, Mapping):
+        raise SchemaError(f"{where} must be a mapping of keys to values.")
+    unknown = sorted(str(key)[:40] for key in content if key not in allowed)
+    if unknown:
+        raise SchemaError(f"{where} has an unknown key: {', '.join(unknown)}.")
+    absent = sorted(required - set(content))
+    if absent:
+        raise SchemaError(f"{where} lacks {', '.join(absent)}.")
+    return content
+
+
+def _name(given: Any, where: str) -> str:
+    if not isinstance(given, str) or not _NAME.fullmatch(given):
+        raise SchemaError(
+            f"{where}: a name is 1 to 64 letters, digits, spaces, dots, hyphens or underscores "
+            f"and starts with a letter or digit, unlike {given!r:.40}."
+        )
+    return given
+
+
+def _integer(given: Any, where: str, low: int, high: int) -> int:
+    if isinstance(given, bool) or not isinstance(given, int) or not low <= given <= high:
+        raise SchemaError(f"{where} must be a whole number from {low} to {high}.")
+    return given
