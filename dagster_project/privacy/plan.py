@@ -1,0 +1,216 @@
+"""The spending plan of one release: every mechanism, fixed and hashed before a record is read.
+
+A plan says what will be done and what it costs. It neither computes costs (`accounting`), nor
+solves for noise (`calibration`), nor records spending (`ledger`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from dagster_project.privacy import events
+from dagster_project.privacy.events import Event
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with one spelling per value: sorted keys, no white space, no NaN or infinity.
+
+    >>> canonical_json({"b": 1.0, "a": (1, None)})
+    '{"a":[1,null],"b":1.0}'
+
+    Raises:
+        ValueError: a number is not finite.
+        TypeError: a value is not JSON.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def canonical_hash(value: Any) -> str:
+    """SHA-256 of `canonical_json(value)`, 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def _detached(value: Any, name: str) -> dict[str, Any]:
+    """A JSON copy, so that a caller's later change cannot alter a plan that is already hashed."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"{name} must be a mapping with text keys")
+    try:
+        return json.loads(canonical_json(dict(value)))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold JSON values with finite numbers") from error
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, not {value!r}")
+    return float(value)
+
+
+def _require_text(value: Any, name: str) -> None:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} must be a text that is not empty, not {value!r}")
+
+
+def _require_identifier(value: Any, name: str) -> None:
+    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
+        raise ValueError(f"{name} must be letters, digits, '.', '_' or '-', not {value!r}")
+
+
+def _exact_fields(cls: type, value: Any) -> dict[str, Any]:
+    names = {field.name for field in fields(cls)}
+    if not isinstance(value, Mapping) or set(value) != names:
+        raise ValueError(f"a {cls.__name__.lower()} has exactly the fields {sorted(names)}")
+    return dict(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mechanism:
+    """One use of private data.
+
+    Attributes:
+        name: unique in the plan, for example "table_model.selection".
+        stage: the asset that runs it.
+        event: everything that is charged, replays included.
+        declared: what must equal the parameters that run (noise, clip norm, rate, divisor, ...).
+        block: the cohort of people it touches; "all" for everyone.
+    """
+
+    name: str
+    stage: str
+    event: Event
+    declared: Mapping[str, Any]
+    block: str = "all"
+
+    def __post_init__(self) -> None:
+        for field in ("name", "stage", "block"):
+            _require_identifier(getattr(self, field), field)
+        if not isinstance(self.event, Event):
+            raise ValueError(f"event of {self.name!r} is not one of the known event types")
+        object.__setattr__(self, "declared", _detached(self.declared, "declared"))
+
+    def to_json(self) -> dict[str, Any]:
+        """The mechanism as plain JSON."""
+        return {
+            "name": self.name,
+            "stage": self.stage,
+            "event": events.to_json(self.event),
+            "declared": _detached(self.declared, "declared"),
+            "block": self.block,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Mechanism:
+        """The mechanism that `to_json` wrote. Raises ValueError for anything else."""
+        parameters = _exact_fields(cls, value)
+        if not isinstance(parameters["event"], Mapping):
+            raise ValueError("event must be a mapping")
+        return cls(**parameters | {"event": events.from_json(dict(parameters["event"]))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that one release will spend, and on what.
+
+    Attributes:
+        release_id, population, data_version, schema_hash, code_version: what the plan is bound to.
+        target_epsilon, target_delta: the guarantee asked for, add/remove one person.
+        n_public: public number of people.
+        discretization: grid of the privacy loss distribution behind `composed_epsilon`.
+        mechanisms: everything that touches private data.
+        composed_epsilon: joint epsilon of all mechanisms at `target_delta`, pessimistic.
+        epsilon_prv: second opinion on the Gaussian mechanisms alone, None where it failed.
+        recipe: all public settings.
+
+    Raises:
+        ValueError: a field is malformed, two mechanisms share a name, or the composed epsilon
+            passes the target.
+    """
+
+    release_id: str
+    population: str
+    data_version: str
+    schema_hash: str
+    code_version: str
+    target_epsilon: float
+    target_delta: float
+    n_public: int
+    discretization: float
+    mechanisms: tuple[Mechanism, ...]
+    composed_epsilon: float
+    epsilon_prv: float | None = None
+    recipe: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for name in ("release_id", "population"):
+            _require_identifier(getattr(self, name), name)
+        for name in ("data_version", "schema_hash", "code_version"):
+            _require_text(getattr(self, name), name)
+        for name in ("target_epsilon", "target_delta", "discretization", "composed_epsilon"):
+            number = _number(getattr(self, name), name)
+            if number <= 0:
+                raise ValueError(f"{name} must be positive, not {number!r}")
+            object.__setattr__(self, name, number)
+        if self.epsilon_prv is not None:
+            object.__setattr__(self, "epsilon_prv", _number(self.epsilon_prv, "epsilon_prv"))
+        if self.target_delta >= 1:
+            raise ValueError(f"target_delta must be below 1, not {self.target_delta!r}")
+        if self.composed_epsilon > self.target_epsilon:
+            raise ValueError(
+                f"the mechanisms compose to epsilon {self.composed_epsilon:.6g}, "
+                f"above the target of {self.target_epsilon:.6g}"
+            )
+        if type(self.n_public) is not int or self.n_public < 1:
+            raise ValueError(f"n_public must be a whole number of people, not {self.n_public!r}")
+        mechanisms = tuple(self.mechanisms)
+        if not mechanisms or not all(isinstance(item, Mechanism) for item in mechanisms):
+            raise ValueError("a plan needs at least one mechanism")
+        if len({item.name for item in mechanisms}) < len(mechanisms):
+            raise ValueError("two mechanisms of a plan share a name")
+        object.__setattr__(self, "mechanisms", mechanisms)
+        object.__setattr__(self, "recipe", _detached(self.recipe, "recipe"))
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The event of each mechanism, in order."""
+        return tuple(item.event for item in self.mechanisms)
+
+    @property
+    def epsilon(self) -> float:
+        """The release's epsilon at `target_delta`: `composed_epsilon`."""
+        return self.composed_epsilon
+
+    def mechanism(self, name: str) -> Mechanism:
+        """The mechanism called `name`. Raises KeyError where there is none."""
+        for item in self.mechanisms:
+            if item.name == name:
+                return item
+        raise KeyError(f"the plan has no mechanism {name!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain JSON."""
+        value = {field.name: getattr(self, field.name) for field in fields(self)}
+        value["mechanisms"] = [item.to_json() for item in self.mechanisms]
+        value["recipe"] = _detached(self.recipe, "recipe")
+        return value
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Plan:
+        """The plan that `to_json` wrote. Raises ValueError for anything else."""
+        parameters = _exact_fields(cls, value)
+        if not isinstance(parameters["mechanisms"], list | tuple):
+            raise ValueError("mechanisms must be a list")
+        mechanisms = tuple(Mechanism.from_json(item) for item in parameters["mechanisms"])
+        return cls(**parameters | {"mechanisms": mechanisms})
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the plan's canonical JSON: its identity in the ledger."""
+        return canonical_hash(self.to_json())
