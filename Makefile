@@ -1,0 +1,53 @@
+# `make demo` and `make test` do all of their own set-up; a second run installs nothing.
+# PYTHON=/path/to/python3.12    the interpreter to build .venv with (default: the newest that works)
+# TORCH_INDEX_URL=https://...   where torch comes from, for instance a CPU-only index
+
+# A recipe's folder is the clone, so relative paths keep working when its path holds a space.
+BIN := .venv/bin
+
+export PYTHON TORCH_INDEX_URL
+export DAGSTER_DISABLE_TELEMETRY := 1
+export DVC_NO_ANALYTICS := 1
+export GX_ANALYTICS_ENABLED := False
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.NOTPARALLEL:
+.PHONY: help setup setup-dev data demo dev test lint types format
+
+help:
+	@echo 'make demo    a differentially private release of the example catalogue, with its report'
+	@echo 'make test    lint, types and all tests'
+	@echo 'make dev     the graph in a browser: Dagster at http://localhost:3000'
+	@echo 'make setup   the packages alone (.venv)'
+	@echo 'make data    the example data alone (dvc pull)'
+	@echo 'make format  rewrite the sources in the house style'
+
+setup:
+	@sh scripts/setup.sh run
+
+setup-dev:
+	@sh scripts/setup.sh dev
+
+data: setup
+	@[ -d data ] || $(BIN)/python -m dvc pull data.dvc
+
+demo: data
+	$(BIN)/dptabimage release --data data --epsilon 3 --delta 1e-6 --n 4000 --seed 1
+
+dev: data
+	@mkdir -p .dagster && cp dagster_project/dagster.yaml .dagster/dagster.yaml
+	DAGSTER_HOME="$$(pwd)/.dagster" $(BIN)/dagster dev -w workspace.yaml
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup-dev
+	$(BIN)/mypy
+
+test: lint types data
+	$(BIN)/python -m pytest -q tests
+
+format: setup-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .

@@ -1,0 +1,108 @@
+#!/bin/sh
+# Makes .venv with the locked packages: `setup.sh run`, or `setup.sh dev` for the tests' tools too.
+# Does nothing when that is done already. PYTHON=... names the interpreter, TORCH_INDEX_URL=...
+# the index that torch comes from.
+set -eu
+cd "$(dirname "$0")/.."
+here=$(pwd)
+TORCH=torch==2.13.0
+venv=.venv
+python=$venv/bin/python
+
+die() { echo "$*" >&2; exit 1; }
+
+# Version shims answer to a name and then fail, and Debian splits ensurepip off: only running tells.
+usable() {
+    "$1" -c 'import sys, ensurepip, venv
+sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1
+}
+
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        usable "$PYTHON" || die "PYTHON=$PYTHON does not run as Python 3.11, 3.12 or 3.13 with its venv module."
+        echo "$PYTHON"
+        return
+    fi
+    for name in python3.13 python3.12 python3.11 python3 python; do
+        # Every folder of PATH, because a broken shim may stand before a working interpreter.
+        saved_ifs=$IFS
+        IFS=:
+        for folder in $PATH; do
+            IFS=$saved_ifs
+            if [ -x "$folder/$name" ] && usable "$folder/$name"; then
+                echo "$folder/$name"
+                return
+            fi
+        done
+        IFS=$saved_ifs
+    done
+    die "No Python 3.11, 3.12 or 3.13 with its venv module was found: install one (on Debian: apt install python3 python3-venv) or name it with PYTHON=/path/to/python3.12."
+}
+
+key() { echo "$TORCH $(cat "$@" | cksum)"; }
+
+done_already() { [ -f "$venv/.done-$1" ] && [ "$(cat "$venv/.done-$1")" = "$2" ]; }
+
+if [ -t 1 ]; then quiet=; else quiet=--quiet; fi
+
+pip_install() {
+    "$python" -m pip install --disable-pip-version-check $quiet "$@" ||
+        { status=$?; rm -f "$venv/.installing"; die "pip could not install $step (exit code $status); its message is above."; }
+}
+
+make_venv() {
+    found=$(find_python)
+    echo "setup: $("$found" --version) at $found -> .venv"
+    rm -rf "$venv"
+    "$found" -m venv "$venv" || die "$found could not make a virtual environment in $here/.venv."
+    echo "$here" > "$venv/.place"
+}
+
+# Started afresh: an environment that was moved (its scripts name the old folder), that no longer
+# runs, or whose installation was killed (pip takes a half-written package for a whole one).
+if [ -e "$venv" ]; then
+    if [ -f "$venv/.installing" ]; then
+        echo "setup: the last installation did not finish; starting .venv afresh"
+        rm -rf "$venv"
+    elif [ -f "$venv/.place" ] && [ "$(cat "$venv/.place")" != "$here" ]; then
+        echo "setup: this folder was moved; starting .venv afresh"
+        rm -rf "$venv"
+    elif ! usable "$python" || ! "$python" -m pip --version >/dev/null 2>&1; then
+        echo "setup: .venv no longer runs; starting it afresh"
+        rm -rf "$venv"
+    fi
+fi
+
+run_key=$(key requirements.lock pyproject.toml)
+if ! done_already run "$run_key"; then
+    [ -e "$venv" ] || make_venv
+    : > "$venv/.installing"
+    step=torch
+    echo "setup: 1/3 $TORCH"
+    if [ -n "${TORCH_INDEX_URL:-}" ]; then
+        pip_install "$TORCH" --index-url "$TORCH_INDEX_URL"
+    else
+        pip_install "$TORCH"
+    fi
+    step=requirements.lock
+    echo "setup: 2/3 $(grep -c == requirements.lock) packages of requirements.lock"
+    pip_install --no-deps -r requirements.lock
+    step="this project"
+    echo "setup: 3/3 this project"
+    # The lock holds the build backend, so nothing is fetched unlocked to build with.
+    pip_install --no-deps --no-build-isolation -e .
+    rm -f "$venv/.installing"
+    echo "$run_key" > "$venv/.done-run"
+fi
+
+if [ "${1:-run}" = dev ]; then
+    dev_key=$(key requirements-dev.lock)
+    if ! done_already dev "$dev_key"; then
+        : > "$venv/.installing"
+        step=requirements-dev.lock
+        echo "setup: the tests' tools"
+        pip_install --no-deps -r requirements-dev.lock
+        rm -f "$venv/.installing"
+        echo "$dev_key" > "$venv/.done-dev"
+    fi
+fi
