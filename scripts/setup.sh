@@ -43,11 +43,17 @@ key() { echo "$TORCH $(cat "$@" | cksum)"; }
 
 done_already() { [ -f "$venv/.done-$1" ] && [ "$(cat "$venv/.done-$1")" = "$2" ]; }
 
-if [ -t 1 ]; then quiet=; else quiet=--quiet; fi
-
+# On a terminal pip shows its progress; elsewhere its output is kept for the case that it fails.
 pip_install() {
-    "$python" -m pip install --disable-pip-version-check $quiet "$@" ||
-        { status=$?; rm -f "$venv/.installing"; die "pip could not install $step (exit code $status); its message is above."; }
+    set -- "$python" -m pip install --disable-pip-version-check "$@"
+    if [ -t 1 ]; then
+        "$@" && return
+    else
+        "$@" >"$venv/pip.log" 2>&1 && return
+        tail -n 30 "$venv/pip.log" >&2
+    fi
+    rm -f "$venv/.installing"
+    die "pip could not install $step; its message is above."
 }
 
 make_venv() {
