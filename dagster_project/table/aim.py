@@ -1,0 +1,179 @@
+"""AIM: a graphical model of the table from marginals chosen one after the other.
+
+McKenna, Mullins, Sheldon, Miklau, "AIM: An adaptive and iterative mechanism for differentially
+private synthetic data", arXiv 2201.12677, with a *declared* schedule in place of its budget
+annealing: every one-way marginal is measured, then in a fixed number of rounds one pair is selected
+and measured. So the number of mechanisms and their noise are public before the data are read, and
+can be composed exactly with those of other stages. Budgets do not belong here (`privacy.plan`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dagster_project.privacy.noise import SecureGenerator
+from dagster_project.table import marginals
+from dagster_project.table.estimation import (
+    TableFit,
+    estimate,
+    independent_model,
+    model_bytes,
+    require_table,
+)
+from dagster_project.table.measurements import MechanismCounts, measure, noisy_total, select
+
+
+@dataclass(frozen=True, kw_only=True)
+class AimSettings:
+    """The public schedule.
+
+    Attributes:
+        rounds: pairs selected and measured.
+        selections_per_fit: rounds between two refits of the model; a pair is selected at most once
+            between refits, since the model does not yet know what was learnt about it.
+        iterations: mirror-descent steps of each refit.
+        final_iterations: those of the last fit.
+        max_model_bytes: bound on the model's tables, and so on time and memory.
+    """
+
+    rounds: int
+    selections_per_fit: int = 1
+    iterations: int = 300
+    final_iterations: int = 2000
+    max_model_bytes: float = 80e6
+
+    def __post_init__(self) -> None:
+        if self.rounds < 0 or min(self.selections_per_fit, self.iterations) < 1:
+            raise ValueError(
+                "rounds must be 0 or more, selections_per_fit and iterations 1 or more"
+            )
+        if self.final_iterations < 1 or not self.max_model_bytes > 0:
+            raise ValueError("final_iterations and max_model_bytes must be positive")
+
+
+def aim_counts(attributes: int, rounds: int) -> MechanismCounts:
+    """How often `fit_aim` measures and selects."""
+    return MechanismCounts(measurements=attributes + rounds, selections=rounds)
+
+
+def fit_aim(
+    codes: np.ndarray,
+    *,
+    sizes: Sequence[int],
+    names: Sequence[str],
+    n_public: int,
+    sigma: float,
+    selection_epsilon: float,
+    settings: AimSettings,
+    generator: SecureGenerator,
+    progress: Callable[[float, str], None] | None = None,
+) -> TableFit:
+    """Fits AIM to private records.
+
+    Privacy (add/remove one person): `DiscreteGaussian(sigma, count=d + rounds)` and
+    `PureDP(selection_epsilon, count=rounds)`; proofs in `measurements`. The candidates of a round
+    depend on sizes and on earlier selections only.
+
+    Args:
+        codes: private cell codes (N, d), one row for each person.
+        sizes: number of cells of each attribute.
+        names: their names, in schema order.
+        n_public: public rough number of persons.
+        sigma: scale of the discrete Gaussian noise on every measured cell.
+        selection_epsilon: privacy parameter of each selection.
+        settings: the schedule.
+        generator: source of the private randomness.
+        progress: told the fraction done.
+
+    Raises:
+        ValueError: the shapes do not match, there is no pair to select, or no pair fits into
+            `max_model_bytes`.
+    """
+    require_table(codes, names=names, sizes=sizes, n_public=n_public)
+    pairs = marginals.attribute_pairs(len(sizes))
+    if settings.rounds and not pairs:
+        raise ValueError("a table of one attribute has no pairs to select")
+    report = progress or (lambda fraction, text: None)
+    measurements = [
+        measure(counts, names=(name,), sigma=sigma, generator=generator)
+        for name, counts in zip(names, marginals.one_way(codes, sizes), strict=True)
+    ]
+    total = noisy_total(measurements, n_public=n_public)
+    model = independent_model(measurements, sizes=sizes, total=total)
+    exact = marginals.two_way(codes, sizes)
+    fresh: list[tuple[int, int]] = []  # measured since the last fit
+    for number in range(settings.rounds):
+        report(number / (settings.rounds + 1), f"selection {number + 1} of {settings.rounds}")
+        if len(fresh) == settings.selections_per_fit:
+            model = estimate(
+                measurements, names=names, sizes=sizes, total=total, iterations=settings.iterations
+            )
+            fresh = []
+        candidates = _candidates(
+            [pair for pair in pairs if pair not in fresh] or pairs,
+            names=names,
+            sizes=sizes,
+            selected=[m.names for m in measurements],
+            settings=settings,
+            number=number,
+        )
+        pair = select(
+            candidates,
+            exact,
+            model=model,
+            sigma=sigma,
+            selection_epsilon=selection_epsilon,
+            generator=generator,
+        )
+        pair_names = tuple(names[axis] for axis in pair)
+        measurements.append(
+            measure(exact[pair], names=pair_names, sigma=sigma, generator=generator)
+        )
+        fresh.append(pair)
+    if settings.rounds:
+        report(settings.rounds / (settings.rounds + 1), "fitting the table model")
+        model = estimate(
+            measurements,
+            names=names,
+            sizes=sizes,
+            total=total,
+            iterations=settings.final_iterations,
+        )
+    report(1.0, "table model fitted")
+    return TableFit(model=model, measurements=tuple(measurements))
+
+
+def _candidates(
+    pairs: Sequence[tuple[int, int]],
+    *,
+    names: Sequence[str],
+    sizes: Sequence[int],
+    selected: Sequence[tuple[str, ...]],
+    settings: AimSettings,
+    number: int,
+) -> list[tuple[int, int]]:
+    """The pairs with which the model stays small enough; released and public facts alone decide.
+
+    The bound grows with the rounds, as in AIM (Algorithm 2, line 10), so that early selections
+    cannot use it up. If no pair keeps to it, those that make the smallest model remain.
+    """
+    if math.prod(sizes) * 8 <= settings.max_model_bytes / settings.rounds:
+        return list(pairs)
+    known = set(selected)
+    bound = settings.max_model_bytes * (number + 1) / settings.rounds
+    current = model_bytes(names, sizes, selected)
+    bytes_with = []
+    for i, j in pairs:
+        pair = (names[i], names[j])
+        bytes_with.append(
+            current if pair in known else model_bytes(names, sizes, [*selected, pair])
+        )
+    smallest = min(bytes_with)
+    if smallest > settings.max_model_bytes:
+        raise ValueError("no pair of attributes fits into max_model_bytes")
+    bound = max(bound, smallest)
+    return [pair for pair, size in zip(pairs, bytes_with, strict=True) if size <= bound]

@@ -1,0 +1,83 @@
+"""MST: a graphical model of the table from a tree of attribute pairs.
+
+McKenna, Miklau, Sheldon, "Winning the NIST contest: a scalable and general approach to
+differentially private synthetic data", arXiv 2108.04978, with a declared schedule: every one-way
+marginal is measured, d − 1 edges of a spanning tree are selected, and each selected pair measured.
+One fit in all, so it is faster than AIM and knows less. Budgets do not belong here
+(`privacy.plan`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from dagster_project.privacy.noise import SecureGenerator
+from dagster_project.table import marginals
+from dagster_project.table.estimation import TableFit, estimate, independent_model, require_table
+from dagster_project.table.measurements import MechanismCounts, measure, noisy_total, select
+
+
+def mst_counts(attributes: int) -> MechanismCounts:
+    """How often `fit_mst` measures and selects."""
+    return MechanismCounts(measurements=2 * attributes - 1, selections=attributes - 1)
+
+
+def fit_mst(
+    codes: np.ndarray,
+    *,
+    sizes: Sequence[int],
+    names: Sequence[str],
+    n_public: int,
+    sigma: float,
+    selection_epsilon: float,
+    generator: SecureGenerator,
+    iterations: int = 2000,
+    progress: Callable[[float, str], None] | None = None,
+) -> TableFit:
+    """Fits MST to private records.
+
+    Edges are selected in Kruskal's order: the exponential mechanism chooses among the pairs that
+    join two parts of the forest, by the L1 distance between the pair's counts and what independence
+    predicts (sensitivity 1, see `measurements.selection_scores`).
+
+    Privacy (add/remove one person): `DiscreteGaussian(sigma, count=2d − 1)` and
+    `PureDP(selection_epsilon, count=d − 1)`. Arguments as in `aim.fit_aim`; `iterations` are the
+    mirror-descent steps of the fit.
+
+    Raises:
+        ValueError: the shapes do not match.
+    """
+    require_table(codes, names=names, sizes=sizes, n_public=n_public)
+    report = progress or (lambda fraction, text: None)
+    measurements = [
+        measure(counts, names=(name,), sigma=sigma, generator=generator)
+        for name, counts in zip(names, marginals.one_way(codes, sizes), strict=True)
+    ]
+    total = noisy_total(measurements, n_public=n_public)
+    independent = independent_model(measurements, sizes=sizes, total=total)
+    if len(names) == 1:
+        return TableFit(model=independent, measurements=tuple(measurements))
+    exact = marginals.two_way(codes, sizes)
+    part = list(range(len(names)))  # the forest's part that holds each attribute
+    for number in range(len(names) - 1):
+        report(0.5 * number / len(names), f"edge {number + 1} of {len(names) - 1}")
+        pair = select(
+            [(i, j) for i, j in exact if part[i] != part[j]],
+            exact,
+            model=independent,
+            sigma=0.0,
+            selection_epsilon=selection_epsilon,
+            generator=generator,
+        )
+        joined, kept = part[pair[1]], part[pair[0]]
+        part = [kept if label == joined else label for label in part]
+        pair_names = tuple(names[axis] for axis in pair)
+        measurements.append(
+            measure(exact[pair], names=pair_names, sigma=sigma, generator=generator)
+        )
+    report(0.5, "fitting the table model")
+    model = estimate(measurements, names=names, sizes=sizes, total=total, iterations=iterations)
+    report(1.0, "table model fitted")
+    return TableFit(model=model, measurements=tuple(measurements))
