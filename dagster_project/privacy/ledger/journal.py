@@ -1,0 +1,102 @@
+"""Stored entries and the state they add up to, kept in step.
+
+The only place where entries are read and written: each is checked against the chain and against
+the state, under the store's write lock when it is new. What is recorded does not belong here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dagster_project.privacy.ledger.chain import Entry, Head
+from dagster_project.privacy.ledger.errors import LedgerBroken
+from dagster_project.privacy.ledger.state import State
+from dagster_project.privacy.ledger.store import Store, Transaction
+
+
+class Journal:
+    """A store and the state after its last known entry. Safe to share between threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._state = State()
+        self._lock = threading.RLock()
+
+    def fresh(self) -> State:
+        """The state after every entry that is stored now; live, so not to be changed."""
+        with self._lock, self._store.reading() as transaction:
+            self._catch_up(transaction)
+            return self._state
+
+    def entries(self) -> list[Entry]:
+        """All entries, verified against the chain."""
+        with self._store.reading() as transaction:
+            return _parsed(transaction.rows(), Head())
+
+    def contains(self, head: Head) -> bool:
+        """Whether the chain had this head at this length."""
+        with self._store.reading() as transaction:
+            rows = transaction.rows(head.entries)
+        return bool(rows) and (rows[0][0], rows[0][2]) == (head.entries, head.head)
+
+    def verified(self) -> State:
+        """The state replayed from storage alone, guards checked. Raises LedgerBroken."""
+        with self._store.reading() as transaction:
+            missing, rows = transaction.missing_guards(), transaction.rows()
+        state = State()
+        for entry in _parsed(rows, Head()):
+            state.replay(entry)
+        if missing:
+            raise LedgerBroken(f"the ledger's guard {missing[0]} was taken away")
+        known = self._state.head
+        if known.entries and (
+            known.entries > len(rows) or rows[known.entries - 1][2] != known.head
+        ):
+            raise LedgerBroken("the ledger was replaced while it was open", known.entries)
+        return state
+
+    def close(self) -> None:
+        """Gives back the storage."""
+        self._store.close()
+
+    def _catch_up(self, transaction: Transaction) -> None:
+        known = self._state.head
+        rows = transaction.rows(max(known.entries, 1))
+        if known.entries:
+            # The last entry known is read again: a replaced file must not be taken for news.
+            if not rows or (rows[0][0], rows[0][2]) != (known.entries, known.head):
+                message = "the ledger was replaced while it was open"
+                raise LedgerBroken(message, known.entries)
+            rows = rows[1:]
+        for entry in _parsed(rows, known):
+            self._state.replay(entry)
+
+    def record(self, kind: str, body: Callable[[State], dict[str, Any] | None]) -> State:
+        """Writes the entry that `body` asks for in view of the state; None asks for none."""
+        with self._lock:
+            ahead = False
+            try:
+                with self._store.writing() as transaction:
+                    self._catch_up(transaction)
+                    content = body(self._state)
+                    if content is not None:
+                        entry = Entry.after(self._state.head, kind, content)
+                        self._state.apply(entry)
+                        ahead = True
+                        transaction.append(entry)
+            except BaseException:
+                if ahead:
+                    self._state = State()  # memory may know what storage does not: read all again
+                raise
+            return self._state
+
+
+def _parsed(rows: Sequence[tuple[int, str, str]], head: Head) -> list[Entry]:
+    entries = []
+    for seq, text, stored in rows:
+        entry = Entry.parse(seq, text, stored, head)
+        entries.append(entry)
+        head = Head(entries=entry.seq, head=entry.hash)
+    return entries

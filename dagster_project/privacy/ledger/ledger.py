@@ -1,0 +1,279 @@
+"""The budget ledger: what has been, and may still be, spent on a population's people.
+
+Every call that changes anything is one durable entry, written before the thing it allows happens:
+a crash can only over-count. Costs come from `accounting`, the rule that stops from `rdp_filter`,
+the lawful order of events from `state`. Running mechanisms does not belong here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dagster_project.privacy.ledger import errors, files, pricing
+from dagster_project.privacy.ledger.chain import Entry, Head
+from dagster_project.privacy.ledger.journal import Journal
+from dagster_project.privacy.ledger.opening import open_journal
+from dagster_project.privacy.ledger.pricing import Price
+from dagster_project.privacy.ledger.records import Artifacts, BlockStatus, Release, Reservation
+from dagster_project.privacy.ledger.state import State
+from dagster_project.privacy.plan import canonical_json
+
+if TYPE_CHECKING:
+    from dagster_project.privacy.plan import Plan
+    from dagster_project.privacy.population import Population
+
+
+class Ledger:
+    """One population's ledger. Safe to share between threads and processes (not across a fork).
+
+    Every method raises a `LedgerError` with one clear sentence where it refuses, and has then
+    changed nothing.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    @classmethod
+    def open(cls, population: Population, *, wait: float = 60.0) -> Ledger:
+        """The population's ledger, verified from its first entry to its last.
+
+        It is created where the population has never had one.
+
+        Args:
+            population: from population.yaml.
+            wait: seconds to wait for another process that is writing.
+
+        Raises:
+            LedgerMissing, KeyLost: the population had a ledger or a key that is gone.
+            LedgerBehindAnchor: an older copy was put in its place.
+            LedgerBroken: an entry was altered; the message names it.
+            PopulationChanged: population.yaml no longer says what was fixed at creation.
+        """
+        return cls(open_journal(population, wait=wait))
+
+    # Reading ---------------------------------------------------------------------------------
+
+    @property
+    def head(self) -> str:
+        """Hash of the last entry, as printed in manifests."""
+        return self.anchor().head
+
+    def anchor(self) -> Head:
+        """The end of the chain, to be kept outside the ledger (`Population.write_anchor`)."""
+        return self._journal.fresh().head
+
+    def entries(self) -> list[Entry]:
+        """All entries, verified against the chain."""
+        return self._journal.entries()
+
+    def releases(self) -> dict[str, Release]:
+        """All releases by name, in the order they were reserved."""
+        return dict(self._journal.fresh().releases)
+
+    def release(self, release_id: str) -> Release:
+        """One release. Raises UnknownRelease."""
+        return self._journal.fresh().release(release_id)
+
+    def blocks(self) -> list[BlockStatus]:
+        """What each block has spent and has left."""
+        state = self._journal.fresh()
+        fixed = state.population
+        return [
+            BlockStatus(
+                name=name,
+                n_public=block.n_public,
+                spent=float(block.spent),
+                cap=state.cap,
+                remaining=state.cap - float(block.spent),
+                epsilon=pricing.lifetime_epsilon(float(block.spent), fixed),
+                lifetime_epsilon=fixed["lifetime_epsilon"],
+            )
+            for name, block in state.blocks.items()
+        ]
+
+    def price(self, plan: Plan) -> Price:
+        """What a plan would cost, and whether it fits; writes nothing, reads no record."""
+        charges = pricing.charges(plan, self._journal.fresh())
+        return pricing.price(plan, charges, self._journal.fresh())
+
+    def verify(self, *, reprice: bool = False) -> Head:
+        """Reads everything again from storage and checks all that can be checked.
+
+        Args:
+            reprice: also recompute every release's cost from its recorded events (seconds).
+
+        Raises:
+            LedgerBroken: naming the first entry at fault.
+        """
+        state = self._journal.verified()
+        if reprice:
+            pricing.require_repriced(state)
+        return state.head
+
+    # Spending --------------------------------------------------------------------------------
+
+    def add_block(self, name: str, *, n_public: int, approved_by: str) -> None:
+        """Opens a cohort for people first seen from now on, with its public size."""
+        body = {"block": name, "n_public": n_public, "approved_by": approved_by}
+        self._journal.record("BLOCK", lambda _state: body)
+
+    def reserve(
+        self, plan: Plan, *, approved_by: str, schema_public: bool, allow_delta: bool = False
+    ) -> Reservation:
+        """Charges a plan to every block it touches, all or nothing.
+
+        The same plan again gives the same reservation at no cost.
+
+        Args:
+            approved_by: the person who decided to spend.
+            schema_public: whether the data is declared public (a benchmark).
+            allow_delta: accept a delta above 1 / (10 n_public), on public data alone; recorded.
+
+        Raises:
+            BudgetExceeded, DeltaTooLarge, PlanRefused, ReleaseExists.
+        """
+        plan_json, plan_hash = plan.to_json(), plan.hash
+        exception = pricing.require_plan(plan, self._journal.fresh(), schema_public, allow_delta)
+        charges = pricing.charges(plan, self._journal.fresh())
+
+        def body(state: State) -> dict[str, Any] | None:
+            known = state.releases.get(plan.release_id)
+            if known is not None and known.plan_hash == plan_hash:
+                if known.void:
+                    raise errors.WrongState(
+                        f"release {plan.release_id!r} was given back: choose another name"
+                    )
+                return None
+            return {
+                "release_id": plan.release_id,
+                "plan_hash": plan_hash,
+                "plan": plan_json,
+                "charges": charges,
+                "approved_by": approved_by,
+                "schema_public": schema_public,
+                "delta_exception": exception,
+            }
+
+        return _reservation(self._journal.record("RESERVED", body).release(plan.release_id))
+
+    def void(self, release_id: str) -> None:
+        """Gives back a reservation that was never opened."""
+        self._journal.record("VOID", lambda _state: {"release_id": release_id})
+
+    def open_reservation(self, release_id: str) -> Reservation:
+        """Allows private records to be read: from here on the release is spent for good.
+
+        Opening an opened release again changes nothing.
+        """
+
+        def body(state: State) -> dict[str, Any] | None:
+            opened = state.release(release_id).status in ("OPENED", "COMMITTED")
+            return None if opened else {"release_id": release_id}
+
+        return _reservation(self._journal.record("OPENED", body).release(release_id))
+
+    def begin(self, release_id: str, stage: str, executed: Mapping[str, Mapping[str, Any]]) -> None:
+        """Spends a stage's mechanisms, just before they run.
+
+        Args:
+            executed: the parameters that will run, by mechanism: exactly what the plan declares.
+
+        Raises:
+            ConformanceError: they are not what the plan declares.
+            StageSpent: the stage was begun before and is not one that resumes in steps.
+            StageCommitted: the stage is done; read what it made.
+        """
+        try:
+            canonical_json(executed)
+        except (TypeError, ValueError) as error:
+            message = f"what stage {stage!r} would run is not plain JSON: {error}"
+            raise errors.ConformanceError(message) from None
+        body = {"release_id": release_id, "stage": stage, "executed": executed}
+        self._journal.record("STARTED", lambda _state: body)
+
+    def authorise_steps(self, release_id: str, stage: str, first: int, last: int) -> None:
+        """Allows the steps `first` to `last` (both included, numbered from 0), before they run.
+
+        A range that was authorised before is a replay; steps and replays together never pass
+        what the plan paid for.
+
+        Raises:
+            StepsExhausted: they would.
+            ConformanceError: the range leaves a gap or passes the declared steps.
+        """
+        body = {"release_id": release_id, "stage": stage, "first": int(first), "last": int(last)}
+        self._journal.record("STEPS", lambda _state: body)
+
+    def commit(
+        self,
+        release_id: str,
+        stage: str,
+        artifacts: Mapping[str, str],
+        parents: Sequence[str] = (),
+    ) -> Artifacts:
+        """Makes what a stage produced final.
+
+        Args:
+            artifacts: SHA-256 by relative path.
+            parents: committed stages it was made from, as "stage" or "release/stage". A stage
+                without mechanisms (post-processing, at no cost) must have some.
+
+        Raises:
+            StageCommitted: other files were committed before.
+            ConformanceError: fewer steps ran than declared, or the stage descends from nothing.
+        """
+        listed = files.require_listed(stage, artifacts)
+
+        def body(state: State) -> dict[str, Any] | None:
+            done = state.stage(release_id, stage).artifacts
+            if done is not None and (dict(done.files), done.parents) == (listed, tuple(parents)):
+                return None
+            return {
+                "release_id": release_id,
+                "stage": stage,
+                "files": listed,
+                "parents": list(parents),
+            }
+
+        made = self._journal.record("COMMITTED", body).stage(release_id, stage).artifacts
+        assert made is not None
+        return made
+
+    def committed(self, release_id: str, stage: str) -> Artifacts | None:
+        """What a stage made, or None while it is not committed or not yet known."""
+        release = self._journal.fresh().releases.get(release_id)
+        known = release.stages.get(stage) if release is not None else None
+        return known.artifacts if known is not None else None
+
+    def verify_artifacts(self, release_id: str, stage: str, root: Path) -> Artifacts:
+        """Checks a committed stage's files under `root`, byte by byte.
+
+        Raises:
+            ArtifactAltered: one is missing, a link, or not what was committed.
+        """
+        artifacts = self.committed(release_id, stage)
+        if artifacts is None:
+            raise errors.WrongState(f"stage {stage!r} of release {release_id!r} is not committed")
+        files.require_unaltered(artifacts, Path(root))
+        return artifacts
+
+    def attach(self, release_id: str, **facts: Any) -> None:
+        """Records facts beside a release (runs, commits, lock hash); they decide nothing."""
+        body = {"release_id": release_id, "facts": facts}
+        self._journal.record("ATTACHED", lambda _state: body)
+
+    def close(self) -> None:
+        """Gives back the storage."""
+        self._journal.close()
+
+
+def _reservation(release: Release) -> Reservation:
+    return Reservation(
+        release_id=release.release_id,
+        plan_hash=release.plan_hash,
+        charges=dict(release.charges),
+        status=release.status,
+        entry=release.entry,
+    )

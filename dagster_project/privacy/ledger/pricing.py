@@ -1,0 +1,157 @@
+"""What a plan costs each block of people, in the currency of the population's filter.
+
+Costs of events come from `accounting`; this says who pays them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from dagster_project.privacy import events
+from dagster_project.privacy.ledger import errors, rdp_filter
+from dagster_project.privacy.ledger.state import State
+
+if TYPE_CHECKING:
+    from dagster_project.privacy.plan import Mechanism, Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """What a plan would cost the block that it brings nearest to its cap.
+
+    Attributes:
+        block: that block.
+        rdp: cost at the population's order.
+        spent, cap, remaining: of the block, before the plan.
+        fits: whether every block can pay.
+        epsilon_release: the release's own epsilon (joint privacy loss distribution).
+        epsilon_lifetime_before, epsilon_lifetime_after: what the filter has spent, as epsilon at
+            the population's delta.
+        charges: RDP cost by block.
+    """
+
+    block: str
+    rdp: float
+    spent: float
+    cap: float
+    remaining: float
+    fits: bool
+    epsilon_release: float
+    epsilon_lifetime_before: float
+    epsilon_lifetime_after: float
+    charges: Mapping[str, float]
+
+
+def lifetime_epsilon(rdp: float, fixed: Mapping[str, Any]) -> float:
+    """The epsilon that a sum of RDP costs stands for, at the population's order and delta."""
+    return rdp_filter.epsilon_of_rdp(rdp, order=fixed["order"], target_delta=fixed["target_delta"])
+
+
+def charges(plan: Plan, state: State) -> dict[str, float]:
+    """RDP cost by block: a mechanism on "all" costs every block, disjoint blocks pay their own."""
+    from dagster_project.privacy import accounting
+
+    named = {mechanism.block for mechanism in plan.mechanisms} - {"all"}
+    if unknown := sorted(named - state.blocks.keys()):
+        raise errors.PlanRefused(f"the plan touches a block the ledger has not: {unknown[0]!r}")
+    touched = [name for name in state.blocks if "all" not in _blocks(plan) and name in named]
+    touched = touched or list(state.blocks)
+    order = state.population["order"]
+    costs: dict[tuple[events.Event, ...], float] = {}
+    result = {}
+    for name in touched:
+        paid = tuple(item.event for item in plan.mechanisms if item.block in ("all", name))
+        if paid not in costs:
+            costs[paid] = float(accounting.rdp(paid, order=order))
+            if not (math.isfinite(costs[paid]) and costs[paid] > 0):
+                raise errors.PlanRefused("the plan has no finite cost at the population's order")
+        result[name] = costs[paid]
+    return result
+
+
+def _blocks(plan: Plan) -> set[str]:
+    return {mechanism.block for mechanism in plan.mechanisms}
+
+
+def price(plan: Plan, costs: Mapping[str, float], state: State) -> Price:
+    """The price of a plan whose costs are known."""
+
+    def after(name: str) -> Fraction:
+        return state.blocks[name].spent + Fraction(costs[name])
+
+    worst = max(costs, key=after)
+    spent = float(state.blocks[worst].spent)
+    return Price(
+        block=worst,
+        rdp=costs[worst],
+        spent=spent,
+        cap=state.cap,
+        remaining=state.cap - spent,
+        fits=after(worst) <= Fraction(state.cap),
+        epsilon_release=plan.epsilon,
+        epsilon_lifetime_before=lifetime_epsilon(spent, state.population),
+        epsilon_lifetime_after=lifetime_epsilon(float(after(worst)), state.population),
+        charges=dict(costs),
+    )
+
+
+def require_plan(plan: Plan, state: State, schema_public: bool, allow_delta: bool) -> bool:
+    """Refuses what needs no price; returns whether an exception for delta has to be recorded."""
+    fixed = state.population
+    if plan.population != fixed["name"]:
+        raise errors.PlanRefused(
+            f"the plan is for population {plan.population!r}, the ledger for {fixed['name']!r}"
+        )
+    if plan.target_epsilon <= 0 or not 0 < plan.target_delta < 1:
+        raise errors.PlanRefused("a plan needs epsilon above 0 and delta between 0 and 1")
+    for mechanism in plan.mechanisms:
+        _require_declared(mechanism)
+    people = max(plan.n_public, fixed["n_public"])
+    delta = max(plan.target_delta, fixed["target_delta"])
+    if delta * 10 * people <= 1:
+        return False
+    if allow_delta and schema_public:
+        return True
+    raise errors.DeltaTooLarge(
+        f"delta {delta:g} is above 1 / (10 x {people} people): it would allow publishing whole "
+        "records" + ("" if schema_public else ", and only public data can be excepted")
+    )
+
+
+def _require_declared(mechanism: Mechanism) -> None:
+    """What a mechanism declares must be what its event charges."""
+    declared, event = mechanism.declared, mechanism.event
+    for name in ("noise_multiplier", "sample_rate"):
+        if name in declared and hasattr(event, name) and declared[name] != getattr(event, name):
+            raise errors.PlanRefused(f"{mechanism.name} declares another {name} than it charges")
+    if "replay_steps" in declared:
+        steps, replays = declared.get("steps"), declared["replay_steps"]
+        whole = all(type(value) is int and value >= 0 for value in (steps, replays))
+        if not whole or event.count != steps + replays:
+            raise errors.PlanRefused(
+                f"{mechanism.name} must charge its steps and its replays, one event each"
+            )
+
+
+def require_repriced(state: State) -> None:
+    """Recomputes every release's charges from its recorded events. Raises LedgerBroken."""
+    from dagster_project.privacy import accounting
+
+    for release in state.releases.values():
+        for block, charged in release.charges.items():
+            paid = [
+                events.from_json(item["event"])
+                for item in release.plan["mechanisms"]
+                if item["block"] in ("all", block)
+            ]
+            cost = float(accounting.rdp(paid, order=state.population["order"]))
+            if not math.isclose(cost, charged, rel_tol=1e-6):
+                raise errors.LedgerBroken(
+                    f"entry {release.entry} of the ledger charges block {block!r} {charged:.6g}, "
+                    f"and its events cost {cost:.6g}",
+                    release.entry,
+                )
