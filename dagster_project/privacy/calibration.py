@@ -1,0 +1,128 @@
+"""How much noise a target epsilon needs: one scale `mu` for all stages, solved on their joint cost.
+
+`mu` is the Gaussian-DP parameter (Dong, Roth, Su, "Gaussian differential privacy", 2022) that a
+plan spends, and each stage has a share of `mu`^2. Shares translate to noise by the rules below; for
+sampled and selection events the rules are approximate, which moves only the division between
+stages: the epsilon that `calibrate` meets is always the joint privacy loss distribution's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from dagster_project.privacy.accounting import epsilon
+from dagster_project.privacy.events import Event
+
+_COARSE = 1e-3
+_COARSE_TOLERANCE = 0.01
+_TOLERANCE = 0.005  # at most this part of the target epsilon is left unused
+
+
+def calibrate(
+    events_of: Callable[[float], Sequence[Event]],
+    *,
+    target_epsilon: float,
+    target_delta: float,
+    discretization: float = 1e-4,
+) -> float:
+    """The scale `mu` at which the events cost just under the target.
+
+    A coarse grid finds the neighbourhood, the fine grid decides: the result's epsilon on
+    `discretization` is never above `target_epsilon`, and not more than 0.5 % below it (or as near
+    as the grid's steps allow).
+
+    Args:
+        events_of: events at a scale; a larger scale must mean less noise.
+        target_epsilon: joint epsilon to meet, add/remove one person.
+        target_delta: its delta.
+        discretization: grid of the privacy loss distribution.
+
+    Raises:
+        ValueError: a target is out of range, or no scale between 1e-4 and 1e4 meets it.
+    """
+    if not (math.isfinite(target_epsilon) and target_epsilon > 0):
+        raise ValueError(f"target_epsilon must be positive and finite, not {target_epsilon!r}")
+    if not 0 < target_delta < 1:
+        raise ValueError(f"target_delta must lie in (0, 1), not {target_delta!r}")
+
+    def cost_on(grid: float) -> Callable[[float], float]:
+        return lambda mu: epsilon(events_of(mu), target_delta=target_delta, discretization=grid)
+
+    # mu^2 / 2 + mu sqrt(2 log(1 / delta)) = epsilon: the classical bound for one Gaussian.
+    tail = math.sqrt(2 * math.log(1 / target_delta))
+    start = math.sqrt(tail * tail + 2 * target_epsilon) - tail
+    if discretization < _COARSE:
+        start = _solve(cost_on(_COARSE), target_epsilon, _COARSE_TOLERANCE, start)
+    return _solve(cost_on(discretization), target_epsilon, _TOLERANCE, start)
+
+
+def _solve(cost: Callable[[float], float], target: float, tolerance: float, mu: float) -> float:
+    """A `mu` with cost in [(1 - tolerance) target, target]: secant in log-log, else bisection."""
+    low, high = 1e-4, 1e4
+    low_cost, high_cost = 0.0, math.inf
+    goal = target * (1 - tolerance / 2)
+    slope, previous, trials = 1.0, None, 0
+    while high / low > 1 + 1e-6:
+        now = cost(mu)
+        trials += 1
+        if (1 - tolerance) * target <= now <= target:
+            return mu
+        if now <= target:
+            low, low_cost = mu, now
+        else:
+            high, high_cost = mu, now
+        if 0 < now < math.inf and trials < 8:
+            if previous:
+                measured = math.log(now / previous[1]) / math.log(mu / previous[0])
+                slope = min(max(measured, 0.5), 4.0)
+            previous = (mu, now)
+            mu *= (goal / now) ** (1 / slope)
+        else:
+            mu = 0.0
+        if not low < mu < high:
+            mu = math.sqrt(low * high)
+    if low_cost == 0.0 or high_cost == math.inf:
+        raise ValueError(f"no amount of noise meets an epsilon of {target:.6g} with this plan")
+    return low
+
+
+def gaussian_noise_multiplier(*, mu: float, share: float, count: int = 1) -> float:
+    """Noise multiplier of each of `count` Gaussians that spend a share of `mu`^2 (exact).
+
+    >>> gaussian_noise_multiplier(mu=0.5, share=1.0)
+    2.0
+    """
+    return math.sqrt(count) / _spent(mu, share, count)
+
+
+def sampled_noise_multiplier(*, mu: float, share: float, sample_rate: float, steps: int) -> float:
+    """Noise multiplier of `steps` Poisson-sampled Gaussians that spend a share of `mu`^2.
+
+    Solves q^2 T (exp(1 / sigma^2) - 1) = share mu^2, the central limit of Gaussian DP (Bu, Dong,
+    Long, Su, "Deep learning with Gaussian differential privacy", 2020, corollary 4).
+    """
+    if not 0 < sample_rate <= 1:
+        raise ValueError(f"sample_rate must lie in (0, 1], not {sample_rate!r}")
+    if sample_rate == 1:
+        return gaussian_noise_multiplier(mu=mu, share=share, count=steps)
+    return 1 / math.sqrt(math.log1p(_spent(mu, share, steps) ** 2 / (sample_rate**2 * steps)))
+
+
+def selection_epsilon(*, mu: float, share: float, count: int) -> float:
+    """Epsilon of each of `count` exponential selections that spend a share of `mu`^2.
+
+    An epsilon-DP exponential mechanism is epsilon^2 / 8-zCDP (Cesar and Rogers, "Bounding,
+    concentrating, and truncating", 2021), a Gaussian of parameter mu is mu^2 / 2-zCDP.
+    """
+    return 2 * _spent(mu, share, count) / math.sqrt(count)
+
+
+def _spent(mu: float, share: float, count: int) -> float:
+    if not (math.isfinite(mu) and mu > 0):
+        raise ValueError(f"mu must be positive and finite, not {mu!r}")
+    if not 0 < share <= 1:
+        raise ValueError(f"share must lie in (0, 1], not {share!r}")
+    if count < 1:
+        raise ValueError(f"a stage uses its share at least once, not {count!r} times")
+    return mu * math.sqrt(share)
