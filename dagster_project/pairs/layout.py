@@ -1,0 +1,212 @@
+"""Where records and pictures lie in a data folder, what shows without reading a record, and a
+stream over the rows.
+
+Three layouts are known: train.parquet (and heldout.parquet) with picture bytes; records.parquet
+with picture bytes; records.csv or records.parquet beside a folder images/. What a row means is
+decided in `reading`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dagster_project.table.schema import Attribute, Schema
+
+RECORD_FILES = ("train.parquet", "records.parquet", "records.csv")
+BATCH = 1024
+_HEADER_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of a data folder.
+
+    Attributes:
+        records: The file of training records (or of all records, where `heldout` is None).
+        heldout: The file of held-out records, if there is one.
+        images: The folder of pictures, where the records do not hold their bytes.
+        image_column: Whether the records name or hold the picture; else it is <person_id>.png.
+    """
+
+    records: Path
+    heldout: Path | None
+    images: Path | None
+    image_column: bool
+
+
+def find_layout(data_dir: str | Path, schema: Schema) -> tuple[Layout | None, list[str]]:
+    """Looks at file names, the Parquet footer's schema and the CSV header, at no record.
+
+    Returns:
+        (layout, faults): the layout is None if the faults leave none; each fault is one sentence
+        that holds file and column names alone.
+    """
+    folder = Path(data_dir)
+    if ".." in folder.parts:
+        return None, ["The path of the data folder must not contain '..'."]
+    if folder.is_symlink():
+        return None, ["The data folder is a symbolic link; name the folder itself."]
+    if not folder.is_dir():
+        return None, [f"There is no data folder {folder.name!r}."]
+    found = [folder / name for name in RECORD_FILES if _exists(folder / name)]
+    if len(found) != 1:
+        names = ", ".join(RECORD_FILES)
+        many = "more than one" if found else "none"
+        return None, [f"The data folder must hold one of {names}, and holds {many}."]
+    records, heldout = found[0], folder / "heldout.parquet"
+    files = [records, heldout] if _exists(heldout) else [records]
+    faults: list[str] = []
+    types: dict[Path, pa.DataType | None] = {}
+    for file in files:
+        types[file], some = _file_faults(file, schema)
+        faults += some
+    in_folder = {kind is None or _is_text(kind) for kind in types.values()}
+    if not faults and len(in_folder) > 1:
+        faults.append("One record file holds the pictures' bytes and the other does not.")
+    images = folder / "images"
+    if True in in_folder:
+        if images.is_symlink():
+            faults.append("images is a symbolic link; it must be a folder.")
+        elif not images.is_dir():
+            faults.append("The records hold no picture bytes, and there is no folder images.")
+    layout = Layout(
+        records=records,
+        heldout=heldout if heldout in files else None,
+        images=images if True in in_folder else None,
+        image_column=types[records] is not None,
+    )
+    return (None if faults else layout), faults
+
+
+def column_faults(data_dir: str | Path, schema: Schema) -> list[str]:
+    """What is wrong with files, columns and types: everything that shows without a record."""
+    return find_layout(data_dir, schema)[1]
+
+
+def row_count(file: Path) -> int:
+    """About how many rows a file has, at least 1: for a progress bar. Private."""
+    if file.suffix == ".parquet":
+        return max(pq.read_metadata(file).num_rows, 1)
+    with file.open("rb") as lines:
+        return max(sum(1 for _ in lines) - 1, 1)
+
+
+def stream(file: Path, columns: Sequence[str]) -> Iterator[dict[str, list[object]]]:
+    """Batches of rows in file order, each a list of values for each column.
+
+    A CSV line that cannot be parsed or has the wrong number of fields, and a text that is not
+    UTF-8, give None: a broken record is a record without values, never an error.
+    """
+    if file.suffix == ".parquet":
+        with pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(batch_size=BATCH, columns=list(columns)):
+                yield {name: _values(batch.column(name)) for name in columns}
+        return
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+        reader = _lines(csv.reader(lines))
+        header = next(reader, None) or []
+        where = [header.index(name) for name in columns]
+        while batch_rows := list(islice(reader, BATCH)):
+            whole = [row if row and len(row) == len(header) else None for row in batch_rows]
+            yield {
+                name: [(row[i] or None) if row else None for row in whole]
+                for name, i in zip(columns, where, strict=True)
+            }
+
+
+def _lines(reader: Iterator[list[str]]) -> Iterator[list[str] | None]:
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            row = None
+        if row != []:  # blank lines are no rows
+            yield row
+
+
+def _values(column: pa.Array) -> list[object]:
+    if isinstance(column, pa.DictionaryArray):
+        column = column.dictionary_decode()
+    if pa.types.is_struct(column.type):
+        # Unlike `field`, `flatten` hides what lies beneath a null.
+        column = column.flatten()[column.type.get_field_index("bytes")]
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        return [_value(cell) for cell in column]
+
+
+def _value(cell: pa.Scalar) -> object:
+    try:
+        return cell.as_py()
+    except UnicodeDecodeError:
+        return None
+
+
+def _exists(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _file_faults(file: Path, schema: Schema) -> tuple[pa.DataType | None, list[str]]:
+    """The type of the image column (None if absent) and the faults of one record file."""
+    if file.is_symlink() or not file.is_file():
+        return None, [f"{file.name} must be a plain file, no link."]
+    try:
+        if file.suffix == ".parquet":
+            arrow = pq.read_schema(file)
+            names, types = arrow.names, dict(zip(arrow.names, arrow.types, strict=True))
+        else:
+            with file.open(encoding="utf-8-sig", newline="") as lines:
+                names = next(csv.reader([lines.readline(_HEADER_LIMIT)]), [])
+            types = dict.fromkeys(names, pa.string())
+    except (OSError, ValueError, csv.Error, pa.ArrowException):
+        return None, [f"{file.name} cannot be read as {file.suffix[1:].upper()}."]
+    image = types.get(schema.image.column)
+    # Without picture bytes, the column may be left out: pictures are then <person_id>.png.
+    optional = {schema.image.column} if file.name.startswith("records") else set()
+    wanted = [schema.person_id, schema.image.column, *schema.names]
+    faults = [
+        f"{file.name} lacks the column {name!r}."
+        for name in wanted
+        if name not in types and name not in optional
+    ]
+    extra = [name for name in types if name not in wanted]
+    faults += [f"{file.name} has a column {n!r:.80} that the schema does not know." for n in extra]
+    faults += [f"{file.name} has the column {n!r:.80} twice." for n in types if names.count(n) > 1]
+    if file.suffix == ".parquet":
+        faults += [
+            f"{file.name}: the column {name!r} has the type {types[name]}, which cannot be read."
+            for name in wanted
+            if name in types and not _fits(types[name], name, schema)
+        ]
+    return image, faults
+
+
+def _fits(kind: pa.DataType, name: str, schema: Schema) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if name == schema.image.column:
+        if pa.types.is_struct(kind):
+            where = kind.get_field_index("bytes")
+            kind = kind.field(where).type if where >= 0 else pa.null()
+        return _is_text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    if name == schema.person_id:
+        return _is_text(kind) or pa.types.is_integer(kind)
+    attribute: Attribute = schema.attributes[schema.names.index(name)]
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    if attribute.kind == "numeric":
+        return number or pa.types.is_null(kind)
+    return number or _is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)

@@ -1,0 +1,288 @@
+"""Reads private pairs: one usable pair for each person, training and held-out persons apart.
+
+A record that does not fit follows the schema's policy and is counted, privately; it never raises,
+for an abort that one person's record causes would be an output nobody paid for. What shows
+without records is in `layout`, the decoding of pictures in `pictures`, the steward's list of all
+faults in `check`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import unicodedata
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from dagster_project.pairs.layout import (
+    BATCH,
+    Layout,
+    column_faults,
+    find_layout,
+    row_count,
+    stream,
+)
+from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.pictures import UnusablePicture, decode_picture, read_inside
+from dagster_project.table.schema import Schema
+
+__all__ = ["Counts", "ReadingError", "canonical_id", "column_faults", "is_held_out", "read_pairs"]
+
+Progress = Callable[[float, str], None]
+
+
+class ReadingError(RuntimeError):
+    """The data cannot be read at all; the message holds nothing of it."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the rows. Private: exact counts, never to be shown outside.
+
+    Attributes:
+        rows: Rows read.
+        train: Training pairs kept, one for each person.
+        held_out: Held-out pairs kept.
+        reasons: How often a row was dropped, or a value changed by policy, for each reason.
+    """
+
+    rows: int
+    train: int
+    held_out: int
+    reasons: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class _Records:
+    """All rows of one file: canonical ids (N,) or None, codes and values (N, d), usable (N,)."""
+
+    ids: np.ndarray
+    codes: np.ndarray
+    values: np.ndarray
+    usable: np.ndarray
+
+
+def read_pairs(
+    data_dir: str | Path,
+    schema: Schema,
+    *,
+    heldout_key: bytes | None,
+    heldout_share: float = 0.1,
+    progress: Progress = lambda fraction, text: None,
+    scratch: str | Path | None = None,
+) -> tuple[Pairs, Pairs, Counts]:
+    """Reads a data folder into training and held-out pairs.
+
+    Each person brings one pair, chosen uniformly among their rows with a usable record by fresh
+    randomness of the operating system; if its picture cannot be used, the person is left out.
+    Rows without a person id are dropped. Held-out persons are those of heldout.parquet or,
+    without that file, the ones a keyed hash of the id picks: the same persons in every version of
+    the data. They never train, even if they stand in both files.
+
+    Args:
+        data_dir: The data folder, in one of the layouts of `layout`.
+        schema: The public contract.
+        heldout_key: Key of the hash, at least 16 bytes; None holds nobody out unless there is a
+            heldout.parquet.
+        heldout_share: Expected share of held-out persons, in [0, 1); public.
+        progress: Told the fraction done; its text holds nothing private.
+        scratch: A private folder for the pictures' arrays, which then stay on disk.
+
+    Returns:
+        (train, held_out, counts); both may be empty.
+
+    Raises:
+        ReadingError: A fault that shows without reading a record, or a file that breaks off.
+    """
+    if not 0 <= heldout_share < 1:
+        raise ValueError("heldout_share must be at least 0 and below 1.")
+    if heldout_key is not None and len(heldout_key) < 16:
+        raise ValueError("heldout_key must have at least 16 bytes.")
+    layout, faults = find_layout(data_dir, schema)
+    if layout is None:
+        raise ReadingError(faults[0])
+    try:
+        return _read(layout, schema, heldout_key, heldout_share, progress, scratch)
+    except (OSError, pa.ArrowException):
+        # The cause may quote a record: it is dropped here, and the steward has `check`.
+        raise ReadingError("The data files cannot be read to their end.") from None
+
+
+def canonical_id(value: object) -> str | None:
+    """The one spelling of a person id: text in Unicode NFC without outer spaces; None if absent.
+
+    A whole number is its decimal digits, also where nulls in the column made it a float.
+    """
+    if value is None or value is pd.NA or value != value:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return unicodedata.normalize("NFC", str(value)).strip() or None
+
+
+def is_held_out(person: str, *, key: bytes, share: float) -> bool:
+    """Whether HMAC-SHA256(key, canonical id), as a fraction of its range, lies below `share`."""
+    digest = hmac.digest(key, person.encode("utf-8", "surrogatepass"), "sha256")
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+def encode_records(
+    batch: Mapping[str, list[object]], schema: Schema, reasons: Counter[str]
+) -> _Records:
+    """Cells and values of one batch of rows, by the schema's policy; `reasons` counts."""
+    ids = np.array([canonical_id(value) for value in batch[schema.person_id]], dtype=object)
+    usable = np.array([person is not None for person in ids], dtype=bool)
+    reasons["row without a person id"] += int((~usable).sum())
+    codes = np.zeros((len(ids), len(schema.attributes)), dtype=np.int16)
+    values = np.zeros(codes.shape, dtype=np.float32)
+    for i, attribute in enumerate(schema.attributes):
+        column = pd.Series(batch[attribute.name], dtype=object)
+        codes[:, i], keep = attribute.encode(column)
+        values[:, i] = attribute.values(column)
+        changed = keep & (attribute.raw_codes(column) < -attribute.missing)
+        reasons[f"{attribute.name}: row dropped"] += int((~keep).sum())
+        reasons[f"{attribute.name}: value changed"] += int(changed.sum())
+        usable &= keep
+    return _Records(ids, codes, values, usable)
+
+
+def pictures_of(
+    batch: Mapping[str, list[object]], layout: Layout, schema: Schema, wanted: np.ndarray
+) -> Iterator[np.ndarray | UnusablePicture]:
+    """The decoded picture (C, H, W), or why there is none, of each wanted row of a batch."""
+    for i in wanted:
+        try:
+            if layout.image_column:
+                content = batch[schema.image.column][i]
+            else:
+                person = canonical_id(batch[schema.person_id][i])
+                content = person and f"{person}.png"
+            if layout.images is not None:
+                content = read_inside(layout.images, None if content is None else str(content))
+            yield decode_picture(content, schema.image)
+        except UnusablePicture as error:
+            yield error
+
+
+def picture_column(layout: Layout, schema: Schema) -> str:
+    """The column that leads to a row's picture."""
+    return schema.image.column if layout.image_column else schema.person_id
+
+
+def _read(
+    layout: Layout,
+    schema: Schema,
+    key: bytes | None,
+    share: float,
+    progress: Progress,
+    scratch: str | Path | None,
+) -> tuple[Pairs, Pairs, Counts]:
+    reasons: Counter[str] = Counter()
+    records = _records(layout.records, schema, reasons, progress)
+    rows = len(records.ids)
+    chosen = _one_row_each(records, reasons)
+    persons = records.ids[chosen]
+    if layout.heldout is not None:
+        held_file, held_records = layout.heldout, _records(layout.heldout, schema, reasons)
+        rows += len(held_records.ids)
+        held_persons = set(held_records.ids)
+        held = np.fromiter((p in held_persons for p in persons), bool, len(persons))
+        held_rows = _one_row_each(held_records, reasons)
+        reasons["person also held out: row dropped"] += int(held.sum())
+    else:
+        held_file, held_records = layout.records, records
+        held = np.fromiter(
+            (key is not None and is_held_out(p, key=key, share=share) for p in persons),
+            bool,
+            len(persons),
+        )
+        held_rows = chosen[held]
+    parts = []
+    for name, file, source, take, start, end in (
+        ("train", layout.records, records, chosen[~held], 0.1, 0.8),
+        ("heldout", held_file, held_records, held_rows, 0.8, 1.0),
+    ):
+        store = None if scratch is None else Path(scratch) / f"{name}-pictures.npy"
+
+        def report(done: float, start: float = start, end: float = end) -> None:
+            progress(start + (end - start) * done, "decoding pictures")
+
+        images, kept = _pictures(file, layout, schema, take, reasons, store, report)
+        parts.append(Pairs(images, source.codes[kept], source.values[kept]))
+    progress(1.0, "pairs read")
+    train, held_out = parts
+    counts = Counts(rows, len(train), len(held_out), {k: n for k, n in reasons.items() if n})
+    return train, held_out, counts
+
+
+def _records(
+    file: Path,
+    schema: Schema,
+    reasons: Counter[str],
+    progress: Progress = lambda fraction, text: None,
+) -> _Records:
+    columns = [schema.person_id, *schema.names]
+    rows, batches = row_count(file), []
+    for batch in stream(file, columns):
+        progress(0.1 * min(1.0, len(batches) * BATCH / rows), "reading records")
+        batches.append(encode_records(batch, schema, reasons))
+    batches = batches or [encode_records({name: [] for name in columns}, schema, reasons)]
+    return _Records(
+        *(np.concatenate([getattr(batch, part) for batch in batches]) for part in vars(batches[0]))
+    )
+
+
+def _one_row_each(records: _Records, reasons: Counter[str]) -> np.ndarray:
+    """One uniformly chosen usable row of each person, in file order."""
+    rows = np.flatnonzero(records.usable)
+    person = pd.factorize(records.ids[rows])[0]
+    order = np.lexsort((np.frombuffer(os.urandom(8 * len(rows)), np.uint64), person))
+    first = np.diff(person[order], prepend=-1) != 0
+    reasons["another row of the same person was chosen"] += int((~first).sum())
+    return np.sort(rows[order[first]])
+
+
+def _pictures(
+    file: Path,
+    layout: Layout,
+    schema: Schema,
+    rows: np.ndarray,
+    reasons: Counter[str],
+    store: Path | None,
+    report: Callable[[float], None],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (n, C, H, W) of the given rows (sorted), and those n rows that have a usable one."""
+    spec = schema.image
+    shape = (len(rows), spec.channels, spec.height, spec.width)
+    if store is None or not len(rows):
+        images = np.empty(shape, np.uint8)
+    else:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        images = np.lib.format.open_memmap(store, mode="w+", dtype=np.uint8, shape=shape)
+    kept: list[int] = []
+    start = seen = 0
+    columns = [picture_column(layout, schema)] if len(rows) else []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's warnings speak of single pictures
+        for batch in stream(file, columns) if columns else ():
+            size = len(batch[columns[0]])
+            until = int(np.searchsorted(rows, start + size))
+            wanted = rows[seen:until]
+            for row, picture in zip(
+                wanted, pictures_of(batch, layout, schema, wanted - start), strict=True
+            ):
+                if isinstance(picture, UnusablePicture):
+                    reasons[f"picture {picture}: row dropped"] += 1
+                else:
+                    images[len(kept)] = picture
+                    kept.append(int(row))
+            start, seen = start + size, until
+            report(seen / len(rows))
+    return images[: len(kept)], np.array(kept, dtype=np.int64)
