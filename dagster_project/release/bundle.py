@@ -1,0 +1,219 @@
+"""Writes the public bundle of a release, chunk by chunk, so that a killed run goes on.
+
+    data/train-00000-of-00004.parquet   pairs: `image` = {bytes, path}, then the attributes
+    previews/*.png                      grids by attribute
+    quality.json, README.md             public quality, data card
+    manifest.json                       written last, removed first: with it, the bundle is whole
+
+Files appear whole or not at all, and the same pairs give the same bytes. Drawing pairs does not
+belong here, and no private record may be handed to this module.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dagster_project.privacy.plan import canonical_hash
+from dagster_project.release import manifest as manifests
+from dagster_project.release import previews
+from dagster_project.table.schema import Schema
+
+_FINGERPRINT = b"dp_tabimage.fingerprint"
+_PREVIEWED = 2000  # pairs that the preview grids are chosen from
+
+
+class BundleWriter:
+    """One bundle being written.
+
+    Args:
+        folder: `releases/<release_id>`; nothing is created before the first chunk.
+        schema: The public contract.
+        total: Number of pairs.
+        chunk: Pairs in each chunk (the last may be shorter).
+        parameters: Everything that determines the pairs: seed, hashes of the model's files,
+            sampler settings. Chunks on disk are kept only where it is unchanged. Its hash is
+            written into the files, so it must hold nothing private.
+
+    Raises:
+        ValueError: `total` or `chunk` is not positive.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        schema: Schema,
+        total: int,
+        chunk: int,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> None:
+        if total < 1 or chunk < 1:
+            raise ValueError("A bundle needs at least one pair and chunks of at least one.")
+        self.folder = Path(folder)
+        self.schema = schema
+        self.total = total
+        self.chunk = chunk
+        self.chunks = -(-total // chunk)
+        self.image_column = image_column(schema)
+        self._fingerprint = canonical_hash(
+            {
+                "parameters": dict(parameters or {}),
+                "schema": schema.hash,
+                "total": total,
+                "chunk": chunk,
+            }
+        ).encode()
+
+    def rows(self, index: int) -> range:
+        """The numbers of the pairs in a chunk."""
+        if not 0 <= index < self.chunks:
+            raise IndexError(f"There is no chunk {index} of {self.chunks}.")
+        return range(index * self.chunk, min((index + 1) * self.chunk, self.total))
+
+    def path(self, index: int) -> Path:
+        """Where a chunk lies."""
+        return self.folder / "data" / f"train-{index:05d}-of-{self.chunks:05d}.parquet"
+
+    def missing_chunks(self) -> list[int]:
+        """Chunks that are not on disk yet, or come from other parameters."""
+        return [index for index in range(self.chunks) if not self._is_written(index)]
+
+    def write_chunk(
+        self, index: int, images: np.ndarray, codes: np.ndarray, rng: np.random.Generator
+    ) -> Path:
+        """Writes one chunk of synthetic pairs.
+
+        Args:
+            index: Chunk number.
+            images: uint8 (n, C, H, W), n as in `rows(index)`.
+            codes: (n, d) cells in schema order.
+            rng: Public randomness of this chunk alone (numbers are drawn inside their bins):
+                derive it from seed and index, or a resumed run will differ.
+
+        Raises:
+            ValueError: A shape or type is not the schema's.
+        """
+        numbers, spec = self.rows(index), self.schema.image
+        if images.dtype != np.uint8 or images.shape != (
+            len(numbers), spec.channels, spec.height, spec.width,
+        ):  # fmt: skip
+            raise ValueError(f"Chunk {index}: the images have the wrong type or shape.")
+        if codes.shape != (len(numbers), len(self.schema.attributes)):
+            raise ValueError(f"Chunk {index}: the codes have the wrong shape.")
+        records = self.schema.decode(codes, rng)
+        columns: dict[str, pa.Array] = {
+            self.image_column: pa.array(
+                [
+                    {"bytes": previews.encode_png(image), "path": f"{number:08d}.png"}
+                    for number, image in zip(numbers, images, strict=True)
+                ],
+                type=_IMAGE,
+            )
+        }
+        for attribute in self.schema.attributes:
+            kind = pa.string() if attribute.kind == "categorical" else pa.float64()
+            columns[attribute.name] = pa.array(records[attribute.name], type=kind, from_pandas=True)
+        table = pa.table(columns).replace_schema_metadata(
+            {b"huggingface": _features(self.schema), _FINGERPRINT: self._fingerprint}
+        )
+        stream = io.BytesIO()
+        pq.write_table(table, stream, compression="zstd", row_group_size=1000)
+        (self.folder / manifests.NAME).unlink(missing_ok=True)
+        write_atomically(self.path(index), stream.getvalue())
+        return self.path(index)
+
+    def finish(
+        self, manifest: Mapping[str, Any], card: str, quality: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Adds previews, quality and card, and last the manifest with the hash of every file.
+
+        Returns:
+            The manifest as written.
+
+        Raises:
+            ValueError: A chunk is missing.
+        """
+        if missing := self.missing_chunks():
+            raise ValueError(f"{len(missing)} of {self.chunks} chunks are not written yet.")
+        (self.folder / manifests.NAME).unlink(missing_ok=True)
+        self._remove_strays()
+        for name, picture in self._draw_previews().items():
+            write_atomically(self.folder / "previews" / name, picture)
+        write_atomically(self.folder / "quality.json", _json(quality))
+        write_atomically(self.folder / "README.md", card.encode())
+        whole = {**manifest, "files": manifests.file_hashes(self.folder)}
+        write_atomically(self.folder / manifests.NAME, _json(whole))
+        return whole
+
+    def _is_written(self, index: int) -> bool:
+        try:
+            found = pq.read_metadata(self.path(index))
+        except (OSError, pa.ArrowInvalid):
+            return False
+        fingerprint = (found.metadata or {}).get(_FINGERPRINT)
+        return fingerprint == self._fingerprint and found.num_rows == len(self.rows(index))
+
+    def _remove_strays(self) -> None:
+        """Chunks and previews of an earlier form of this bundle, and half-written files."""
+        kept = {self.path(index) for index in range(self.chunks)}
+        for pattern in ("data/*.parquet", "previews/*.png", "**/*.tmp"):
+            for path in set(self.folder.glob(pattern)) - kept:
+                path.unlink()
+
+    def _draw_previews(self) -> dict[str, bytes]:
+        shards, rows = [], 0
+        for index in range(self.chunks):
+            if rows >= _PREVIEWED:
+                break
+            shards.append(pq.read_table(self.path(index)))
+            rows += len(shards[-1])
+        table = pa.concat_tables(shards).slice(0, _PREVIEWED)
+        pictures = [item["bytes"] for item in table[self.image_column].to_pylist()]
+        return previews.draw(pictures, table.select(self.schema.names).to_pandas(), self.schema)
+
+
+_IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+
+
+def image_column(schema: Schema) -> str:
+    """Name of the picture column: "image", unless an attribute is called so."""
+    return "image" if "image" not in schema.names else schema.image.column
+
+
+def _features(schema: Schema) -> bytes:
+    """What makes Hugging Face's `datasets` decode the picture column."""
+    features: dict[str, dict[str, str]] = {image_column(schema): {"_type": "Image"}}
+    for attribute in schema.attributes:
+        kind = "string" if attribute.kind == "categorical" else "float64"
+        features[attribute.name] = {"dtype": kind, "_type": "Value"}
+    return json.dumps({"info": {"features": features}}).encode()
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file that appears whole, and durably, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".tmp")
+    with draft.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,150 @@
+"""The data card of a release: README.md in Hugging Face's format, for people to read.
+
+It says in plain words what the manifest says in numbers. Nothing is computed from data here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from dagster_project.release.bundle import image_column
+from dagster_project.table.schema import Attribute, Schema
+
+_SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M"}
+_KINDS = {
+    "gaussian": "Gaussian noise",
+    "poisson_sampled_gaussian": "Gaussian noise on Poisson samples",
+    "discrete_gaussian": "discrete Gaussian noise",
+    "pure_dp": "exponential selection",
+}
+
+
+def write_card(
+    manifest: Mapping[str, Any],
+    schema: Schema,
+    quality: Mapping[str, Any] | None = None,
+    *,
+    licence: str | None = None,
+) -> str:
+    """The card's Markdown.
+
+    Args:
+        manifest: As `manifest.build` gives it; the file hashes are not needed.
+        schema: The public contract.
+        quality: As `quality.public_quality` gives it, None where none was computed.
+        licence: The publisher's licence for the synthetic data, if possible an identifier that
+            Hugging Face knows ("cc-by-4.0"); None leaves it open.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters["cell"] = _cell
+    privacy, sampling = manifest["privacy"], manifest["sampling"]
+    epsilon, delta = privacy["epsilon"], privacy["delta"]
+    return environment.get_template("card.md.j2").render(
+        front_matter=_front_matter(schema, sampling["n"], licence),
+        name=schema.name,
+        n=sampling["n"],
+        privacy=privacy,
+        factor=_significant(math.exp(epsilon)),
+        even=_percent((math.exp(epsilon) + delta) / (1 + math.exp(epsilon))),
+        power=_percent(true_positives(epsilon, delta, false_positives=0.01)),
+        population=manifest["population"],
+        image_column=image_column(schema),
+        schema={
+            "image": schema.image,
+            "attributes": [
+                {"name": a.name, "kind": a.kind, "domain": _domain(a), "missing": a.missing}
+                for a in schema.attributes
+            ],
+        },
+        numeric=any(a.kind == "numeric" for a in schema.attributes),
+        quality=quality,
+        mechanisms=[_mechanism(item["name"], item["event"]) for item in privacy["mechanisms"]],
+        ledger_head=manifest["ledger_head"],
+        release_id=manifest["release_id"],
+        code_version=manifest["code_version"],
+        seed=f"sampling seed {sampling['seed']}",
+        licence=licence,
+    )
+
+
+def true_positives(epsilon: float, delta: float, *, false_positives: float) -> float:
+    """Most true positives that any test of membership can have (Kairouz, Oh & Viswanath 2015).
+
+    >>> round(true_positives(1.0, 0.0, false_positives=0.01), 4)
+    0.0272
+    """
+    return min(
+        1.0,
+        math.exp(epsilon) * false_positives + delta,
+        1 - math.exp(-epsilon) * (1 - delta - false_positives),
+    )
+
+
+def _front_matter(schema: Schema, n: int, licence: str | None) -> str:
+    content = {
+        **({"license": licence} if licence else {}),
+        "pretty_name": f"{schema.name} (synthetic)",
+        "tags": ["synthetic", "differential-privacy", "dp-tabimage", "image", "tabular"],
+        "size_categories": [
+            next((label for most, label in _SIZES.items() if n < most), "n>1M"),
+        ],
+        # Named, because the previews would otherwise be taken for data too.
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": "train", "path": "data/train-*.parquet"}],
+            }
+        ],
+    }
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _domain(attribute: Attribute) -> str:
+    if attribute.kind == "numeric":
+        low, high = attribute.edges[0], attribute.edges[-1]
+        return f"{low:g} to {high:g}, in {len(list(pairwise(attribute.edges)))} bins"
+    shown = ", ".join(attribute.categories[:20])
+    rest = len(attribute.categories) - 20
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def _mechanism(name: str, event: Mapping[str, Any]) -> dict[str, Any]:
+    noise = event.get("noise_multiplier", event.get("sigma"))
+    return {
+        "name": name,
+        "kind": _KINDS[event["type"]],
+        "noise": f"{noise:.4g}" if noise else f"ε = {event['epsilon']:.3g} each",
+        "rate": f"{event['sample_rate']:.3g}" if "sample_rate" in event else "",
+        "count": event["count"],
+    }
+
+
+def _cell(text: str) -> str:
+    """Text that cannot end a cell of a Markdown table or start markup in it."""
+    for character in "\\|`*_<>[]":
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def _percent(share: float) -> str:
+    """Rounded up, since it is a bound."""
+    return f"{math.ceil(share * 1000 - 1e-9) / 10:g} %"
+
+
+def _significant(number: float) -> str:
+    digits = max(0, 1 - math.floor(math.log10(number)))
+    scale = 10**digits
+    return f"{math.ceil(number * scale - 1e-9) / scale:,.{digits}f}"

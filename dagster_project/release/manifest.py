@@ -1,0 +1,186 @@
+"""manifest.json: what a release promises and what it consists of, for an auditor to check.
+
+The manifest holds events, not only their price, so that anyone can compose them again. It
+names nothing that was computed from private records without noise: the version hash of data that
+is not public stays out, because whoever knows all records but one could test guesses against it.
+Composing events belongs to `privacy.accounting`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from dagster_project.privacy import events
+from dagster_project.privacy.plan import Plan
+from dagster_project.table.schema import Schema
+
+FORMAT = 1
+NAME = "manifest.json"
+TOLERANCE = 1e-6
+_PACKAGES = [
+    "dp-accounting",
+    "jax",
+    "mbi",
+    "numpy",
+    "opacus",
+    "pandas",
+    "pillow",
+    "pyarrow",
+    "torch",
+]
+
+
+class ManifestError(ValueError):
+    """The bundle is not what its manifest says; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A bundle that passed `verify`: what it promises, and how many files it has."""
+
+    release_id: str
+    epsilon: float
+    delta: float
+    files: int
+
+
+def build(
+    plan: Plan, schema: Schema, *, sampling: Mapping[str, Any], ledger_head: str
+) -> dict[str, Any]:
+    """The manifest of a release, complete but for the file hashes, which `BundleWriter` adds.
+
+    Args:
+        plan: What was spent, as reserved in the ledger.
+        schema: The public contract; its `public` decides whether hashes of the data are shown.
+        sampling: How the pairs were drawn: "n", "seed" and any other public setting.
+        ledger_head: Hash of the newest ledger entry that this release rests on.
+
+    Raises:
+        ValueError: The schema is not the plan's.
+    """
+    if schema.hash != plan.schema_hash:
+        raise ValueError("The schema is not the one that the plan was made for.")
+    return {
+        "format": FORMAT,
+        "release_id": plan.release_id,
+        "population": plan.population,
+        "privacy": {
+            "epsilon": plan.epsilon,
+            "delta": plan.target_delta,
+            "relation": "add or remove one person",
+            "unit": "person, with one pair each",
+            "n_public": plan.n_public,
+            "discretization": plan.discretization,
+            "epsilon_prv_gaussian_only": plan.epsilon_prv,
+            "mechanisms": [mechanism.to_json() for mechanism in plan.mechanisms],
+        },
+        "settings": dict(plan.recipe),
+        "data": {
+            "name": schema.name,
+            "public": schema.public,
+            "version": plan.data_version if schema.public else None,
+            "plan_hash": plan.hash if schema.public else None,
+        },
+        "schema": schema.to_dict(),
+        "schema_hash": schema.hash,
+        "code_version": plan.code_version,
+        "sampling": dict(sampling),
+        "ledger_head": ledger_head,
+        "packages": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in _PACKAGES},
+        },
+    }
+
+
+def recorded_events(manifest: Mapping[str, Any]) -> list[events.Event]:
+    """The privacy events of a manifest, in order.
+
+    Raises:
+        ManifestError: They are missing or malformed.
+    """
+    try:
+        return [events.from_json(item["event"]) for item in manifest["privacy"]["mechanisms"]]
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise ManifestError(f"The privacy events in {NAME} cannot be read.") from None
+
+
+def file_hashes(folder: Path) -> dict[str, dict[str, Any]]:
+    """SHA-256 and size of each file of a bundle but its manifest, by relative path.
+
+    Raises:
+        ManifestError: A link is among them; a bundle has none.
+    """
+    hashes = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            raise ManifestError("The bundle holds a symbolic link.")
+        relative = path.relative_to(folder).as_posix()
+        if path.is_file() and relative != NAME:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            hashes[relative] = {"sha256": digest, "bytes": path.stat().st_size}
+    return hashes
+
+
+def read(folder: str | Path) -> dict[str, Any]:
+    """The manifest of a finished bundle.
+
+    Raises:
+        ManifestError: There is none, or it is not ours.
+    """
+    try:
+        manifest = json.loads((Path(folder) / NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ManifestError(f"There is no {NAME} here, so this is no finished release.") from None
+    except (OSError, ValueError, RecursionError):
+        raise ManifestError(f"{NAME} cannot be read as JSON.") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ManifestError(f"{NAME} is not of format {FORMAT}.")
+    return manifest
+
+
+def verify(folder: str | Path) -> Verified:
+    """Checks that every file is the one listed and that the events cost what is claimed.
+
+    Epsilon is composed anew from the recorded events on the recorded grid and must agree to 1e-6.
+
+    Raises:
+        ManifestError: Something does not agree.
+    """
+    from dagster_project.privacy import accounting
+
+    folder = Path(folder)
+    manifest = read(folder)
+    listed, found = manifest.get("files"), file_hashes(folder)
+    if not isinstance(listed, dict) or not listed:
+        raise ManifestError(f"{NAME} lists no files.")
+    for state, names in (
+        ("missing", listed.keys() - found.keys()),
+        ("not listed in the manifest", found.keys() - listed.keys()),
+        ("altered", {name for name in listed.keys() & found.keys() if listed[name] != found[name]}),
+    ):
+        if names:
+            raise ManifestError(f"{len(names)} file(s) {state}: {', '.join(sorted(names)[:3])}.")
+    recorded = recorded_events(manifest)
+    privacy = manifest["privacy"]
+    try:
+        claimed, delta = float(privacy["epsilon"]), float(privacy["delta"])
+        composed = accounting.epsilon(
+            recorded, target_delta=delta, discretization=float(privacy["discretization"])
+        )
+        release_id = str(manifest["release_id"])
+    except (KeyError, TypeError, ValueError):
+        raise ManifestError(f"The privacy promise in {NAME} cannot be read.") from None
+    if not abs(composed - claimed) <= TOLERANCE:
+        raise ManifestError(
+            f"The recorded events compose to epsilon {composed:.6f}, not to {claimed:.6f}."
+        )
+    return Verified(release_id=release_id, epsilon=composed, delta=delta, files=len(listed))

@@ -1,0 +1,67 @@
+"""The data card: front matter for machines, the promise in words and figures that are bounds."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dagster_project.release.card import true_positives, write_card
+from dagster_project.table.schema import Schema
+
+
+def split(card: str) -> tuple[dict[str, Any], str]:
+    _, front, body = card.split("---\n", 2)
+    return yaml.safe_load(front), body
+
+
+def test_front_matter_names_the_data_files(manifest: dict[str, Any], schema: Schema) -> None:
+    front, _ = split(write_card(manifest, schema, licence="cc-by-4.0"))
+    assert front["license"] == "cc-by-4.0"
+    assert front["size_categories"] == ["n<1K"]
+    assert front["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
+    assert "license" not in split(write_card(manifest, schema))[0]
+
+
+def test_promise_columns_and_mechanisms_are_told(manifest: dict[str, Any], schema: Schema) -> None:
+    _, body = split(write_card(manifest, schema))
+    epsilon = manifest["privacy"]["epsilon"]
+    assert f"ε = {epsilon:.4g}, δ = 1e-05" in body
+    assert "| `kind of thing` | categorical | a\\|b, ü, c |\n" in body
+    assert "| `weight` | numeric | 0 to 10, in 3 bins, or missing |\n" in body
+    assert "| table_model.measurement | discrete Gaussian noise | 15 |  | 5 |\n" in body
+    assert "| image_model | Gaussian noise on Poisson samples | 2 | 0.05 | 40 |\n" in body
+    assert "| table_model.selection | exponential selection | ε = 0.02 each |  | 3 |\n" in body
+    assert "No public figures" in body
+
+
+def test_quality_is_a_table(manifest: dict[str, Any], schema: Schema) -> None:
+    row = {"clique": ["kind of thing", "weight"], "cells": 12, "tvd": 0.03, "expected_tvd": 0.02}
+    quality = {"cliques": [row], "mean_tvd": 0.03, "mean_expected_tvd": 0.02}
+    _, body = split(write_card(manifest, schema, quality))
+    assert "| kind of thing × weight | 12 | 0.0300 | 0.0200 |\n" in body
+    assert "**0.0300**" in body
+
+
+def test_guess_bounds_are_those_of_the_promise(manifest: dict[str, Any], schema: Schema) -> None:
+    manifest = {**manifest, "privacy": {**manifest["privacy"], "epsilon": 3.0, "delta": 0.0}}
+    _, body = split(write_card(manifest, schema))
+    assert "most 21 times as likely" in body  # e^3 = 20.1, rounded up
+    assert "at most 95.3 %" in body
+    assert "at most 20.1 % of those" in body
+
+
+@given(st.floats(0.01, 12), st.floats(0, 1e-3), st.floats(0.001, 0.999))
+def test_true_positives_lie_between_chance_and_certainty(
+    epsilon: float, delta: float, false_positives: float
+) -> None:
+    found = true_positives(epsilon, delta, false_positives=false_positives)
+    assert false_positives <= found <= 1
+    # The two errors are exchangeable: a test of "was out" obeys the same bound.
+    back = true_positives(epsilon, delta, false_positives=1 - found)
+    assert back == pytest.approx(1 - false_positives, abs=1e-9) or found == 1
+    assert found <= math.exp(epsilon) * false_positives + delta + 1e-12
