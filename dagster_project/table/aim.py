@@ -33,8 +33,8 @@ class AimSettings:
 
     Attributes:
         rounds: pairs selected and measured.
-        selections_per_fit: rounds between two refits of the model; a pair is selected at most once
-            between refits, since the model does not yet know what was learnt about it.
+        selections_per_fit: rounds between two refits of the model, which take nearly all the time.
+            Between refits the selected pairs form a forest while they can.
         iterations: mirror-descent steps of each refit.
         final_iterations: those of the last fit.
         max_model_bytes: bound on the model's tables, and so on time and memory.
@@ -113,14 +113,15 @@ def fit_aim(
                 measurements, names=names, sizes=sizes, total=total, iterations=settings.iterations
             )
             fresh = []
-        candidates = _candidates(
-            [pair for pair in pairs if pair not in fresh] or pairs,
+        affordable = _affordable(
+            pairs,
             names=names,
             sizes=sizes,
             selected=[m.names for m in measurements],
             settings=settings,
             number=number,
         )
+        candidates = _not_yet_explained(affordable, fresh)
         pair = select(
             candidates,
             exact,
@@ -147,7 +148,7 @@ def fit_aim(
     return TableFit(model=model, measurements=tuple(measurements))
 
 
-def _candidates(
+def _affordable(
     pairs: Sequence[tuple[int, int]],
     *,
     names: Sequence[str],
@@ -164,7 +165,6 @@ def _candidates(
     if math.prod(sizes) * 8 <= settings.max_model_bytes / settings.rounds:
         return list(pairs)
     known = set(selected)
-    bound = settings.max_model_bytes * (number + 1) / settings.rounds
     current = model_bytes(names, sizes, selected)
     bytes_with = []
     for i, j in pairs:
@@ -175,5 +175,21 @@ def _candidates(
     smallest = min(bytes_with)
     if smallest > settings.max_model_bytes:
         raise ValueError("no pair of attributes fits into max_model_bytes")
-    bound = max(bound, smallest)
+    bound = max(settings.max_model_bytes * (number + 1) / settings.rounds, smallest)
     return [pair for pair, size in zip(pairs, bytes_with, strict=True) if size <= bound]
+
+
+def _not_yet_explained(
+    pairs: list[tuple[int, int]], fresh: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """The pairs worth selecting with a model that does not know the `fresh` measurements.
+
+    Attributes that fresh pairs already link will be dependent after the next fit, and the old
+    model's error on them is out of date. So a batch grows as a forest, as in MST, while it can.
+    """
+    part: dict[int, int] = {}
+    for i, j in fresh:
+        kept, joined = part.setdefault(i, i), part.setdefault(j, j)
+        part = {axis: kept if label == joined else label for axis, label in part.items()}
+    linking = [(i, j) for i, j in pairs if part.get(i, i) != part.get(j, j)]
+    return linking or [pair for pair in pairs if pair not in fresh] or pairs
