@@ -113,7 +113,8 @@ def selection_epsilon(*, mu: float, share: float, count: int) -> float:
     """Epsilon of each of `count` exponential selections that spend a share of `mu`^2.
 
     An epsilon-DP exponential mechanism is epsilon^2 / 8-zCDP (Cesar and Rogers, "Bounding,
-    concentrating, and truncating", 2021), a Gaussian of parameter mu is mu^2 / 2-zCDP.
+    concentrating, and truncating", 2021), a Gaussian of parameter mu is mu^2 / 2-zCDP. The
+    accountant charges a `PureDP` event without that knowledge, at up to four times the share.
     """
     return 2 * _spent(mu, share, count) / math.sqrt(count)
 
