@@ -20,13 +20,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from dagster_project.table.raw_values import category_text, numbers
 from dagster_project.table.schema_rules import (
     FALLBACK,
     MISSING,
     SchemaError,
     attribute_fields,
     read_yaml,
-    top_section,
+    schema_faults,
 )
 
 __all__ = ["MISSING", "Attribute", "ImageSpec", "Schema", "SchemaError"]
@@ -113,11 +114,14 @@ class Attribute:
         if self.kind == "categorical":
             cells = {category: i for i, category in enumerate(self.categories)}
             return np.fromiter(
-                (-1 if text is None else cells.get(text, -2) for text in map(_text, column)),
+                (
+                    -1 if text is None else cells.get(text, -2)
+                    for text in map(category_text, column)
+                ),
                 np.int64,
                 len(column),
             )
-        number = _numbers(column)
+        number = numbers(column)
         codes = np.searchsorted(self.edges, number, side="right") - 1
         codes = np.minimum(codes, self._bins - 1)  # the upper bound belongs to the last bin
         codes[number < self.edges[0]] = -2
@@ -129,7 +133,7 @@ class Attribute:
         """The clamped number (NaN when missing) or, for a categorical, the code: float32 (N,)."""
         if self.kind == "categorical":
             return self.encode(column)[0].astype(np.float32)
-        number = np.clip(_numbers(column), self.edges[0], self.edges[-1])
+        number = np.clip(numbers(column), self.edges[0], self.edges[-1])
         codes, _ = self.encode(column)
         return np.where(codes == self._bins, np.nan, number).astype(np.float32)
 
@@ -203,16 +207,17 @@ class Schema:
         Raises:
             SchemaError: Something is wrong; unknown keys are refused too.
         """
-        top = top_section(mapping)
+        if faults := schema_faults(mapping):
+            raise SchemaError(faults[0])
         return cls(
-            name=top["name"],
-            public=top["public"],
-            person_id=top["person_id"],
-            n_public=top["n_public"],
-            image=ImageSpec(**top["image"]),
+            name=mapping["name"],
+            public=mapping.get("public", False),
+            person_id=mapping["person_id"],
+            n_public=mapping["n_public"],
+            image=ImageSpec(**mapping["image"]),
             attributes=tuple(
                 Attribute(**attribute_fields(name, body))
-                for name, body in top["attributes"].items()
+                for name, body in mapping["attributes"].items()
             ),
         )
 
@@ -277,33 +282,3 @@ class Schema:
         codes = np.asarray(codes).reshape(-1, len(self.attributes))
         columns = {a.name: a.decode(codes[:, i], rng) for i, a in enumerate(self.attributes)}
         return pd.DataFrame(columns, columns=list(self.names))
-
-
-def _text(value: object) -> str | None:
-    """The category a raw cell spells: whole numbers lose their ".0", which a column that also
-    holds nulls gives them; None when absent."""
-    if isinstance(value, str):
-        return value.strip() or None
-    if value is None or value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, float | np.floating):
-        if np.isnan(value):
-            return None
-        return str(int(value)) if float(value).is_integer() else str(value)
-    return str(value)
-
-
-def _numbers(column: pd.Series) -> np.ndarray:
-    """The column as float64 (N,), NaN where a cell is absent or no number."""
-    if pd.api.types.is_numeric_dtype(column.dtype) and column.dtype.kind != "c":
-        return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    return np.fromiter(map(_number, column), np.float64, len(column))
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return float("inf") if value > 0 else float("-inf")
-    except (TypeError, ValueError):
-        return float("nan")

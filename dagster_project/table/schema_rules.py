@@ -1,4 +1,4 @@
-"""What makes a schema.yaml right: one clear sentence for the first fault of a section.
+"""What makes a schema.yaml right: one clear sentence for each fault.
 
 The types the rules lead to are in `schema`.
 """
@@ -6,7 +6,8 @@ The types the rules lead to are in `schema`.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -59,30 +60,36 @@ def read_yaml(path: Path) -> Any:
         raise SchemaError(f"{path.name} is not valid YAML{where}.") from None
 
 
-def top_section(content: Any) -> dict[str, Any]:
-    """Checks everything but the attributes; their bodies stay as they are.
+def schema_faults(content: Any) -> list[str]:
+    """Every fault of a schema's content, one sentence each; none if it is right."""
+    if not isinstance(content, Mapping):
+        return ["The schema must be a mapping of keys to values."]
+    faults: list[str] = []
 
-    Raises:
-        SchemaError: Something is wrong.
-    """
-    top = {"public": False, **_section(content, "the schema", _TOP, _TOP - {"public"})}
-    picture = _section(top["image"], "image", _IMAGE, _IMAGE)
-    _name(top["name"], "name")
-    _name(top["person_id"], "person_id")
-    _name(picture["column"], "image: column")
-    _integer(top["n_public"], "n_public", 1, 10**10)
-    _integer(picture["height"], "image: height", 8, 64)
-    _integer(picture["width"], "image: width", 8, 64)
-    if _integer(picture["channels"], "image: channels", 1, 3) == 2:
-        raise SchemaError("image: channels must be 1 (grey) or 3 (RGB).")
-    if not isinstance(top["public"], bool):
-        raise SchemaError("public must be true or false.")
-    if not isinstance(top["attributes"], Mapping) or not top["attributes"]:
-        raise SchemaError("attributes must map at least one attribute name to its domain.")
-    columns = [top["person_id"], picture["column"], *top["attributes"]]
-    if len(set(columns)) < len(columns):
-        raise SchemaError("person_id, the image column and the attributes need distinct names.")
-    return top
+    def attempt(rule: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            rule(*arguments)
+        except SchemaError as fault:
+            faults.append(str(fault))
+
+    attempt(_section, content, "the schema", _TOP, _TOP - {"public"})
+    picture, attributes = content.get("image"), content.get("attributes")
+    if "image" in content:
+        attempt(_section, picture, "image", _IMAGE, _IMAGE)
+    for section, where, rules in ((content, "", _TOP_RULES), (picture, "image: ", _IMAGE_RULES)):
+        for key, rule in rules.items():
+            if isinstance(section, Mapping) and key in section:
+                attempt(rule, section[key], where + key)
+    if isinstance(attributes, Mapping) and attributes:
+        for name, body in attributes.items():
+            attempt(attribute_fields, name, body)
+        columns = [content.get("person_id"), *attributes]
+        columns += [picture.get("column")] if isinstance(picture, Mapping) else []
+        if any(columns.count(column) > 1 for column in columns):
+            faults.append("person_id, the image column and the attributes need distinct names.")
+    elif "attributes" in content:
+        faults.append("attributes must map at least one attribute name to its domain.")
+    return faults
 
 
 def attribute_fields(name: Any, body: Any) -> dict[str, Any]:
@@ -97,8 +104,7 @@ def attribute_fields(name: Any, body: Any) -> dict[str, Any]:
         "out_of_domain": "drop",
         **_section(body, f"attribute {name!r}", _ATTRIBUTE, {"kind"}),
     }
-    if not isinstance(body["missing"], bool):
-        raise SchemaError(f"attribute {name!r}: missing must be true or false.")
+    _flag(body["missing"], f"attribute {name!r}: missing")
     if body["kind"] == "categorical":
         domain, unused = "categories", "edges"
     elif body["kind"] == "numeric":
@@ -198,3 +204,29 @@ def _integer(given: Any, where: str, low: int, high: int) -> int:
     if isinstance(given, bool) or not isinstance(given, int) or not low <= given <= high:
         raise SchemaError(f"{where} must be a whole number from {low} to {high}.")
     return given
+
+
+def _flag(given: Any, where: str) -> bool:
+    if not isinstance(given, bool):
+        raise SchemaError(f"{where} must be true or false.")
+    return given
+
+
+def _channels(given: Any, where: str) -> int:
+    if isinstance(given, bool) or given not in (1, 3):
+        raise SchemaError(f"{where} must be 1 (grey) or 3 (RGB).")
+    return given
+
+
+_TOP_RULES: dict[str, Callable[[Any, str], Any]] = {
+    "name": _name,
+    "public": _flag,
+    "person_id": _name,
+    "n_public": partial(_integer, low=1, high=10**10),
+}
+_IMAGE_RULES: dict[str, Callable[[Any, str], Any]] = {
+    "column": _name,
+    "channels": _channels,
+    "height": partial(_integer, low=8, high=64),
+    "width": partial(_integer, low=8, high=64),
+}
