@@ -1,0 +1,178 @@
+"""The steward's private look at a data folder: every fault at once, before anything is spent.
+
+What it lists quotes records and counts, so its output is private. It decides nothing: which faults
+stop a release and which follow the schema's policy is marked on each. Reading for a release is in
+`reading`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dagster_project.pairs.layout import BATCH, Layout, find_layout, row_count, stream
+from dagster_project.pairs.pictures import UnusablePicture
+from dagster_project.pairs.reading import canonical_id, pictures_of
+from dagster_project.table.schema import Attribute, Schema, SchemaError
+from dagster_project.table.schema_rules import read_yaml, schema_faults
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault. Private.
+
+    Attributes:
+        file: Name of the file.
+        text: What is wrong, and what a release will do about it.
+        row: Number of the row, from 1 at the first record; None if the fault has no single row.
+        stops: Whether a release is refused; otherwise the schema's policy is followed.
+    """
+
+    file: str
+    text: str
+    row: int | None = None
+    stops: bool = False
+
+    def __str__(self) -> str:
+        where = self.file if self.row is None else f"{self.file}, row {self.row}"
+        return f"{'stops' if self.stops else 'note '}  {where}: {self.text}"
+
+
+def check(
+    data_dir: str | Path,
+    schema_path: str | Path,
+    *,
+    progress: Callable[[float, str], None] = lambda fraction, text: None,
+) -> list[Fault]:
+    """Lists every fault of a schema and a data folder; never raises on what they hold."""
+    schema_name = Path(schema_path).name
+    try:
+        content = read_yaml(Path(schema_path))
+    except SchemaError as error:
+        return [Fault(schema_name, str(error), stops=True)]
+    if found := schema_faults(content):
+        return [Fault(schema_name, text, stops=True) for text in found]
+    schema = Schema.from_dict(content)
+    layout, found = find_layout(data_dir, schema)
+    if layout is None:
+        return [Fault(Path(data_dir).name, text, stops=True) for text in found]
+    files = [file for file in (layout.records, layout.heldout) if file is not None]
+    faults: list[Fault] = []
+    persons: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for i, file in enumerate(files):
+
+        def report(done: float, start: float = i / len(files)) -> None:
+            progress(start + done / len(files), "checking rows")
+
+        try:
+            faults += _file(file, layout, schema, persons, report)
+        except Exception as error:  # the steward needs a line here, not a trace-back
+            text = f"cannot be read to its end ({type(error).__name__})."
+            faults.append(Fault(file.name, text, stops=True))
+    faults += _repeated(persons, files[0].name)
+    if layout.images is not None:
+        faults += _unused(layout, schema, files)
+    return faults
+
+
+def _file(
+    file: Path,
+    layout: Layout,
+    schema: Schema,
+    persons: dict[str, list[tuple[str, int]]],
+    report: Callable[[float], None],
+) -> list[Fault]:
+    faults: list[Fault] = []
+    seen = np.zeros((len(schema.attributes), max(schema.sizes)), dtype=np.int64)
+    columns = [schema.person_id, *schema.names]
+    columns += [schema.image.column] if layout.image_column else []
+    start, rows = 0, row_count(file)
+    for batch in stream(file, columns):
+        size = len(batch[schema.person_id])
+        for i, value in enumerate(batch[schema.person_id]):
+            person = canonical_id(value)
+            if person is None:
+                faults.append(Fault(file.name, "no person id; the row is dropped.", start + i + 1))
+            else:
+                persons[person].append((file.name, start + i + 1))
+        for number, attribute in enumerate(schema.attributes):
+            column = pd.Series(batch[attribute.name], dtype=object)
+            for i, text in _values(attribute, column):
+                faults.append(Fault(file.name, text, start + i + 1))
+            codes, keep = attribute.encode(column)
+            seen[number] += np.bincount(codes[keep], minlength=seen.shape[1])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for i, picture in enumerate(pictures_of(batch, layout, schema, np.arange(size))):
+                if isinstance(picture, UnusablePicture):
+                    text = f"the picture is unusable ({picture}); the row is dropped."
+                    faults.append(Fault(file.name, text, start + i + 1))
+        start += size
+        report(min(1.0, start / max(rows, BATCH)))
+    if start == 0:
+        return [Fault(file.name, "the table is empty.")]
+    for attribute, counts in zip(schema.attributes, seen, strict=True):
+        if (counts > 0).sum() == 1:
+            only = attribute.labels[int(counts.argmax())]
+            text = f"{attribute.name} is {only!r} in every usable row, so it carries nothing."
+            faults.append(Fault(file.name, text))
+    return sorted(faults, key=lambda fault: (fault.row is None, fault.row or 0))
+
+
+def _values(attribute: Attribute, column: pd.Series) -> list[tuple[int, str]]:
+    """Position and sentence of every value outside the attribute's domain."""
+    raw, (codes, keep) = attribute.raw_codes(column), attribute.encode(column)
+    faults = []
+    for i in np.flatnonzero(raw < -int(attribute.missing)):
+        value = f"{column.iloc[i]!r:.60}"
+        what = "is absent or no number" if attribute.kind == "numeric" else "is absent"
+        what = what if raw[i] == -1 else "is outside the domain"
+        fate = f"it becomes {attribute.labels[codes[i]]!r}" if keep[i] else "the row is dropped"
+        faults.append((int(i), f"{attribute.name} {value} {what}; {fate}."))
+    return faults
+
+
+def _repeated(persons: dict[str, list[tuple[str, int]]], training: str) -> list[Fault]:
+    faults = []
+    for person, places in persons.items():
+        rows = [row for name, row in places if name == training]
+        held_out = [row for name, row in places if name != training]
+        for name, many in ((training, rows), ("heldout.parquet", held_out)):
+            if len(many) > 1:
+                text = (
+                    f"the id {person!r:.60} stands in rows {_list(many)}; one is chosen at random."
+                )
+                faults.append(Fault(name, text, many[0]))
+        if rows and held_out:
+            text = f"the id {person!r:.60} is also in heldout.parquet; it does not train."
+            faults.append(Fault(training, text, rows[0]))
+    return faults
+
+
+def _list(rows: list[int]) -> str:
+    shown = ", ".join(map(str, rows[:10]))
+    return shown + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
+
+
+def _unused(layout: Layout, schema: Schema, files: list[Path]) -> list[Fault]:
+    """Pictures that no row names."""
+    column = schema.image.column if layout.image_column else schema.person_id
+    named: set[str] = set()
+    for file in files:
+        for batch in stream(file, [column]):
+            for value in batch[column]:
+                name = str(value) if layout.image_column else f"{canonical_id(value)}.png"
+                named.add(str(Path(name)))
+    assert layout.images is not None
+    lying = (path for path in sorted(layout.images.rglob("*")) if not path.is_dir())
+    return [
+        Fault("images", f"no row names the picture {name!r:.80}.")
+        for name in (str(path.relative_to(layout.images)) for path in lying)
+        if name not in named
+    ]
