@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -45,6 +46,18 @@ def test_quality_is_a_table(manifest: dict[str, Any], schema: Schema) -> None:
     _, body = split(write_card(manifest, schema, quality))
     assert "| kind of thing × weight | 12 | 0.0300 | 0.0200 |\n" in body
     assert "**0.0300**" in body
+
+
+def test_tables_end_before_the_next_text(manifest: dict[str, Any], schema: Schema) -> None:
+    """Without an empty line Markdown takes the text for one more row, or a heading for text."""
+    row = {"clique": ["weight"], "cells": 4, "tvd": 0.03, "expected_tvd": 0.02}
+    quality = {"cliques": [row], "mean_tvd": 0.03, "mean_expected_tvd": 0.02}
+    for card in (write_card(manifest, schema), write_card(manifest, schema, quality)):
+        lines = split(card)[1].splitlines()
+        for line, following in itertools.pairwise(lines):
+            assert not line.startswith("|") or following.startswith("|") or not following
+            assert not following.startswith("#") or not line
+        assert "\n\n\n" not in card
 
 
 def test_guess_bounds_are_those_of_the_promise(manifest: dict[str, Any], schema: Schema) -> None:
