@@ -1,0 +1,165 @@
+"""Which ledger a population is given, and which it is refused."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from dagster_project.privacy.ledger import (
+    KeyLost,
+    Ledger,
+    LedgerBehindAnchor,
+    LedgerMissing,
+    LedgerUnavailable,
+    PopulationChanged,
+    identity,
+)
+from dagster_project.privacy.population import Population
+from tests.privacy.ledger_toys import plan, population, population_file
+
+
+def used(folder: Path, *, anchored: bool = True) -> Population:
+    """A population with a closed ledger that holds one reservation."""
+    toy = population(folder)
+    ledger = Ledger.open(toy)
+    ledger.reserve(plan(), approved_by="steward", schema_public=False)
+    if anchored:
+        toy = toy.write_anchor(ledger.anchor())
+    ledger.close()
+    return toy
+
+
+def test_first_use_creates_ledger_and_key(tmp_path: Path) -> None:
+    toy = population(tmp_path)
+    ledger = Ledger.open(toy)
+    assert [entry.kind for entry in ledger.entries()] == ["CREATED", "BLOCK"]
+    assert len(toy.member_key()) == 32
+    assert stat.S_IMODE(toy.key_path.stat().st_mode) == 0o600
+    assert not list(tmp_path.rglob("*.new"))
+
+
+@pytest.mark.parametrize("anchored", [True, False])
+def test_a_deleted_ledger_is_never_replaced_by_an_empty_one(tmp_path: Path, anchored) -> None:
+    toy = used(tmp_path, anchored=anchored)
+    (tmp_path / "ledger/ledger.sqlite").unlink()
+    with pytest.raises(LedgerMissing):
+        Ledger.open(toy)
+    (tmp_path / "ledger/ledger.sqlite").touch()
+    with pytest.raises(LedgerMissing):
+        Ledger.open(toy)
+
+
+def test_a_fresh_clone_without_the_ledger_is_refused(tmp_path: Path) -> None:
+    used(tmp_path / "original")
+    (tmp_path / "clone").mkdir()
+    shutil.copy(tmp_path / "original/population.yaml", tmp_path / "clone")
+    with pytest.raises(LedgerMissing):
+        Ledger.open(Population.load(tmp_path / "clone/population.yaml"))
+    assert [path.name for path in (tmp_path / "clone").rglob("*")] == ["population.yaml"]
+
+
+@pytest.mark.parametrize("anchored", [True, False])
+def test_a_lost_or_swapped_key_freezes_the_population(tmp_path: Path, anchored) -> None:
+    toy = used(tmp_path, anchored=anchored)
+    toy.key_path.unlink()
+    with pytest.raises(KeyLost, match="lost"):
+        Ledger.open(toy)
+    toy.key_path.write_bytes(os.urandom(32))
+    with pytest.raises(KeyLost, match="not the one"):
+        Ledger.open(toy)
+
+
+def test_a_restored_backup_is_behind_its_anchor(tmp_path: Path) -> None:
+    toy = used(tmp_path)
+    shutil.copytree(tmp_path / "ledger", tmp_path / "backup")
+    ledger = Ledger.open(toy)
+    ledger.open_reservation("first")
+    toy = toy.write_anchor(ledger.anchor())
+    ledger.close()
+    shutil.rmtree(tmp_path / "ledger")
+    shutil.copytree(tmp_path / "backup", tmp_path / "ledger")
+    with pytest.raises(LedgerBehindAnchor, match="entry 4"):
+        Ledger.open(toy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lifetime_epsilon": 50.0},
+        {"target_delta": 1e-5},
+        {"n_public": 1000},
+        {"filter_order": 8.0},
+        {"population": "renamed"},
+    ],
+)
+def test_fixed_parameters_cannot_be_changed(tmp_path: Path, change) -> None:
+    used(tmp_path, anchored=False)
+    with pytest.raises(PopulationChanged, match="fixed"):
+        Ledger.open(population(tmp_path, **change))
+
+
+def test_the_default_order_is_fixed_at_creation(tmp_path: Path, monkeypatch) -> None:
+    used(tmp_path, anchored=False)
+    toy = population(tmp_path)
+    from dagster_project.privacy.ledger import rdp_filter
+
+    monkeypatch.setattr(rdp_filter, "default_filter_order", lambda *a, **k: 12.0)
+    assert toy.order == 12.0
+    assert Ledger.open(toy).blocks()[0].cap != toy.rdp_cap
+
+
+@pytest.mark.parametrize("moment", ["prepare", "settle"])
+def test_a_crash_during_creation_leaves_nothing_or_what_is_completed(
+    tmp_path: Path, monkeypatch, moment: str
+) -> None:
+    toy = population(tmp_path)
+
+    class Crash(BaseException):
+        pass
+
+    real = getattr(identity, moment)
+
+    def crash(*args):
+        if moment == "prepare":
+            real(*args)
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(identity, moment, crash)
+        with pytest.raises(Crash):
+            Ledger.open(toy)
+    assert not toy.key_path.exists()
+    ledger = Ledger.open(toy)
+    assert ledger.verify().entries == 2
+    assert len(toy.member_key()) == 32
+
+
+def _open(path: str, gate) -> None:
+    gate.wait()
+    Ledger.open(Population.load(path))
+
+
+def test_processes_that_create_at_once_share_one_ledger(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    gate = context.Barrier(3)
+    path = str(population_file(tmp_path))
+    workers = [context.Process(target=_open, args=(path, gate)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert Ledger.open(Population.load(path)).verify().entries == 2
+
+
+def test_a_busy_ledger_is_one_sentence(tmp_path: Path) -> None:
+    toy = used(tmp_path)
+    busy, waiting = Ledger.open(toy), Ledger.open(toy, wait=0.05)
+    with busy._journal._store.writing(), pytest.raises(LedgerUnavailable, match="locked"):
+        waiting.open_reservation("first")
+    waiting.open_reservation("first")

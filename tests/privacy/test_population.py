@@ -1,0 +1,151 @@
+"""The population file, its anchor, and people held out by keyed hash."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dagster_project.privacy.ledger import Head, KeyLost, rdp_filter
+from dagster_project.privacy.population import Population, PopulationError, heldout_mask
+from tests.privacy.ledger_toys import population, population_file
+
+KEY = bytes(range(32))
+HEAD = Head(entries=12, head="ab" * 32)
+
+
+def test_every_field_is_read(tmp_path: Path) -> None:
+    toy = population(tmp_path)
+    assert (toy.name, toy.unit, toy.relation, toy.n_public) == (
+        "toy",
+        "person",
+        "add_remove",
+        20000,
+    )
+    assert (toy.lifetime_epsilon, toy.target_delta, toy.anchor) == (5.0, 1e-6, None)
+    assert toy.ledger_url == f"sqlite:///{tmp_path.resolve()}/ledger/ledger.sqlite"
+    with pytest.raises(KeyLost):
+        toy.member_key()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"population": None}, "lacks 'population'"),
+        ({"population": "a b"}, "name"),
+        ({"unit": "row"}, "person"),
+        ({"relation": "replace_one"}, "add_remove"),
+        ({"lifetime_epsilon": 0}, "above 0"),
+        ({"lifetime_epsilon": ".inf"}, "above 0"),
+        ({"lifetime_epsilon": "'much'"}, "number"),
+        ({"lifetime_epsilon": "true"}, "number"),
+        ({"target_delta": 1}, "below 1"),
+        ({"target_delta": 0}, "above 0"),
+        ({"n_public": 0}, "whole number"),
+        ({"n_public": 1.5}, "whole number"),
+        ({"filter_order": 1}, "above 1"),
+        ({"filter_order": 1.2}, "cannot express"),
+        ({"surprise": 1}, "unknown key 'surprise'"),
+        ({"anchor": 3}, "anchor"),
+        ({"anchor": "{entries: 3, head: short}"}, "anchor"),
+        ({"ledger": "''"}, "path"),
+        ({"n_public": "[1"}, "not YAML"),
+    ],
+)
+def test_a_wrong_file_is_one_sentence(tmp_path: Path, change, words: str) -> None:
+    path = population_file(tmp_path, **change)
+    with pytest.raises(PopulationError, match=words) as caught:
+        Population.load(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "- a", "\x00"])
+def test_a_file_that_is_no_mapping(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "population.yaml"
+    path.write_text(content)
+    with pytest.raises(PopulationError):
+        Population.load(path)
+    with pytest.raises(PopulationError, match="cannot be read"):
+        Population.load(tmp_path / "none.yaml")
+
+
+@given(epsilon=st.floats(0.05, 50), exponent=st.floats(3, 12), spent=st.floats(1e-6, 1))
+def test_the_cap_is_where_the_conversion_gives_the_lifetime_epsilon(
+    epsilon: float, exponent: float, spent: float
+) -> None:
+    delta = 10**-exponent
+    order = rdp_filter.default_filter_order(epsilon, target_delta=delta)
+    cap = rdp_filter.rdp_cap(epsilon, order=order, target_delta=delta)
+    assert cap > 0
+    back = rdp_filter.epsilon_of_rdp(cap, order=order, target_delta=delta)
+    assert back == pytest.approx(epsilon, rel=1e-9)
+    # A sum under the cap stands for less, and never for less than rho-zCDP's optimum at it.
+    below = rdp_filter.epsilon_of_rdp(spent * cap, order=order, target_delta=delta)
+    assert below <= epsilon * (1 + 1e-9)
+    assert order == pytest.approx(
+        1
+        + math.sqrt(-math.log(delta))
+        / (math.sqrt(epsilon - math.log(delta)) - math.sqrt(-math.log(delta)))
+    )
+
+
+def test_conversion_against_dp_accounting() -> None:
+    from dp_accounting.rdp import rdp_privacy_accountant
+
+    for order in (2.5, 6.99, 30.0):
+        for rdp in (0.2, 3.0):
+            theirs, _ = rdp_privacy_accountant.compute_epsilon([order], [rdp], 1e-6)
+            ours = rdp_filter.epsilon_of_rdp(rdp, order=order, target_delta=1e-6)
+            assert ours == pytest.approx(theirs, rel=1e-12)
+
+
+def test_the_anchor_is_the_only_line_that_changes(tmp_path: Path) -> None:
+    path = population_file(tmp_path)
+    path.write_text("# our people\n" + path.read_text().replace("null\n", "null  # none\n"))
+    before = path.read_text().splitlines()
+    toy = Population.load(path).write_anchor(HEAD)
+    after = path.read_text().splitlines()
+    assert toy == Population.load(path) and toy.anchor == HEAD
+    changed = [new for old, new in zip(before, after, strict=True) if old != new]
+    assert changed == [f"anchor: {{entries: 12, head: '{HEAD.head}'}}  # none"]
+    assert [item.name for item in tmp_path.iterdir()] == ["population.yaml"]
+
+
+def test_an_anchor_is_added_and_never_moves_back(tmp_path: Path) -> None:
+    toy = population(tmp_path, anchor=None)
+    toy.write_anchor(HEAD)
+    kept = toy.write_anchor(Head(entries=11, head="cd" * 32))
+    assert kept.anchor == HEAD
+    assert toy.write_anchor(Head(entries=13, head="cd" * 32)).anchor.entries == 13
+
+
+def test_an_anchor_on_several_lines_is_left_alone(tmp_path: Path) -> None:
+    path = population_file(tmp_path, anchor=f"\n  entries: 3\n  head: {'ab' * 32}")
+    before = path.read_text()
+    with pytest.raises(PopulationError, match="one line"):
+        Population.load(path).write_anchor(HEAD)
+    assert path.read_text() == before
+
+
+def test_held_out_people_stay_held_out_whatever_else_changes() -> None:
+    ids = [f"person-{number}" for number in range(2000)]
+    mask = heldout_mask(ids, key=KEY, share=0.2)
+    order = np.random.default_rng(0).permutation(len(ids))
+    shuffled = heldout_mask([f" {ids[i]}\n" for i in order], key=KEY, share=0.2)
+    assert (shuffled == mask[order]).all()
+    assert (heldout_mask([*ids[:500], "new"], key=KEY, share=0.2)[:500] == mask[:500]).all()
+    assert abs(mask.mean() - 0.2) < 0.04
+    assert (heldout_mask(ids, key=KEY, share=0.4) | ~mask).all()
+    assert (heldout_mask(ids, key=bytes(32), share=0.2) != mask).any()
+
+
+def test_held_out_limits() -> None:
+    assert not heldout_mask(["a", "b"], key=KEY, share=0.0).any()
+    assert heldout_mask(["a", "b"], key=KEY, share=1.0).all()
+    assert heldout_mask([7, "7"], key=KEY, share=0.5).tolist() in ([True] * 2, [False] * 2)
+    with pytest.raises(ValueError, match="share"):
+        heldout_mask(["a"], key=KEY, share=1.5)
