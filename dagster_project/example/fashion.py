@@ -102,7 +102,8 @@ def measure(images: np.ndarray) -> dict[str, np.ndarray]:
     x = images / 255.0
     garment = x > GARMENT_ABOVE
     shade, contrast = _moments(x, garment)
-    height, width = _extent(garment.any(axis=2)), _extent(garment.any(axis=1))
+    height = _extent(np.any(garment, axis=2))
+    width = _extent(np.any(garment, axis=1))
     moved = np.abs(x - x[:, :, ::-1]).sum(axis=(1, 2))
     slope = np.hypot(
         x[:, 1:-1, 2:] - x[:, 1:-1, :-2],

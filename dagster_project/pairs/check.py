@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dagster_project.pairs.layout import BATCH, Layout, find_layout, row_count, stream
+from dagster_project.pairs.layout import Layout, find_layout, row_count, stream
 from dagster_project.pairs.pictures import UnusablePicture
-from dagster_project.pairs.reading import canonical_id, pictures_of
+from dagster_project.pairs.reading import canonical_id, picture_place, pictures_of
 from dagster_project.table.schema import Attribute, Schema, SchemaError
 from dagster_project.table.schema_rules import read_yaml, schema_faults
 
@@ -65,20 +65,18 @@ def check(
     files = [file for file in (layout.records, layout.heldout) if file is not None]
     faults: list[Fault] = []
     persons: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    named: set[str] = set()
     for i, file in enumerate(files):
 
         def report(done: float, start: float = i / len(files)) -> None:
             progress(start + done / len(files), "checking rows")
 
         try:
-            faults += _file(file, layout, schema, persons, report)
+            faults += _file(file, layout, schema, persons, named, report)
         except Exception as error:  # the steward needs a line here, not a trace-back
             text = f"cannot be read to its end ({type(error).__name__})."
             faults.append(Fault(file.name, text, stops=True))
-    faults += _repeated(persons, files[0].name)
-    if layout.images is not None:
-        faults += _unused(layout, schema, files)
-    return faults
+    return faults + _repeated(persons, files[0].name) + _unused(layout, named)
 
 
 def _file(
@@ -86,6 +84,7 @@ def _file(
     layout: Layout,
     schema: Schema,
     persons: dict[str, list[tuple[str, int]]],
+    named: set[str],
     report: Callable[[float], None],
 ) -> list[Fault]:
     faults: list[Fault] = []
@@ -107,6 +106,9 @@ def _file(
                 faults.append(Fault(file.name, text, start + i + 1))
             codes, keep = attribute.encode(column)
             seen[number] += np.bincount(codes[keep], minlength=seen.shape[1])
+        if layout.images is not None:
+            places = (picture_place(batch, i, layout, schema) for i in range(size))
+            named |= {str(Path(str(place))) for place in places}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for i, picture in enumerate(pictures_of(batch, layout, schema, np.arange(size))):
@@ -114,7 +116,8 @@ def _file(
                     text = f"the picture is unusable ({picture}); the row is dropped."
                     faults.append(Fault(file.name, text, start + i + 1))
         start += size
-        report(min(1.0, start / max(rows, BATCH)))
+        report(min(1.0, start / rows))
+    report(1.0)
     if start == 0:
         return [Fault(file.name, "the table is empty.")]
     for attribute, counts in zip(schema.attributes, seen, strict=True):
@@ -145,12 +148,10 @@ def _repeated(persons: dict[str, list[tuple[str, int]]], training: str) -> list[
         held_out = [row for name, row in places if name != training]
         for name, many in ((training, rows), ("heldout.parquet", held_out)):
             if len(many) > 1:
-                text = (
-                    f"the id {person!r:.60} stands in rows {_list(many)}; one is chosen at random."
-                )
+                text = f"{person!r:.60} stands in rows {_list(many)}; one is chosen at random."
                 faults.append(Fault(name, text, many[0]))
         if rows and held_out:
-            text = f"the id {person!r:.60} is also in heldout.parquet; it does not train."
+            text = f"{person!r:.60} is also in heldout.parquet and does not train."
             faults.append(Fault(training, text, rows[0]))
     return faults
 
@@ -160,19 +161,14 @@ def _list(rows: list[int]) -> str:
     return shown + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
 
 
-def _unused(layout: Layout, schema: Schema, files: list[Path]) -> list[Fault]:
-    """Pictures that no row names."""
-    column = schema.image.column if layout.image_column else schema.person_id
-    named: set[str] = set()
-    for file in files:
-        for batch in stream(file, [column]):
-            for value in batch[column]:
-                name = str(value) if layout.image_column else f"{canonical_id(value)}.png"
-                named.add(str(Path(name)))
-    assert layout.images is not None
+def _unused(layout: Layout, named: set[str]) -> list[Fault]:
+    """Pictures in the folder that no row names."""
+    if layout.images is None:
+        return []
     lying = (path for path in sorted(layout.images.rglob("*")) if not path.is_dir())
+    names = (str(path.relative_to(layout.images)) for path in lying)
     return [
         Fault("images", f"no row names the picture {name!r:.80}.")
-        for name in (str(path.relative_to(layout.images)) for path in lying)
+        for name in names
         if name not in named
     ]

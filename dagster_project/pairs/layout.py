@@ -157,38 +157,40 @@ def _exists(path: Path) -> bool:
 
 
 def _file_faults(file: Path, schema: Schema) -> tuple[pa.DataType | None, list[str]]:
-    """The type of the image column (None if absent) and the faults of one record file."""
+    """The type of the image column (None if left out, null if unknown) and one file's faults."""
     if file.is_symlink() or not file.is_file():
-        return None, [f"{file.name} must be a plain file, no link."]
+        return pa.null(), [f"{file.name} must be a plain file, no link."]
     try:
         if file.suffix == ".parquet":
             arrow = pq.read_schema(file)
             names, types = arrow.names, dict(zip(arrow.names, arrow.types, strict=True))
         else:
-            with file.open(encoding="utf-8-sig", newline="") as lines:
-                names = next(csv.reader([lines.readline(_HEADER_LIMIT)]), [])
+            # As bytes, to decode no more than the header: the next bytes are records.
+            with file.open("rb") as lines:
+                header = lines.readline(_HEADER_LIMIT).splitlines() or [b""]
+            names = next(csv.reader([header[0].decode("utf-8-sig")]), [])
             types = dict.fromkeys(names, pa.string())
     except (OSError, ValueError, csv.Error, pa.ArrowException):
-        return None, [f"{file.name} cannot be read as {file.suffix[1:].upper()}."]
-    image = types.get(schema.image.column)
+        return pa.null(), [f"{file.name} cannot be read as {file.suffix[1:].upper()}."]
     # Without picture bytes, the column may be left out: pictures are then <person_id>.png.
     optional = {schema.image.column} if file.name.startswith("records") else set()
     wanted = [schema.person_id, schema.image.column, *schema.names]
-    faults = [
-        f"{file.name} lacks the column {name!r}."
-        for name in wanted
-        if name not in types and name not in optional
-    ]
-    extra = [name for name in types if name not in wanted]
-    faults += [f"{file.name} has a column {n!r:.80} that the schema does not know." for n in extra]
-    faults += [f"{file.name} has the column {n!r:.80} twice." for n in types if names.count(n) > 1]
+    absent = [name for name in wanted if name not in types and name not in optional]
+    faults = [f"{file.name} lacks the column {name!r}." for name in absent]
+    # The first line of a CSV file may be a record, where the header was forgotten: do not quote it.
+    quote = ": {!r:.200}" if file.suffix == ".parquet" else ""
+    if extra := [name for name in types if name not in wanted]:
+        faults.append(f"{file.name} has columns that the schema lacks{quote.format(extra)}.")
+    if twice := [name for name in types if names.count(name) > 1]:
+        faults.append(f"{file.name} has columns that stand twice{quote.format(twice)}.")
     if file.suffix == ".parquet":
         faults += [
             f"{file.name}: the column {name!r} has the type {types[name]}, which cannot be read."
             for name in wanted
             if name in types and not _fits(types[name], name, schema)
         ]
-    return image, faults
+    image = types.get(schema.image.column)
+    return (pa.null() if schema.image.column in absent else image), faults
 
 
 def _fits(kind: pa.DataType, name: str, schema: Schema) -> bool:

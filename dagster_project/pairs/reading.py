@@ -159,16 +159,22 @@ def pictures_of(
     """The decoded picture (C, H, W), or why there is none, of each wanted row of a batch."""
     for i in wanted:
         try:
-            if layout.image_column:
-                content = batch[schema.image.column][i]
-            else:
-                person = canonical_id(batch[schema.person_id][i])
-                content = person and f"{person}.png"
+            content = picture_place(batch, i, layout, schema)
             if layout.images is not None:
                 content = read_inside(layout.images, None if content is None else str(content))
             yield decode_picture(content, schema.image)
         except UnusablePicture as error:
             yield error
+
+
+def picture_place(
+    batch: Mapping[str, list[object]], row: int, layout: Layout, schema: Schema
+) -> object:
+    """The bytes of a row's picture, or its name in the folder of pictures; None if absent."""
+    if layout.image_column:
+        return batch[schema.image.column][row]
+    person = canonical_id(batch[schema.person_id][row])
+    return person and f"{person}.png"
 
 
 def picture_column(layout: Layout, schema: Schema) -> str:
@@ -229,7 +235,8 @@ def _records(
     progress: Progress = lambda fraction, text: None,
 ) -> _Records:
     columns = [schema.person_id, *schema.names]
-    rows, batches = row_count(file), []
+    rows = row_count(file)
+    batches: list[_Records] = []
     for batch in stream(file, columns):
         progress(0.1 * min(1.0, len(batches) * BATCH / rows), "reading records")
         batches.append(encode_records(batch, schema, reasons))
