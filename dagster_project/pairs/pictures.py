@@ -71,8 +71,7 @@ def read_inside(folder: Path, name: str | None) -> bytes:
     Raises:
         UnusablePicture: No such file, too large, a link, or a name that leaves the folder.
     """
-    parts = PurePosixPath(name).parts if name else ()
-    if not parts:
+    if not name or not (parts := PurePosixPath(name).parts):
         raise UnusablePicture("missing")
     if parts[0].startswith("/") or ".." in parts or "\\" in name or "\0" in name:
         raise UnusablePicture("name leaves the folder")

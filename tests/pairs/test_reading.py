@@ -116,6 +116,20 @@ def test_an_unusable_record_never_stands_for_its_person(tmp_path):
         assert shades(read(write(tmp_path / "data", table))[0]) == [3]
 
 
+@pytest.mark.parametrize("place", [0, 5, 10])
+def test_a_new_person_adds_one_pair_at_most_and_moves_no_other(tmp_path, place):
+    table = columns(10)
+    before, _, _ = read(write(tmp_path / "before", table))
+    new = columns(3, id=dict.fromkeys(range(3), "new"), image={0: bomb()}, weight={1: None})
+    joined = {name: column[:place] + new[name] + column[place:] for name, column in table.items()}
+    after, _, _ = read(write(tmp_path / "after", joined))
+    assert len(after) <= len(before) + 1
+    extra = len(after) - len(before)
+    others = np.delete(np.arange(len(after)), slice(place, place + extra))
+    for field in ("images", "codes", "values"):
+        np.testing.assert_array_equal(getattr(after.take(others), field), getattr(before, field))
+
+
 def test_held_out_persons_never_train(tmp_path):
     folder = write(tmp_path / "data", columns(10))
     write(folder, columns(4, kind={2: "robot"}), "heldout.parquet")
