@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from dp_accounting.pld import privacy_loss_distribution as pld
+from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution as Distribution
 
 from dagster_project.privacy.events import (
     DiscreteGaussian,
@@ -38,7 +39,7 @@ from dagster_project.privacy.events import (
 if TYPE_CHECKING:
     from dagster_project.privacy.plan import Mechanism
 
-Distribution = pld.PrivacyLossDistribution
+
 _MOST_CELLS = 2 * 10**6
 
 

@@ -233,7 +233,7 @@ def test_rdp_closed_forms_add_up():
 
 def test_second_opinion_agrees_on_gaussian_plans():
     rng = np.random.default_rng(7)
-    for _ in range(6):
+    for _ in range(4):
         events = [
             Gaussian(noise_multiplier=float(rng.uniform(4, 20)), count=int(rng.integers(1, 4))),
             PoissonSampledGaussian(
