@@ -1,0 +1,1 @@
+"""The table-conditioned diffusion model: network, preconditioning, private training, sampling."""

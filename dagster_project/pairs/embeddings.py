@@ -1,0 +1,145 @@
+"""Feature maps of images whose norm is at most one, and their sums over the cells of a record.
+
+The map is public: its random projections are drawn from a public seed, its length scales are
+settings. What is private here is only the sum of features over people, which `mean_pairs`
+releases through one Gaussian mechanism. Fitting a generator to the released sums is `generator`'s.
+
+Random Fourier features after Rahimi and Recht (2007); mean embeddings under differential privacy
+after DP-MERF (Harder, Adamczewski, Park 2021), here one embedding per attribute value.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+# Length scales are stated for this many pixels; other sizes keep the same typical phase.
+_REFERENCE_PIXELS = 196
+
+
+def pool_images(images: torch.Tensor, *, side: int) -> torch.Tensor:
+    """Area-average to at most `side` x `side`.
+
+    Args:
+        images: (N, C, H, W), any float scale.
+        side: Largest height and width of the result.
+
+    Returns:
+        (N, C, h, w) with h = min(H, side), w = min(W, side).
+    """
+    height, width = min(images.shape[-2], side), min(images.shape[-1], side)
+    return functional.adaptive_avg_pool2d(images, (height, width))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureMap:
+    """phi(x) = [sqrt(a) fourier(x), sqrt(1 - a) clip(pool(x) - 1/2)], so ||phi(x)||_2 <= 1.
+
+    The Fourier part has unit norm for every x (cos^2 + sin^2 = 1 in each pair of coordinates),
+    the pixel part is clipped to unit norm after public mid-grey centring and scaling by
+    `pixel_clip`; the two share the norm by `1 - pixel_share` and `pixel_share`.
+
+    Attributes:
+        channels, height, width: Size of the pooled images.
+        scales: Standard deviations of the projections, one block of features each, stated for
+            196 pixel values in [0, 1].
+        frequencies: Random projections per scale.
+        pixel_share: a's complement, in [0, 1): part of the squared norm given to mean images.
+        pixel_clip: L2 norm to which a centred pooled image is clipped.
+        seed: Public seed of the projections.
+    """
+
+    channels: int
+    height: int
+    width: int
+    scales: tuple[float, ...]
+    frequencies: int
+    pixel_share: float
+    pixel_clip: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.pixel_share < 1 and self.pixel_clip > 0 and self.frequencies > 0):
+            raise ValueError("pixel_share in [0, 1), pixel_clip > 0 and frequencies > 0 required")
+
+    @property
+    def pixels(self) -> int:
+        return self.channels * self.height * self.width
+
+    @property
+    def fourier_size(self) -> int:
+        return 2 * self.frequencies * len(self.scales)
+
+    @property
+    def size(self) -> int:
+        """Length of phi(x)."""
+        return self.fourier_size + (self.pixels if self.pixel_share else 0)
+
+    @cached_property
+    def projections(self) -> torch.Tensor:
+        """(pixels, frequencies * scales), the same on every machine for one seed."""
+        generator = torch.Generator().manual_seed(self.seed)
+        unit = math.sqrt(_REFERENCE_PIXELS / self.pixels)
+        return torch.cat(
+            [
+                torch.randn(self.pixels, self.frequencies, generator=generator) * scale * unit
+                for scale in self.scales
+            ],
+            dim=1,
+        )
+
+    def fourier(self, pooled: torch.Tensor) -> torch.Tensor:
+        """(N, C, h, w) in [0, 1] -> (N, fourier_size), each row of norm exactly one."""
+        phase = pooled.flatten(1) @ self.projections.to(pooled.device)
+        scale = 1 / math.sqrt(self.frequencies * len(self.scales))
+        return torch.cat([phase.cos(), phase.sin()], dim=1) * scale
+
+    def pixel_part(self, pooled: torch.Tensor) -> torch.Tensor:
+        """(N, C, h, w) in [0, 1] -> (N, pixels): mid-grey-centred, clipped to norm one."""
+        centred = (pooled.flatten(1) - 0.5) / self.pixel_clip
+        norm = centred.norm(dim=1, keepdim=True)
+        return centred / norm.clamp(min=1.0)
+
+    def __call__(self, pooled: torch.Tensor) -> torch.Tensor:
+        """(N, C, h, w) in [0, 1] -> (N, size) with rows of L2 norm at most one."""
+        fourier = self.fourier(pooled)
+        if not self.pixel_share:
+            return fourier
+        pixel = self.pixel_part(pooled)
+        return torch.cat(
+            [math.sqrt(1 - self.pixel_share) * fourier, math.sqrt(self.pixel_share) * pixel], dim=1
+        )
+
+
+def cell_sums(
+    images: np.ndarray,
+    one_hot: np.ndarray,
+    feature_map: FeatureMap,
+    *,
+    chunk: int = 2048,
+) -> np.ndarray:
+    """Sum of phi(x) over the people in each cell. Private: to be noised before it leaves.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        one_hot: (N, cells) membership, `d` ones in each row.
+        feature_map: The public map.
+        chunk: Images held as features at one time.
+
+    Returns:
+        (cells, feature_map.size) float64. One person's pair adds a matrix of Frobenius norm at
+        most sqrt(d): d rows, each phi(x) with ||phi(x)||_2 <= 1.
+    """
+    total = np.zeros((one_hot.shape[1], feature_map.size))
+    side = max(feature_map.height, feature_map.width)
+    for start in range(0, len(images), chunk):
+        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + chunk])).float() / 255
+        features = feature_map(pool_images(batch, side=side))
+        member = torch.from_numpy(one_hot[start : start + chunk]).double()
+        total += (member.T @ features.double()).numpy()
+    return total

@@ -1,0 +1,1 @@
+"""Mechanisms, accounting and the budget ledger; knows nothing of tables, networks or Dagster."""
