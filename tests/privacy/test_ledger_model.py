@@ -17,9 +17,9 @@ from dagster_project.privacy import accounting
 from dagster_project.privacy.ledger import Ledger, LedgerError
 from tests.privacy.ledger_toys import SHA, executed, gaussian, plan, population, training
 
-NAMES = st.sampled_from(["a", "b", "c", "d", "e"])
+NAMES = st.sampled_from(["a", "b", "c"])
 STAGES = st.sampled_from(["table_model", "image_model"])
-SIGMAS = st.sampled_from([2.0, 3.0, 6.0])
+SIGMAS = st.sampled_from([1.2, 1.6, 6.0])
 BLOCKS = st.sampled_from(["all", "founding", "newcomers"])
 STEPS, REPLAYS = 4, 2
 
@@ -135,6 +135,13 @@ class LedgerAgainstModel(RuleBasedStateMachine):
             known["steps"] += count
             known["next"] = max(known["next"], last + 1)
 
+    @rule(name=NAMES)
+    def start_training(self, name: str) -> None:
+        """Chance alone seldom gets this far."""
+        self.reserve(name, 6.0, "all", True)
+        self.open_reservation(name)
+        self.begin(name, "image_model", True)
+
     @rule(name=NAMES, stage=STAGES)
     def commit(self, name: str, stage: str) -> None:
         known = self.stages.get((name, stage))
@@ -165,7 +172,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
 
 
 LedgerAgainstModel.TestCase.settings = settings(
-    max_examples=15,
+    max_examples=25,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -133,6 +133,13 @@ def test_a_chain_forged_with_all_its_hashes_misses_the_anchor(toy: Population) -
         Ledger.open(unanchored).verify(reprice=True)
 
 
+def test_an_entry_forged_with_its_own_hash_breaks_the_one_after(toy: Population) -> None:
+    text = Ledger.open(toy).entries()[2].text.replace("steward", "someone")
+    run(toy, f"UPDATE entries SET entry = '{text}', hash = '{digest(text)}' WHERE seq = 3")
+    with pytest.raises(LedgerBroken, match=r"entry 4 .* follow"):
+        Ledger.open(toy)
+
+
 def test_a_forged_entry_that_is_not_lawful_is_named(toy: Population) -> None:
     def earlier(content) -> None:
         if content["seq"] == 5:
