@@ -39,6 +39,13 @@ find_python() {
     die "No Python 3.11, 3.12 or 3.13 with its venv module was found: install one (on Debian: apt install python3 python3-venv) or name it with PYTHON=/path/to/python3.12."
 }
 
+# Renamed first: a removal that is killed half-way must not leave what looks like an environment.
+discard() {
+    echo "setup: $1; starting .venv afresh"
+    rm -rf "$venv.old"
+    mv "$venv" "$venv.old"
+}
+
 key() { echo "$TORCH $(cat "$@" | cksum)"; }
 
 done_already() { [ -f "$venv/.done-$1" ] && [ "$(cat "$venv/.done-$1")" = "$2" ]; }
@@ -49,8 +56,8 @@ pip_install() {
     if [ -t 1 ]; then
         "$@" && return
     else
-        "$@" >"$venv/pip.log" 2>&1 && return
-        tail -n 30 "$venv/pip.log" >&2
+        "$@" --quiet >"$venv/pip.log" 2>&1 && return
+        tail -n 10 "$venv/pip.log" >&2
     fi
     rm -f "$venv/.installing"
     die "pip could not install $step; its message is above."
@@ -59,30 +66,31 @@ pip_install() {
 make_venv() {
     found=$(find_python)
     echo "setup: $("$found" --version) at $found -> .venv"
-    rm -rf "$venv"
+    mkdir "$venv"
+    : > "$venv/.installing"
     "$found" -m venv "$venv" || die "$found could not make a virtual environment in $here/.venv."
     echo "$here" > "$venv/.place"
 }
 
 # Started afresh: an environment that was moved (its scripts name the old folder), that no longer
-# runs, or whose installation was killed (pip takes a half-written package for a whole one).
+# runs, or whose installation was killed (pip takes a half-written package for a whole one). One
+# that someone else made, with uv for example, is kept and completed.
 if [ -e "$venv" ]; then
     if [ -f "$venv/.installing" ]; then
-        echo "setup: the last installation did not finish; starting .venv afresh"
-        rm -rf "$venv"
+        discard "the last installation did not finish"
     elif [ -f "$venv/.place" ] && [ "$(cat "$venv/.place")" != "$here" ]; then
-        echo "setup: this folder was moved; starting .venv afresh"
-        rm -rf "$venv"
-    elif ! usable "$python" || ! "$python" -m pip --version >/dev/null 2>&1; then
-        echo "setup: .venv no longer runs; starting it afresh"
-        rm -rf "$venv"
+        discard "this folder was moved"
+    elif ! usable "$python"; then
+        discard ".venv no longer runs"
     fi
 fi
+rm -rf "$venv.old"
 
 run_key=$(key requirements.lock pyproject.toml)
 if ! done_already run "$run_key"; then
     [ -e "$venv" ] || make_venv
     : > "$venv/.installing"
+    "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null
     step=torch
     echo "setup: 1/3 $TORCH"
     if [ -n "${TORCH_INDEX_URL:-}" ]; then
