@@ -28,7 +28,9 @@ setup:
 setup-dev:
 	@sh scripts/setup.sh dev
 
+# An archive of the sources has no .git, which DVC must be told.
 data: setup
+	@[ -e .git ] || $(BIN)/python -m dvc config --local core.no_scm true
 	@[ -d data ] || $(BIN)/python -m dvc pull data.dvc
 
 demo: data
