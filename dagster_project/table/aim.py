@@ -24,7 +24,13 @@ from dagster_project.table.estimation import (
     model_bytes,
     require_table,
 )
-from dagster_project.table.measurements import MechanismCounts, measure, noisy_total, select
+from dagster_project.table.measurements import (
+    MechanismCounts,
+    expected_counts,
+    measure,
+    noisy_total,
+    select,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +64,28 @@ class AimSettings:
 def aim_counts(attributes: int, rounds: int) -> MechanismCounts:
     """How often `fit_aim` measures and selects."""
     return MechanismCounts(measurements=attributes + rounds, selections=rounds)
+
+
+def recommended_rounds(sizes: Sequence[int], *, n_public: int, sigma: float) -> int:
+    """A public default for `rounds`: 2.5 for each attribute, fewer when noise would drown a pair.
+
+    On 20,000 records of eight attributes (28 pairs) the two-way error falls until about 2.5 rounds
+    for each attribute, for budgets from ρ = 0.005 to 0.3, and little beyond; where the noise on an
+    average pair (expected total variation distance, ½ √(2/π) σ cells / n) passes a quarter, fewer
+    pairs with less noise on each are better.
+
+    Args:
+        sizes: number of cells of each attribute.
+        n_public: public rough number of persons.
+        sigma: scale of the measurements' noise, or a guess of it.
+    """
+    pairs = marginals.attribute_pairs(len(sizes))
+    if not pairs:
+        return 0
+    cells = sum(sizes[i] * sizes[j] for i, j in pairs) / len(pairs)
+    noise = 0.5 * math.sqrt(2 / math.pi) * sigma * cells / n_public
+    rounds = math.ceil(2.5 * len(sizes) * min(1.0, 0.25 / noise))
+    return min(rounds, len(pairs))
 
 
 def fit_aim(
@@ -105,6 +133,7 @@ def fit_aim(
     total = noisy_total(measurements, n_public=n_public)
     model = independent_model(measurements, sizes=sizes, total=total)
     exact = marginals.two_way(codes, sizes)
+    expected = expected_counts(model, pairs)
     fresh: list[tuple[int, int]] = []  # measured since the last fit
     for number in range(settings.rounds):
         report(number / (settings.rounds + 1), f"selection {number + 1} of {settings.rounds}")
@@ -112,6 +141,7 @@ def fit_aim(
             model = estimate(
                 measurements, names=names, sizes=sizes, total=total, iterations=settings.iterations
             )
+            expected = expected_counts(model, pairs)
             fresh = []
         affordable = _affordable(
             pairs,
@@ -124,8 +154,8 @@ def fit_aim(
         candidates = _not_yet_explained(affordable, fresh)
         pair = select(
             candidates,
-            exact,
-            model=model,
+            exact=exact,
+            expected=expected,
             sigma=sigma,
             selection_epsilon=selection_epsilon,
             generator=generator,
@@ -162,21 +192,28 @@ def _affordable(
     The bound grows with the rounds, as in AIM (Algorithm 2, line 10), so that early selections
     cannot use it up. If no pair keeps to it, those that make the smallest model remain.
     """
-    if math.prod(sizes) * 8 <= settings.max_model_bytes / settings.rounds:
-        return list(pairs)
-    known = set(selected)
+    bound = settings.max_model_bytes * (number + 1) / settings.rounds
     current = model_bytes(names, sizes, selected)
-    bytes_with = []
+    known = set(selected)
+    affordable, dearer = [], []
     for i, j in pairs:
         pair = (names[i], names[j])
-        bytes_with.append(
-            current if pair in known else model_bytes(names, sizes, [*selected, pair])
-        )
-    smallest = min(bytes_with)
+        # One attribute added to every clique makes room for any pair with it: when even that is
+        # affordable, the junction tree need not be built.
+        if pair in known or current * min(sizes[i], sizes[j]) <= bound:
+            affordable.append((i, j))
+            continue
+        size = model_bytes(names, sizes, [*selected, pair])
+        if size <= bound:
+            affordable.append((i, j))
+        else:
+            dearer.append((size, (i, j)))
+    if affordable:
+        return affordable
+    smallest = min(size for size, _ in dearer)
     if smallest > settings.max_model_bytes:
         raise ValueError("no pair of attributes fits into max_model_bytes")
-    bound = max(settings.max_model_bytes * (number + 1) / settings.rounds, smallest)
-    return [pair for pair, size in zip(pairs, bytes_with, strict=True) if size <= bound]
+    return [pair for size, pair in dearer if size == smallest]
 
 
 def _not_yet_explained(

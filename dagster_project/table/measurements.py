@@ -91,11 +91,19 @@ def selection_scores(
     )
 
 
+def expected_counts(
+    model: GraphicalModel, pairs: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], np.ndarray]:
+    """What the model, with its noisy total, expects each pair of attribute positions to count."""
+    names = model.names
+    return {(i, j): model.total * model.marginal((names[i], names[j])) for i, j in pairs}
+
+
 def select(
     candidates: Sequence[tuple[int, int]],
-    exact: Mapping[tuple[int, int], np.ndarray],
     *,
-    model: GraphicalModel,
+    exact: Mapping[tuple[int, int], np.ndarray],
+    expected: Mapping[tuple[int, int], np.ndarray],
     sigma: float,
     selection_epsilon: float,
     generator: SecureGenerator,
@@ -106,14 +114,14 @@ def select(
         candidates: attribute positions; the list itself may depend on public and released facts
             only.
         exact: the pairs' exact counts.
-        model: fitted to measurements; its total is noisy.
+        expected: `expected_counts` of a model fitted to released measurements.
         sigma: see `selection_scores`.
         selection_epsilon: privacy parameter of this one selection.
         generator: source of the private randomness.
     """
-    names = model.names
-    expected = [model.total * model.marginal((names[i], names[j])) for i, j in candidates]
-    scores = selection_scores([exact[pair] for pair in candidates], expected, sigma=sigma)
+    scores = selection_scores(
+        [exact[pair] for pair in candidates], [expected[pair] for pair in candidates], sigma=sigma
+    )
     chosen = generator.exponential_mechanism(scores, epsilon=selection_epsilon, sensitivity=1.0)
     return candidates[chosen]
 

@@ -16,7 +16,13 @@ import numpy as np
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.table import marginals
 from dagster_project.table.estimation import TableFit, estimate, independent_model, require_table
-from dagster_project.table.measurements import MechanismCounts, measure, noisy_total, select
+from dagster_project.table.measurements import (
+    MechanismCounts,
+    expected_counts,
+    measure,
+    noisy_total,
+    select,
+)
 
 
 def mst_counts(attributes: int) -> MechanismCounts:
@@ -60,13 +66,14 @@ def fit_mst(
     if len(names) == 1:
         return TableFit(model=independent, measurements=tuple(measurements))
     exact = marginals.two_way(codes, sizes)
+    expected = expected_counts(independent, list(exact))
     part = list(range(len(names)))  # the forest's part that holds each attribute
     for number in range(len(names) - 1):
         report(0.5 * number / len(names), f"edge {number + 1} of {len(names) - 1}")
         pair = select(
             [(i, j) for i, j in exact if part[i] != part[j]],
-            exact,
-            model=independent,
+            exact=exact,
+            expected=expected,
             sigma=0.0,
             selection_epsilon=selection_epsilon,
             generator=generator,

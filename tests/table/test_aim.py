@@ -7,7 +7,7 @@ import pytest
 
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.table import estimation, marginals
-from dagster_project.table.aim import AimSettings, aim_counts, fit_aim
+from dagster_project.table.aim import AimSettings, aim_counts, fit_aim, recommended_rounds
 from dagster_project.table.estimation import TableFit, estimate, independent_model, model_bytes
 from dagster_project.table.measurements import Measurement
 
@@ -235,3 +235,12 @@ def test_optimised_and_unoptimised_programs_agree(monkeypatch):
         plain.marginal(("a", "b")), optimised.marginal(("a", "b")), atol=1e-6
     )
     np.testing.assert_allclose(100 * plain.marginal(("a", "b")), [[15, 15], [5, 65]], atol=0.1)
+
+
+def test_recommended_rounds_follow_public_facts_alone():
+    sizes = (10, 6, 5, 5, 5, 5, 5, 5)
+    assert recommended_rounds(sizes, n_public=20_000, sigma=7.0) == 20
+    assert recommended_rounds(sizes, n_public=20_000, sigma=55.0) == 20
+    assert 1 <= recommended_rounds(sizes, n_public=300, sigma=25.0) < 8
+    assert recommended_rounds((2, 2, 2), n_public=1000, sigma=1.0) == 3
+    assert recommended_rounds((2,), n_public=1000, sigma=1.0) == 0
