@@ -1,0 +1,1 @@
+"""Attempts to show that a privacy claim is false; they read and spend nothing of a real ledger."""

@@ -1,0 +1,180 @@
+"""Does any crash make the ledger forget what private data has told? A life is crashed everywhere.
+
+At every file-changing call of a recorded life, the files that a kill, a power cut or a torn write
+would leave are opened again as an ordinary next run would. The ledger must open, verify, and know
+of everything that was seen of private data up to that call. Kills are also done for real.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from dagster_project import privacy
+from dagster_project.privacy.auditing import file_calls
+from dagster_project.privacy.auditing.file_calls import Call
+from dagster_project.privacy.auditing.lives import INTERVAL, POPULATION
+from dagster_project.privacy.ledger import Ledger, LedgerError
+from dagster_project.privacy.population import Population, PopulationError
+
+COST = 0.125
+MODELS = ("kill", "power_cut", "torn")
+_LIVES = "dagster_project.privacy.auditing.lives"
+
+
+@dataclass
+class CrashReport:
+    """What an audit of crash points found.
+
+    Attributes:
+        model: kill, power_cut, torn, or killed (done for real).
+        mutant: the fault that was planted, "" for none.
+        calls: file-changing calls of the life.
+        points: crashes that were examined.
+        under_counts: points at which the ledger knew less than had been seen.
+        broken: points at which the ledger could not be opened or verified.
+        lost: points at which something the ledger had promised was gone.
+    """
+
+    model: str
+    mutant: str = ""
+    calls: int = 0
+    points: int = 0
+    under_counts: int = 0
+    broken: int = 0
+    lost: int = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether no crash did harm."""
+        return self.points > 0 and not (self.under_counts or self.broken or self.lost)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain JSON."""
+        return asdict(self) | {"holds": self.holds}
+
+
+def price_at_a_constant() -> None:
+    """Every plan of this process costs COST: crashes are audited, not prices."""
+    priced = SimpleNamespace(rdp=lambda events, *, order: COST)
+    sys.modules["dagster_project.privacy.accounting"] = priced  # type: ignore[assignment]
+    privacy.accounting = priced  # type: ignore
+
+
+def _command(folder: Path, releases: int, mutant: str) -> list[str]:
+    # Without byte code and with numpy on one thread, the life's own calls are all there are.
+    return [sys.executable, "-B", "-m", _LIVES, str(folder), str(releases), mutant]
+
+
+def _settle(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "population.yaml").write_text(POPULATION)
+
+
+def record_life(folder: Path, *, releases: int = 3, mutant: str = "") -> list[Call]:
+    """Traces one life in an empty folder. Raises TraceError."""
+    _settle(folder)
+    root = Path(__file__).parents[3]
+    return file_calls.record(_command(folder, releases, mutant), folder, cwd=root)
+
+
+def audit_crashes(
+    calls: Sequence[Call],
+    folder: Path,
+    *,
+    model: str,
+    mutant: str = "",
+    every: int = 1,
+    seed: int = 0,
+) -> CrashReport:
+    """Examines the crash after each (or each `every`-th) call of a recorded life.
+
+    Args:
+        calls: from `record_life`.
+        folder: where that life was.
+        model: one of MODELS.
+        seed: of the torn writes.
+    """
+    coin = random.Random(seed)
+    survives = {
+        "kill": lambda: True,
+        "power_cut": lambda: False,
+        "torn": lambda: coin.random() < 0.5,
+    }[model]
+    report = CrashReport(model=model, mutant=mutant, calls=len(calls))
+    before = file_calls.Disk(folder, {"population.yaml": POPULATION.encode()})
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as scratch:
+        target = Path(scratch) / "after"
+        for done, past in file_calls.crashes(calls, before, target, survives):
+            if done % every == 0:
+                seen = b"".join(c.data for c in past if c.paths[0].endswith("/seen"))
+                _examine(target, Counter(seen.decode().splitlines()), report)
+    return report
+
+
+def audit_kills(calls: int, *, releases: int = 3, mutant: str = "", every: int = 1) -> CrashReport:
+    """Kills a life for real before each (or each `every`-th) of its file-changing calls."""
+    report = CrashReport(model="killed", mutant=mutant, calls=calls)
+    names = file_calls.TRACED
+    for number in range(1, calls + 1, every):
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "life"
+            _settle(folder)
+            inject = f"inject={names}:signal=KILL:when={number}"
+            tracer = ["strace", "-o", "/dev/null", "-e", f"trace={names}", "-e", inject]
+            command = [*tracer, *_command(folder, releases, mutant)]
+            done = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[3])
+            if done.returncode not in (-signal.SIGKILL, 128 + signal.SIGKILL):
+                break
+            log = folder / "seen"
+            seen = log.read_text().splitlines() if log.exists() else []
+            _examine(folder, Counter(seen), report)
+    return report
+
+
+def _examine(folder: Path, seen: Counter[str], report: CrashReport) -> None:
+    """Opens what a crash left, as the next run would, and compares it with what was seen."""
+    report.points += 1
+    try:
+        ledger = Ledger.open(Population.load(folder / "population.yaml"))
+    except (LedgerError, PopulationError):
+        report.broken += 1
+        return
+    try:
+        ledger.verify()
+        releases = ledger.releases()
+        spent = ledger.blocks()[0].spent
+    except LedgerError:
+        report.broken += 1
+        return
+    finally:
+        ledger.close()
+    under, lost, owed = False, False, 0.0
+    for line, times in seen.items():
+        word, name = line.split()
+        release = releases.get(name)
+        if release is None:
+            under, lost = under or word != "reserved", lost or word == "reserved"
+            continue
+        stages = release.stages
+        if word == "read":
+            under |= not release.opened
+            owed += COST
+        elif word == "drew":
+            under |= stages["table_model"].starts < times
+        elif word == "stepped":
+            under |= stages["image_model"].steps < times * INTERVAL
+        elif word == "committed":
+            lost |= stages["table_model"].artifacts is None
+    report.under_counts += under or spent < owed
+    report.lost += lost
