@@ -8,7 +8,6 @@ Composing events belongs to `privacy.accounting`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster_project.privacy import events
+from dagster_project.privacy.ledger.files import file_sha256
 from dagster_project.privacy.plan import Plan
 from dagster_project.table.schema import Schema
 
@@ -124,9 +124,7 @@ def file_hashes(folder: Path) -> dict[str, dict[str, Any]]:
             raise ManifestError("The bundle holds a symbolic link.")
         relative = path.relative_to(folder).as_posix()
         if path.is_file() and relative != NAME:
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            hashes[relative] = {"sha256": digest, "bytes": path.stat().st_size}
+            hashes[relative] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
     return hashes
 
 
