@@ -63,9 +63,9 @@ class CrashReport:
         return asdict(self) | {"holds": self.holds}
 
 
-def price_at_a_constant() -> None:
-    """Every plan of this process costs COST: crashes are audited, not prices."""
-    priced = SimpleNamespace(rdp=lambda events, *, order: COST)
+def price_at_a_constant(cost: float = COST) -> None:
+    """Every plan of this process costs the same: crashes and crowds are audited, not prices."""
+    priced = SimpleNamespace(rdp=lambda events, *, order: cost)
     sys.modules["dagster_project.privacy.accounting"] = priced  # type: ignore[assignment]
     privacy.accounting = priced  # type: ignore
 

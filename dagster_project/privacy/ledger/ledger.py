@@ -95,8 +95,8 @@ class Ledger:
 
     def price(self, plan: Plan) -> Price:
         """What a plan would cost, and whether it fits; writes nothing, reads no record."""
-        charges = pricing.charges(plan, self._journal.fresh())
-        return pricing.price(plan, charges, self._journal.fresh())
+        state = self._journal.fresh()
+        return pricing.price(plan, pricing.charges(plan, state), state)
 
     def verify(self, *, reprice: bool = False) -> Head:
         """Reads everything again from storage and checks all that can be checked.
@@ -134,9 +134,9 @@ class Ledger:
         Raises:
             BudgetExceeded, DeltaTooLarge, PlanRefused, ReleaseExists.
         """
-        plan_json, plan_hash = plan.to_json(), plan.hash
-        exception = pricing.require_plan(plan, self._journal.fresh(), schema_public, allow_delta)
-        charges = pricing.charges(plan, self._journal.fresh())
+        plan_json, plan_hash, known_now = plan.to_json(), plan.hash, self._journal.fresh()
+        exception = pricing.require_plan(plan, known_now, schema_public, allow_delta)
+        charges = pricing.charges(plan, known_now)
 
         def body(state: State) -> dict[str, Any] | None:
             known = state.releases.get(plan.release_id)

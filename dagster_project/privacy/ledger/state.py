@@ -101,14 +101,7 @@ class State:
         charges = {block: Fraction(cost) for block, cost in body["charges"].items()}
         if not charges or min(charges.values()) <= 0 or not charges.keys() <= self.blocks.keys():
             raise errors.PlanRefused(f"the plan of release {name!r} charges no known block")
-        cap = Fraction(self.cap)
-        for block, cost in charges.items():
-            remaining = cap - self.blocks[block].spent
-            if cost > remaining:
-                raise errors.BudgetExceeded(
-                    f"release {name!r} costs block {block!r} {float(cost):.6g} of its RDP budget, "
-                    f"and {float(remaining):.6g} of {float(cap):.6g} remain under the lifetime cap"
-                )
+        self._require_room(name, charges)
         stages: dict[str, list[Mapping[str, Any]]] = {}
         for mechanism in plan["mechanisms"]:
             stages.setdefault(mechanism["stage"], []).append(mechanism)
@@ -125,6 +118,16 @@ class State:
         )
         for block, cost in charges.items():
             self._spend(block, cost)
+
+    def _require_room(self, name: str, charges: Mapping[str, Fraction]) -> None:
+        cap = Fraction(self.cap)
+        for block, cost in charges.items():
+            remaining = cap - self.blocks[block].spent
+            if cost > remaining:
+                raise errors.BudgetExceeded(
+                    f"release {name!r} costs block {block!r} {float(cost):.6g} of its RDP budget, "
+                    f"and {float(remaining):.6g} of {float(cap):.6g} remain under the lifetime cap"
+                )
 
     def _opened(self, _entry: Entry, body: Mapping[str, Any]) -> None:
         release = self.release(body["release_id"])
