@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,9 +57,12 @@ class GraphicalModel:
         for clique, table in zip(self.cliques, marginals, strict=True):
             if table.shape != tuple(size_of[name] for name in clique):
                 raise ValueError(f"the table of clique {clique} has shape {table.shape}")
-            if not (np.isfinite(table).all() and table.min() >= 0 and table.sum() > 0):
+            table = np.asarray(table, dtype=np.float64)
+            mass = table.sum()
+            if not (math.isfinite(mass) and mass > 0 and table.min() >= 0):
                 raise ValueError(f"the table of clique {clique} is not a distribution")
-            self.marginals.append(np.asarray(table, dtype=np.float64) / table.sum())
+            # Normalised once only: a saved model must read back bit by bit.
+            self.marginals.append(table if abs(mass - 1) < 1e-12 else table / mass)
         self._parents = [self._parent(index) for index in range(len(self.cliques))]
 
     def _separator(self, index: int) -> tuple[str, ...]:
@@ -103,7 +107,7 @@ class GraphicalModel:
         # From the leaves up: what is below a clique reaches it as one table over the separator
         # and the wanted attributes below. Branches without a wanted attribute sum to one.
         inbox: list[list[tuple[np.ndarray, tuple[str, ...]]]] = [[] for _ in self.cliques]
-        roots = []
+        roots: list[tuple[np.ndarray, tuple[str, ...]]] = []
         for index in reversed(range(len(self.cliques))):
             separator = self._separator(index)
             factors = [(self._conditionals[index], self.cliques[index]), *inbox[index]]
@@ -197,7 +201,7 @@ def _contract(
 ) -> np.ndarray:
     """Multiplies factors (table, its attributes) and sums out what is not in `scope`."""
     label: dict[str, int] = {}
-    operands: list[object] = []
+    operands: list[Any] = []
     for table, names in factors:
         operands += [table, [label.setdefault(name, len(label)) for name in names]]
     return np.einsum(*operands, [label[name] for name in scope], optimize=len(factors) > 2)

@@ -125,6 +125,8 @@ def test_a_saved_model_gives_the_same_records_in_any_process(model, tmp_path):
     loaded = GraphicalModel.load(tmp_path)
     assert (loaded.cliques, loaded.names, loaded.sizes) == (model.cliques, NAMES, SIZES)
     assert loaded.total == 50.0
+    for ours, theirs in zip(model.marginals, loaded.marginals, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     first = model.sample(5000, np.random.default_rng(7))
     np.testing.assert_array_equal(first, loaded.sample(5000, np.random.default_rng(7)))
     assert (first != model.sample(5000, np.random.default_rng(8))).any()
