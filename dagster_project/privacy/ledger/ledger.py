@@ -136,7 +136,7 @@ class Ledger:
         """
         plan_json, plan_hash, known_now = plan.to_json(), plan.hash, self._journal.fresh()
         exception = pricing.require_plan(plan, known_now, schema_public, allow_delta)
-        charges = pricing.charges(plan, known_now)
+        charges, priced = pricing.charges(plan, known_now), set(known_now.blocks)
 
         def body(state: State) -> dict[str, Any] | None:
             known = state.releases.get(plan.release_id)
@@ -146,6 +146,8 @@ class Ledger:
                         f"release {plan.release_id!r} was given back: choose another name"
                     )
                 return None
+            if set(state.blocks) != priced:
+                raise errors.WrongState("a block was added while the plan was priced: try again")
             return {
                 "release_id": plan.release_id,
                 "plan_hash": plan_hash,
