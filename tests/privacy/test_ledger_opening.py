@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,22 @@ def test_a_busy_ledger_is_one_sentence(tmp_path: Path) -> None:
     with busy._journal._store.writing(), pytest.raises(LedgerUnavailable, match="locked"):
         waiting.open_reservation("first")
     waiting.open_reservation("first")
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    toy = population(tmp_path)
+    (tmp_path / "ledger").write_text("a file is in the way")
+    with pytest.raises(LedgerUnavailable, match="cannot be"):
+        Ledger.open(toy)
+
+
+def test_threads_share_one_ledger(tmp_path: Path) -> None:
+    ledger = Ledger.open(population(tmp_path, lifetime_epsilon=50.0))
+
+    def reserve(number: int) -> None:
+        ledger.reserve(plan(f"release-{number}"), approved_by="x", schema_public=False)
+        ledger.open_reservation(f"release-{number}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(reserve, range(12)))
+    assert ledger.verify().entries == 2 + 24

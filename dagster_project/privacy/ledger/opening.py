@@ -31,7 +31,12 @@ def open_journal(population: Population, *, wait: float) -> Journal:
             "backup, since without it nothing is known of what was spent"
         )
     if not existed:
-        _create(store, population)
+        try:
+            _create(store, population)
+        except OSError as error:
+            raise errors.LedgerUnavailable(
+                f"the ledger of population {population.name!r} cannot be created: {error.strerror}"
+            ) from None
     with store.reading() as transaction:
         empty = transaction.is_empty()
     if empty:
