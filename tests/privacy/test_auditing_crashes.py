@@ -87,7 +87,7 @@ def test_the_trace_sees_what_a_process_does_to_files(tmp_path: Path) -> None:
 
 
 def after(tmp_path: Path, calls: list[Call], *, survives: bool) -> dict[str, bytes]:
-    disk = Disk(Path("/work-folder"), {"kept": b"old"})
+    disk = Disk(Path("/traced"), {"kept": b"old"})
     for call in calls:
         disk.apply(call)
     target = tmp_path / f"after-{survives}"
@@ -98,10 +98,10 @@ def after(tmp_path: Path, calls: list[Call], *, survives: bool) -> dict[str, byt
 
 def test_only_what_was_synced_survives_a_power_cut(tmp_path: Path) -> None:
     def path(name: str) -> tuple[str, ...]:
-        return (f"/work-folder/{name}",)
+        return (f"/traced/{name}",)
 
     new = [Call("open", path("new"), created=True), Call("write", path("new"), b"data")]
-    file, folder = Call("sync", path("new")), Call("sync", ("/work-folder",))
+    file, folder = Call("sync", path("new")), Call("sync", ("/traced",))
     assert after(tmp_path / "", new, survives=True) == {"kept": b"old", "new": b"data"}
     for number, (calls, left) in enumerate(
         [
@@ -121,7 +121,7 @@ def test_only_what_was_synced_survives_a_power_cut(tmp_path: Path) -> None:
 
 def test_a_rename_that_was_not_synced_leaves_the_old_file(tmp_path: Path) -> None:
     def path(*names: str) -> tuple[str, ...]:
-        return tuple(f"/work-folder/{name}" for name in names)
+        return tuple(f"/traced/{name}" for name in names)
 
     calls = [
         Call("open", path("new"), created=True),
