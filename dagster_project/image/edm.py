@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -147,7 +148,7 @@ def sample(
 
     gamma = min(settings.churn / settings.steps, 2**0.5 - 1)
     x = fresh() * schedule[0]
-    for now, after in zip(schedule[:-1], schedule[1:], strict=True):
+    for now, after in pairwise(schedule):
         raised = now * (1 + gamma)
         x = x + (raised**2 - now**2) ** 0.5 * fresh() if gamma else x
         slope = (x - estimate(x, raised)) / raised

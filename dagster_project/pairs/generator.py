@@ -63,7 +63,11 @@ class Generator(nn.Module):
             nn.Linear(hidden, pixels),
         )
         rows, columns = _cosines(shape[1]), _cosines(shape[2])
-        frequency = torch.hypot(*torch.meshgrid(torch.arange(shape[1]) + 0.0, torch.arange(shape[2]) + 0.0, indexing="ij"))
+        frequency = torch.hypot(
+            *torch.meshgrid(
+                torch.arange(shape[1]) + 0.0, torch.arange(shape[2]) + 0.0, indexing="ij"
+            )
+        )
         self.register_buffer("rows", rows)
         self.register_buffer("columns", columns)
         self.register_buffer("prior", (1 + frequency) ** -settings.smoothness * shape[1] ** 0.5)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -88,6 +89,15 @@ def find_layout(data_dir: str | Path, schema: Schema) -> tuple[Layout | None, li
 def column_faults(data_dir: str | Path, schema: Schema) -> list[str]:
     """What is wrong with files, columns and types: everything that shows without a record."""
     return find_layout(data_dir, schema)[1]
+
+
+def empty_frame(layout: Layout) -> pd.DataFrame:
+    """The columns of the training records with their types, and no row. Pictures are left out."""
+    if layout.records.suffix == ".parquet":
+        return pq.read_schema(layout.records).empty_table().to_pandas()
+    with layout.records.open("rb") as lines:
+        header = lines.readline(_HEADER_LIMIT).splitlines() or [b""]
+    return pd.DataFrame(columns=next(csv.reader([header[0].decode("utf-8-sig")]), []))
 
 
 def row_count(file: Path) -> int:

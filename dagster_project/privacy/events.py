@@ -79,7 +79,7 @@ class DiscreteGaussian:
 
 @dataclass(frozen=True, kw_only=True)
 class PureDP:
-    """A mechanism of which only pure `epsilon`-DP is known (exponential selection), `count` times."""
+    """A mechanism known to be `epsilon`-DP and no more (exponential selection), `count` times."""
 
     type: ClassVar[str] = "pure_dp"
     epsilon: float

@@ -1,0 +1,38 @@
+"""The data as it shows without a record: its version and its public contract."""
+
+import dagster as dg
+
+from dagster_project.provenance import code_version
+from dagster_project.resources import DataSet
+
+
+@dg.asset(
+    group_name="public",
+    tags={"zone": "public"},
+    kinds={"dvc"},
+    code_version=code_version("pairs/versions.py", "pairs/layout.py", "table/schema.py"),
+    io_manager_key="release_id",
+)
+def dataset(data: DataSet) -> dg.MaterializeResult:
+    """Reads data.dvc, schema.yaml, file names and column headers; no record. The version is the
+    DVC md5, so new data makes everything behind it stale."""
+    schema, version = data.schema(), data.version()
+    table = "\n".join(
+        [
+            "| attribute | kind | cells |",
+            "|---|---|---|",
+            *(f"| {a.name} | {a.kind} | {', '.join(a.labels)} |" for a in schema.attributes),
+        ]
+    )
+    image = schema.image
+    return dg.MaterializeResult(
+        value=version.text,
+        metadata={
+            "version": version.text if schema.public else "hidden: the data is not public",
+            "under DVC": version.tracked,
+            "n_public": schema.n_public,
+            "image": f"{image.channels} x {image.height} x {image.width}",
+            "attributes": dg.MetadataValue.md(table),
+        },
+        data_version=dg.DataVersion(f"{version.text} {schema.hash}"),
+    )

@@ -1,0 +1,32 @@
+"""The diffusion model, fine-tuned on the real pairs by DP-SGD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster_project.assets.stage import StageRun, stage
+
+
+@stage(
+    zone="dp",
+    after=["pretrained_checkpoint", "pairs"],
+    code=["image", "stages/image_model.py"],
+    pool="gpu",
+)
+def image_model(run: StageRun) -> Mapping[str, Any]:
+    """Fine-tunes by DP-SGD: Poisson batches, per-example clipping, noise from the operating
+    system. Steps are authorised in the ledger before they run; a crash resumes."""
+    from dagster_project.stages import image_model as library
+
+    library.train(run.release, run.progress)
+    declared = run.release.declared("image_model")
+    return {
+        "steps": declared["steps"],
+        "noise_multiplier": declared["noise_multiplier"],
+        "sample_rate": declared["sample_rate"],
+        "parameters": sum(p.numel() for p in library.load(run.release).parameters()),
+        "data_version": run.release.ledger.committed(run.release.id, "image_model").files[
+            library.FILES[0]
+        ],
+    }

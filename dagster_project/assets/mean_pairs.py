@@ -1,0 +1,35 @@
+"""Noisy mean table-image pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from dagster_project.assets.stage import StageRun, stage
+
+
+@stage(
+    zone="dp",
+    after=["subsample", "table_model"],
+    code=["pairs/mean_pairs.py", "pairs/embeddings.py", "stages/mean_pairs.py"],
+)
+def mean_pairs(run: StageRun) -> Mapping[str, Any]:
+    """For every attribute value a noisy mean image and mean embedding, in one Gaussian release,
+    each with the table model's conditional distributions as its soft record."""
+    from dagster_project.evaluation.plots import data_uri, image_grid, png_bytes
+    from dagster_project.stages import mean_pairs as library
+
+    library.measure(run.release, run.progress)
+    released = library.load(run.release)
+    images = (released.images()[released.shares > 0] * 255).round().astype("uint8")
+    grid = png_bytes(image_grid(images, columns=12))
+    return {
+        "denoised mean images": dg.MetadataValue.md(f"![mean images]({data_uri(grid)})"),
+        "cells": int((released.shares > 0).sum()),
+        "features": released.feature_map.size,
+        "data_version": run.release.ledger.committed(run.release.id, "mean_pairs").files[
+            library.FILES[0]
+        ],
+    }

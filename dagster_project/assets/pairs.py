@@ -1,0 +1,36 @@
+"""The private pairs and the Poisson sample of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster_project.assets.stage import StageRun, stage
+
+
+@stage(zone="private", after=["privacy_plan"], code=["pairs", "table/schema.py"])
+def pairs(run: StageRun) -> Mapping[str, Any]:
+    """Opens the reservation, then reads the records: one pair per person, pictures checked and
+    resized, values by the schema's policies. From here on the release is spent."""
+    from dagster_project.stages import pairs as library
+
+    library.read(
+        run.release,
+        run.data.path,
+        heldout_key=run.budget.population().member_key(),
+        progress=run.progress,
+    )
+    return {"n_public": run.release.schema.n_public, "data_version": run.release.plan.data_version}
+
+
+@stage(zone="private", after=["pairs"], code=["privacy/sampling.py", "stages/pairs.py"])
+def subsample(run: StageRun) -> Mapping[str, Any]:
+    """Draws the Poisson sample for the mean pairs by coins from a fresh key of the operating
+    system. Read once, by mean_pairs, and destroyed."""
+    from dagster_project.stages import pairs as library
+
+    library.subsample(run.release)
+    return {
+        "sample_rate": run.release.declared("mean_pairs")["sample_rate"],
+        "data_version": run.release.id,
+    }

@@ -1,0 +1,33 @@
+"""The diffusion model, warmed up on released statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from dagster_project.assets.stage import StageRun, stage
+
+
+@stage(
+    zone="dp",
+    after=["mean_pairs", "table_model"],
+    code=["pairs/generator.py", "pairs/warm_up.py", "image", "stages/pretrained_checkpoint.py"],
+    pool="gpu",
+)
+def pretrained_checkpoint(run: StageRun) -> Mapping[str, Any]:
+    """Fits a small generator to the mean embeddings and warms up the diffusion model on its
+    pictures and on the mean pairs. Post-processing: costs nothing."""
+    from dagster_project.evaluation.plots import data_uri, image_grid, png_bytes
+    from dagster_project.stages import pretrained_checkpoint as library
+
+    library.make(run.release, run.progress)
+    grid = png_bytes(image_grid(library.preview(run.release, 48), columns=12))
+    return {
+        "generator's pictures": dg.MetadataValue.md(f"![pictures]({data_uri(grid)})"),
+        "epsilon": 0.0,
+        "data_version": run.release.ledger.committed(run.release.id, "pretrained_checkpoint").files[
+            library.FILES[1]
+        ],
+    }

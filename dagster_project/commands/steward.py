@@ -1,0 +1,71 @@
+"""For the data steward, before anything is spent: check the data, price a plan."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+
+from dagster_project.commands.place import data_of, root_of
+from dagster_project.privacy.ledger import Ledger
+from dagster_project.privacy.population import Population
+
+
+def check(options: argparse.Namespace) -> int:
+    """Lists all faults. The output is private: it shows single records."""
+    from dagster_project.pairs.check import check as find_faults
+
+    folder = data_of(options)
+    faults = find_faults(folder, folder / "schema.yaml")
+    if options.json:
+        print(json.dumps([asdict(fault) for fault in faults], indent=1))
+    else:
+        print("PRIVATE: what follows shows single records.", file=sys.stderr)
+        for fault in faults:
+            row = f" row {fault.row}" if fault.row is not None else ""
+            stops = "" if fault.stops else " (the schema's policy applies)"
+            print(f"{fault.file}{row}: {fault.text}{stops}")
+        print(f"{len(faults)} faults" if faults else "no faults")
+    return 2 if any(fault.stops for fault in faults) else 0
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Prints the plan's mechanisms, epsilon and price; reads no record, reserves nothing."""
+    from dagster_project.pairs.layout import column_faults
+    from dagster_project.pairs.versions import data_version
+    from dagster_project.stages.fidelity_report import mechanism_rows
+    from dagster_project.stages.privacy_plan import solve
+    from dagster_project.table.schema import Schema
+
+    root, folder = root_of(options), data_of(options)
+    schema = Schema.from_file(folder / "schema.yaml")
+    if faults := column_faults(folder, schema):
+        raise ValueError("; ".join(faults))
+    population = Population.load(root / "population.yaml")
+    ledger = Ledger.open(population)
+    try:
+        solved = solve(
+            schema,
+            population,
+            name=options.name,
+            epsilon=options.epsilon,
+            delta=options.delta,
+            settings=dict(options.settings),
+            data_version=data_version(folder).text + " " + schema.hash,
+        )
+        price = ledger.price(solved)
+    finally:
+        ledger.close()
+    if options.json:
+        content = {"plan": solved.to_json(), "price": {**asdict(price), "fits": price.fits}}
+        print(json.dumps(content, indent=1))
+    else:
+        print(f"release   {solved.release_id}")
+        print(f"epsilon   {solved.epsilon:.4f} at delta {solved.target_delta:g}")
+        for row in mechanism_rows(solved):
+            print(f"  {row['mechanism']:24} {row['epsilon alone']:8.4f}   {row['event']}")
+        print(price)
+    if not price.fits:
+        print(f"dptabimage: {price}", file=sys.stderr)
+    return 0 if price.fits else 3

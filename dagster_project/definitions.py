@@ -1,0 +1,83 @@
+"""The graph: stages in the data's order. `build_definitions` is the seam for tests and the CLI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from dagster_project import checks
+from dagster_project.assets.budget_lineage import budget_lineage
+from dagster_project.assets.dataset import dataset
+from dagster_project.assets.fidelity_report import fidelity_report
+from dagster_project.assets.image_model import image_model
+from dagster_project.assets.mean_pairs import mean_pairs
+from dagster_project.assets.pairs import pairs, subsample
+from dagster_project.assets.pretrained_checkpoint import pretrained_checkpoint
+from dagster_project.assets.privacy_plan import privacy_plan
+from dagster_project.assets.stage import ReleaseIdIOManager
+from dagster_project.assets.synthetic_release import synthetic_release
+from dagster_project.assets.table_model import table_model
+from dagster_project.resources import (
+    ROOT,
+    BudgetLedger,
+    Compute,
+    DataSet,
+    ReleaseStore,
+    Tracking,
+)
+
+ASSETS = (
+    dataset,
+    privacy_plan,
+    pairs,
+    table_model,
+    subsample,
+    mean_pairs,
+    pretrained_checkpoint,
+    image_model,
+    synthetic_release,
+    fidelity_report,
+    budget_lineage,
+)
+CHECKS = (checks.files_match_schema, checks.records_fit_schema)
+
+
+def build_definitions(
+    root: Path = ROOT, resources: Mapping[str, Any] | None = None
+) -> dg.Definitions:
+    """All assets, checks, the `release` job and the resources.
+
+    Args:
+        root: Folder that the zones, the ledger and relative paths lie in.
+        resources: Resources that replace the default ones, by name.
+    """
+    place = str(root)
+    return dg.Definitions(
+        assets=ASSETS,
+        asset_checks=CHECKS,
+        jobs=[
+            dg.define_asset_job(
+                "release",
+                selection=dg.AssetSelection.all(),
+                description="A private release from the data to the report.",
+                # The ledger decides what may be drawn again, never the orchestrator.
+                tags={"dagster/max_retries": "0"},
+            )
+        ],
+        resources={
+            "data": DataSet(root=place),
+            "budget": BudgetLedger(root=place),
+            "store": ReleaseStore(root=place),
+            "compute": Compute(),
+            "tracking": Tracking(root=place),
+            "release_id": ReleaseIdIOManager(folder=str(root / ".dagster" / "releases")),
+            **(resources or {}),
+        },
+        executor=dg.in_process_executor,
+    )
+
+
+definitions = build_definitions()

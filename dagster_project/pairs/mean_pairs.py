@@ -1,0 +1,191 @@
+"""Mean table-image pairs: for every attribute value a noisy mean image and mean embedding.
+
+One Gaussian mechanism releases all sums together; everything after it is post-processing.
+
+Sensitivity. Let one person with image x and record y be added. Each of the d attributes (a
+missing value is a cell like any other) puts the person into exactly one cell, and each of the p
+declared pairs of attributes into exactly one cell of its own, so exactly d + p rows of the matrix
+of sums change, each by phi(x) with ||phi(x)||_2 <= 1 (`embeddings.FeatureMap`). The L2 norm of
+the change is therefore at most sqrt(d + p), whatever x and y are. The counts that turn sums into
+means come from the table model, which has been paid for, so they cost nothing and do not depend
+on the person here (DP-TabImage, Chen et al. 2026, theorem 2, with sigma_m infinite).
+
+A mean image belongs to a soft record: one-hot in its own attribute, the table model's conditional
+distribution in every other (same paper, section 4).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dagster_project.pairs.embeddings import FeatureMap, cell_sums
+from dagster_project.privacy.noise import SecureGenerator
+
+
+def sensitivity(attributes: int, pairs: int = 0) -> float:
+    """L2 sensitivity of all sums together: sqrt(d + p)."""
+    return math.sqrt(attributes + pairs)
+
+
+def noisy_sums(
+    images: np.ndarray,
+    one_hot: np.ndarray,
+    feature_map: FeatureMap,
+    *,
+    attributes: int,
+    noise_multiplier: float,
+    generator: SecureGenerator,
+) -> np.ndarray:
+    """The mechanism: sums of phi over each cell plus N(0, (noise_multiplier sqrt(d))^2).
+
+    Args:
+        images: (N, C, H, W) uint8, one for each person.
+        one_hot: (N, cells) with exactly `attributes` ones in each row.
+        feature_map: Public map with ||phi|| <= 1.
+        attributes: d, the number of cells one person is in.
+        noise_multiplier: Solved by the plan.
+        generator: The operating system's randomness.
+
+    Returns:
+        (cells, feature_map.size) float64, private no more.
+
+    Raises:
+        ValueError: A row is not in exactly `attributes` cells.
+    """
+    if len(one_hot) and not np.array_equal(
+        np.count_nonzero(one_hot == 1, axis=1), np.full(len(one_hot), attributes)
+    ):
+        raise ValueError("every person must be in exactly one cell of each attribute")
+    sums = cell_sums(images, one_hot, feature_map)
+    scale = noise_multiplier * sensitivity(attributes)
+    return sums + generator.gaussian(sums.shape, scale=scale)
+
+
+def make_consistent(sums: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """Least squares under the constraint that all attributes have one total.
+
+    Each person is in one cell of each attribute, so the true sums over an attribute's cells are
+    the same total T for all. With equal noise in all cells, T = sum_i (T_i / k_i) / sum_i (1 / k_i)
+    and every cell of attribute i moves by (T - T_i) / k_i.
+    """
+    blocks = np.split(sums, np.cumsum(sizes)[:-1])
+    weights = np.array([1 / size for size in sizes])
+    total = sum(w * block.sum(0) for w, block in zip(weights, blocks, strict=True)) / weights.sum()
+    return np.concatenate([b + (total - b.sum(0)) / len(b) for b in blocks])
+
+
+@dataclass(frozen=True)
+class MeanPairs:
+    """Released means with their soft records; differentially private.
+
+    Attributes:
+        means: (cells, size) mean features; rows of cells left out are zero.
+        noise_std: (cells,) standard deviation of the privacy noise in each mean.
+        shares: (cells,) share of people in each cell after the table model; 0 when left out.
+        soft_records: (cells, cells) probability blocks.
+        feature_map: The public map.
+    """
+
+    means: np.ndarray
+    noise_std: np.ndarray
+    shares: np.ndarray
+    soft_records: np.ndarray
+    feature_map: FeatureMap
+
+    def images(self) -> np.ndarray:
+        """Mean images denoised with the known noise level: (cells, C, h, w) in [0, 1]."""
+        fm = self.feature_map
+        pixels = self.means[:, fm.fourier_size :] / math.sqrt(fm.pixel_share)
+        noise = self.noise_std / math.sqrt(fm.pixel_share)
+        flat = 0.5 + fm.pixel_clip * shrink(pixels, noise, self.shares)
+        return flat.reshape(-1, fm.channels, fm.height, fm.width).clip(0, 1)
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(
+            folder / "mean_pairs.npz",
+            means=self.means,
+            noise_std=self.noise_std,
+            shares=self.shares,
+            soft_records=self.soft_records,
+        )
+        (folder / "feature_map.json").write_text(json.dumps(asdict(self.feature_map), indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> MeanPairs:
+        settings = json.loads((folder / "feature_map.json").read_text())
+        with np.load(folder / "mean_pairs.npz", allow_pickle=False) as arrays:
+            return cls(
+                **{name: arrays[name] for name in arrays.files},
+                feature_map=FeatureMap(**settings | {"scales": tuple(settings["scales"])}),
+            )
+
+
+def complete(
+    sums: np.ndarray,
+    *,
+    sizes: Sequence[int],
+    probabilities: np.ndarray,
+    soft_records: np.ndarray,
+    people: float,
+    noise_scale: float,
+    feature_map: FeatureMap,
+    minimum_count: float,
+) -> MeanPairs:
+    """Means and soft records from noisy sums and the table model. Post-processing.
+
+    Args:
+        sums: (cells, size) noisy sums.
+        sizes: Cells of each attribute.
+        probabilities: (cells,) one-way probabilities of the table model.
+        soft_records: (cells, cells) its conditional distributions.
+        people: Expected number of people in the sums (the model's total times the sample rate).
+        noise_scale: Standard deviation of the noise in each sum.
+        feature_map: The public map.
+        minimum_count: Cells with fewer expected people are left out.
+    """
+    counts = np.asarray(probabilities) * people
+    kept = counts >= minimum_count
+    # Noise of a mean over fewer people than this exceeds any signal; avoids division by zero.
+    divisor = np.maximum(counts, 1.0)
+    means = make_consistent(sums, sizes) / divisor[:, None]
+    return MeanPairs(
+        means=np.where(kept[:, None], means, 0.0),
+        noise_std=noise_scale / divisor,
+        shares=np.where(kept, probabilities, 0.0),
+        soft_records=np.asarray(soft_records),
+        feature_map=feature_map,
+    )
+
+
+def shrink(means: np.ndarray, noise_std: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Wiener shrinkage of each coordinate towards the mean over all cells.
+
+    Between-cell signal power P of a coordinate is the weighted square minus the known noise; the
+    deviation of cell j keeps the part P / (P + noise_j^2).
+    """
+    weight = (shares / max(shares.sum(), 1e-12))[:, None]
+    variance = (noise_std**2)[:, None]
+    centre = (weight * means).sum(0)
+    power = np.maximum((weight * ((means - centre) ** 2 - variance)).sum(0), 0.0)
+    return centre + (means - centre) * power / (power + variance + 1e-12)
+
+
+def shift_images(images: torch.Tensor, *, pixels: int, generator: torch.Generator) -> torch.Tensor:
+    """Augmentation: each image moved by up to `pixels` in both directions, edges repeated."""
+    padded = torch.nn.functional.pad(images, [pixels] * 4, mode="replicate")
+    height, width = images.shape[-2:]
+    offsets = torch.randint(0, 2 * pixels + 1, (len(images), 2), generator=generator).tolist()
+    return torch.stack(
+        [
+            image[:, y : y + height, x : x + width]
+            for image, (y, x) in zip(padded, offsets, strict=True)
+        ]
+    )

@@ -1,0 +1,66 @@
+"""Which version of the data a folder holds, without reading a record of it.
+
+Under DVC the version is the md5 in the `.dvc` file beside the folder. DVC itself is not imported:
+the file is YAML. Hashing the content does not belong here, because that reads every record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+
+class VersionError(ValueError):
+    """The folder is not the version that its `.dvc` file names; one sentence."""
+
+
+@dataclass(frozen=True)
+class DataVersion:
+    """A version of the data.
+
+    Attributes:
+        text: "md5:..." under DVC, else "listing:..." of names, sizes and times.
+        tracked: Whether DVC keeps this version, so that it can be found again.
+    """
+
+    text: str
+    tracked: bool
+
+
+def data_version(data_dir: Path) -> DataVersion:
+    """The version of a data folder.
+
+    Args:
+        data_dir: The folder; its pointer is `<folder>.dvc` beside it.
+
+    Raises:
+        VersionError: The folder is missing, the pointer unreadable, or the files on disk have
+            another number or size than the pointer says.
+    """
+    pointer = data_dir.with_name(data_dir.name + ".dvc")
+    if not data_dir.is_dir():
+        hint = ": run `dvc pull`" if pointer.is_file() else ""
+        raise VersionError(f"the data folder {data_dir} does not exist{hint}")
+    files = sorted(p for p in data_dir.rglob("*") if p.is_file())
+    if not pointer.is_file():
+        listing = "\n".join(
+            f"{p.relative_to(data_dir).as_posix()} {p.stat().st_size} {p.stat().st_mtime_ns}"
+            for p in files
+        )
+        digest = hashlib.sha256(listing.encode()).hexdigest()
+        return DataVersion(f"listing:{digest[:32]}", tracked=False)
+    try:
+        out = yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]
+        md5, size, number = str(out["md5"]), out.get("size"), out.get("nfiles")
+    except (OSError, KeyError, IndexError, TypeError, yaml.YAMLError):
+        raise VersionError(f"{pointer.name} is not a DVC pointer with an md5") from None
+    found = (sum(p.stat().st_size for p in files), len(files))
+    if found != (size or found[0], number or found[1]):
+        raise VersionError(
+            f"{data_dir.name}/ is not the version in {pointer.name}: run `dvc checkout` to get "
+            f"that version back, or `dvc add {data_dir.name}` to make this one the new version"
+        )
+    return DataVersion(f"md5:{md5}", tracked=True)

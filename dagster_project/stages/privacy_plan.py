@@ -1,0 +1,42 @@
+"""From a user's request to a plan for a population. Reads no record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster_project.planning import build_plan
+from dagster_project.privacy.plan import Plan
+from dagster_project.privacy.population import Population
+from dagster_project.provenance import code_version
+from dagster_project.recipe import Recipe
+from dagster_project.table.schema import Schema
+
+
+def solve(
+    schema: Schema,
+    population: Population,
+    *,
+    name: str,
+    epsilon: float,
+    delta: float,
+    settings: Mapping[str, Any],
+    data_version: str,
+) -> Plan:
+    """The plan of a release; its ledger must have been opened, which makes the identity key.
+
+    Raises:
+        ValueError: One sentence on what cannot be.
+    """
+    recipe = Recipe().changed(dict(settings))
+    return build_plan(
+        schema,
+        recipe,
+        name=name,
+        target_epsilon=epsilon,
+        target_delta=delta,
+        population=population.name,
+        data_version=data_version,
+        code_version=code_version(),
+        identity_key=population.member_key(),
+    )
