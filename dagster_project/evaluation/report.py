@@ -1,0 +1,142 @@
+"""The fidelity report as one HTML file to look at, and the names callers need from here.
+
+The file holds real pictures and exact figures: it belongs in the private zone. It needs no
+script, no font and no network. Figures are computed in `fidelity`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from dagster_project.evaluation.fidelity import NOTICE, FidelityReport, evaluate
+from dagster_project.evaluation.plots import (
+    data_uri,
+    image_grid,
+    png_bytes,
+    rows_by_attribute,
+    shares,
+)
+from dagster_project.pairs.pairs import Pairs
+from dagster_project.table.schema import Attribute, Schema
+
+__all__ = ["FidelityReport", "evaluate", "render_html"]
+
+_TEMPLATE = "report.html.j2"
+_MOST_VALUES = 12  # of one attribute that are drawn; the most frequent ones
+_WIDE_VALUES = 7  # an attribute with as many values gets the page's whole width
+
+
+def render_html(
+    report: FidelityReport,
+    real: Pairs,
+    synthetic: Pairs,
+    schema: Schema,
+    mechanisms: Sequence[Mapping[str, Any]],
+    out_path: str | Path,
+) -> None:
+    """Writes the report as a self-contained HTML file, readable by its owner alone.
+
+    Args:
+        report: The figures.
+        real: Held-out real pairs, shown beside the synthetic ones.
+        synthetic: The released pairs.
+        schema: The schema of both.
+        mechanisms: What spent the budget, one row each; the keys of the first row are the
+            table's headings.
+        out_path: The HTML file.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["figure"] = _figure
+    environment.filters["entry"] = _entry
+    html = environment.get_template(_TEMPLATE).render(
+        report=report,
+        schema=schema,
+        notice=NOTICE,
+        pictures=[_pictures(a, real, synthetic, schema) for a in schema.attributes],
+        marginals=[_marginal(a, i, real, synthetic) for i, a in enumerate(schema.attributes)],
+        heat=max([0.05, *(value for row in report.tvd_pairs for value in row)]),
+        mechanisms=list(mechanisms),
+        progress_of=_progress,
+    )
+    # Real pictures: other accounts of the machine have no business with them.
+    descriptor = os.open(out_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(html)
+
+
+def _frequent(column: np.ndarray, attribute: Attribute) -> list[int]:
+    """The cells drawn, in schema order: all, or the most frequent in the held-out pairs."""
+    order = np.argsort(-shares(column, attribute.size), kind="stable")
+    return sorted(int(j) for j in order[:_MOST_VALUES])
+
+
+def _pictures(attribute: Attribute, real: Pairs, synthetic: Pairs, schema: Schema) -> dict:
+    i = schema.names.index(attribute.name)
+    wide = attribute.size >= _WIDE_VALUES or len(schema.attributes) == 1
+    columns = 10 if wide else 5
+
+    def strips(pairs: Pairs) -> list[str | None]:
+        rows = rows_by_attribute(pairs.codes, schema, attribute.name, columns)
+        return [
+            data_uri(png_bytes(image_grid(pairs.images[found], columns, scale=1)))
+            if len(found)
+            else None
+            for _, found in rows
+        ]
+
+    left, right = strips(real), strips(synthetic)
+    cells = _frequent(np.asarray(real.codes)[:, i], attribute)
+    return {
+        "name": attribute.name,
+        "wide": wide,
+        "hidden": attribute.size - len(cells),
+        "rows": [(attribute.labels[j], left[j], right[j]) for j in cells],
+    }
+
+
+def _marginal(attribute: Attribute, i: int, real: Pairs, synthetic: Pairs) -> dict:
+    a, b = (shares(np.asarray(pairs.codes)[:, i], attribute.size) for pairs in (real, synthetic))
+    cells = _frequent(np.asarray(real.codes)[:, i], attribute)
+    return {
+        "name": attribute.name,
+        "top": max(float(max(a.max(), b.max())), 1e-9),
+        "rows": [(attribute.labels[j], float(a[j]), float(b[j])) for j in cells],
+    }
+
+
+def _progress(floor: float, value: float, ceiling: float) -> float | None:
+    """Percentage of the way from floor to ceiling, 0 to 100; None where there is none."""
+    if not all(map(math.isfinite, (floor, value, ceiling))) or math.isclose(floor, ceiling):
+        return None
+    return 100 * min(1.0, max(0.0, (value - floor) / (ceiling - floor)))
+
+
+def _figure(value: float | None, digits: int = 2) -> str:
+    """A number for the page; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def _entry(value: object) -> str:
+    """A cell of the table of mechanisms."""
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "–" if value is None else str(value)
