@@ -31,6 +31,7 @@ from dagster_project.table.schema import Schema
 _FEATURE_ROWS = 4000  # pictures in each set that feature distances compare
 _MANIFOLD_ROWS = 2000  # of which precision and recall use this many: their cost is quadratic
 _PREDICTOR_ROWS = 8000
+_LEAST_ROWS = 10  # fewer say nothing, and nearest neighbours do not exist
 _SHUFFLES = 2  # one shuffled predictor's chance is noisy
 
 NOTICE = "Private: computed on real records, not differentially private. Do not release."
@@ -139,7 +140,12 @@ def evaluate(
     Returns:
         The report, without `epsilon`, `delta`, `peak_memory` and `seconds`: the caller sets them
         with `dataclasses.replace`.
+
+    Raises:
+        ValueError: A set is too small to compare.
     """
+    if min(map(len, (train, heldout, synthetic, table_codes))) < _LEAST_ROWS:
+        raise ValueError(f"The fidelity report needs at least {_LEAST_ROWS} rows in every set.")
     rng = np.random.default_rng(seed)
     sizes = schema.sizes
     train_codes = np.asarray(train.codes)

@@ -100,6 +100,7 @@ def marginal_bars(schema: Schema, tables: Mapping[str, np.ndarray], columns: int
     figure = Figure(figsize=(4.0 * columns, sum(heights) + 0.3), layout="constrained")
     axes = figure.subplots(len(bands), columns, squeeze=False, height_ratios=heights)
     thickness = 0.8 / len(tables)
+    palette = COLOURS if len(tables) > 1 else COLOURS[1:]
     for n, ax in enumerate(axes.flat):
         if n >= d:
             ax.set_axis_off()
@@ -110,7 +111,7 @@ def marginal_bars(schema: Schema, tables: Mapping[str, np.ndarray], columns: int
             values = shares(codes[:, n], attribute.size)
             ax.barh(
                 np.arange(attribute.size) + offset, values, thickness * 0.92,
-                label=label, color=COLOURS[t],
+                label=label, color=palette[t],
             )  # fmt: skip
         ax.set_yticks(np.arange(attribute.size), attribute.labels, fontsize=8)
         ax.invert_yaxis()

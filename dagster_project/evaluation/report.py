@@ -30,6 +30,7 @@ __all__ = ["FidelityReport", "evaluate", "render_html"]
 
 _TEMPLATE = "report.html.j2"
 _MOST_VALUES = 12  # of one attribute that are drawn; the most frequent ones
+_FURTHEST = 10  # pairs of attributes listed
 _WIDE_VALUES = 7  # an attribute with as many values gets the page's whole width
 
 
@@ -68,6 +69,7 @@ def render_html(
         pictures=[_pictures(a, real, synthetic, schema) for a in schema.attributes],
         marginals=[_marginal(a, i, real, synthetic) for i, a in enumerate(schema.attributes)],
         heat=max([0.05, *(value for row in report.tvd_pairs for value in row)]),
+        furthest=_furthest(report, schema),
         mechanisms=list(mechanisms),
         progress_of=_progress,
     )
@@ -117,6 +119,16 @@ def _marginal(attribute: Attribute, i: int, real: Pairs, synthetic: Pairs) -> di
     }
 
 
+def _furthest(report: FidelityReport, schema: Schema) -> list[tuple[str, float]]:
+    """The pairs of attributes with the largest distances, largest first."""
+    pairs = [
+        (f"{schema.names[i]} × {schema.names[j]}", report.tvd_pairs[i][j])
+        for j in range(len(schema.names))
+        for i in range(j)
+    ]
+    return sorted(pairs, key=lambda pair: -pair[1])[:_FURTHEST]
+
+
 def _progress(floor: float, value: float, ceiling: float) -> float | None:
     """Percentage of the way from floor to ceiling, 0 to 100; None where there is none."""
     if not all(map(math.isfinite, (floor, value, ceiling))) or math.isclose(floor, ceiling):
@@ -136,7 +148,7 @@ def _figure(value: float | None, digits: int = 2) -> str:
 def _entry(value: object) -> str:
     """A cell of the table of mechanisms."""
     if isinstance(value, float):
-        return f"{value:,.4g}"
+        return f"{value:,.4g}".replace("e-0", "e-")
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return "–" if value is None else str(value)

@@ -1,0 +1,81 @@
+"""Attribute predictors and the similarity gap: they see a tie where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from dagster_project.evaluation import silent
+from dagster_project.evaluation.alignment import embedding_similarity_gap
+from dagster_project.evaluation.predictors import evaluate_alignment, shuffle_records
+from dagster_project.pairs.pairs import Pairs
+from dagster_project.table.schema import Schema
+
+MakePairs = Callable[[int, int], Pairs]
+
+
+def test_tied_pairs_score_high_and_shuffled_ones_do_not(
+    schema: Schema, make_pairs: MakePairs
+) -> None:
+    train, heldout = make_pairs(1500, 0), make_pairs(400, 1)
+    tied = evaluate_alignment(train, heldout, schema, 0, silent)
+    loose = evaluate_alignment(
+        shuffle_records(train, np.random.default_rng(0)), heldout, schema, 0, silent
+    )
+    assert tied.auc["colour"] > 0.95
+    assert tied.accuracy["colour"] > 0.9
+    assert set(tied.mae) == {"light"}
+    assert tied.mae_mean < 0.1 < loose.mae_mean
+    assert tied.auc_mean == pytest.approx(np.mean([tied.auc["colour"], tied.auc["light"]]))
+    assert loose.auc_mean < 0.7
+
+
+def test_missing_numbers_count_in_neither_training_nor_error(
+    schema: Schema, make_pairs: MakePairs
+) -> None:
+    pairs = make_pairs(60, 0)
+    gone = np.array(pairs.values)
+    gone[:, 1] = np.nan
+    blank = Pairs(pairs.images, pairs.codes, gone)
+    assert np.isfinite(evaluate_alignment(blank, pairs, schema, 0, silent).mae["light"])
+    scores = evaluate_alignment(pairs, blank, schema, 0, silent)
+    assert scores.mae == {}
+    assert np.isnan(scores.mae_mean)
+
+
+def test_a_single_held_out_value_has_no_auc(schema: Schema, make_pairs: MakePairs) -> None:
+    pairs = make_pairs(80, 0)
+    one_colour = pairs.take(np.asarray(pairs.codes)[:, 0] == 1)
+    scores = evaluate_alignment(pairs, one_colour, schema, 0, silent)
+    assert np.isnan(scores.auc["colour"])
+    assert scores.auc_mean == scores.auc["light"]
+
+
+def test_a_seed_gives_the_same_scores_and_leaves_the_global_generator(
+    schema: Schema, make_pairs: MakePairs
+) -> None:
+    pairs = make_pairs(100, 0)
+    before = torch.random.get_rng_state()
+    first, second = (evaluate_alignment(pairs, pairs, schema, 3, silent) for _ in range(2))
+    assert first == second
+    assert evaluate_alignment(pairs, pairs, schema, 4, silent) != first
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_similarity_gap_is_one_for_real_pairs_and_zero_for_shuffled(
+    schema: Schema, make_pairs: MakePairs
+) -> None:
+    gap = embedding_similarity_gap(
+        make_pairs(2000, 0),
+        make_pairs(500, 1),
+        make_pairs(500, 2),
+        schema,
+        seed=0,
+        progress=silent,
+    )
+    assert gap.real > 0.1
+    assert gap.synthetic == pytest.approx(1, abs=0.15)
+    assert gap.shuffled == pytest.approx(0, abs=0.15)
