@@ -13,7 +13,7 @@ from dagster_project.resources import DataSet
     code_version=code_version("pairs/versions.py", "pairs/layout.py", "table/schema.py"),
     io_manager_key="release_id",
 )
-def dataset(data: DataSet) -> dg.MaterializeResult:
+def dataset(data: DataSet) -> dg.MaterializeResult[str]:
     """Reads data.dvc, schema.yaml, file names and column headers; no record. The version is the
     DVC md5, so new data makes everything behind it stale."""
     schema, version = data.schema(), data.version()

@@ -52,6 +52,7 @@ class FeatureMap:
         pixel_share: a's complement, in [0, 1): part of the squared norm given to mean images.
         pixel_clip: L2 norm to which a centred pooled image is clipped.
         seed: Public seed of the projections.
+        decay: How fast the projections' weight falls with spatial frequency; 0 sees all alike.
     """
 
     channels: int
@@ -62,6 +63,7 @@ class FeatureMap:
     pixel_share: float
     pixel_clip: float
     seed: int
+    decay: float = 0.0
 
     def __post_init__(self) -> None:
         if not (0 <= self.pixel_share < 1 and self.pixel_clip > 0 and self.frequencies > 0):
@@ -85,13 +87,21 @@ class FeatureMap:
         """(pixels, frequencies * scales), the same on every machine for one seed."""
         generator = torch.Generator().manual_seed(self.seed)
         unit = math.sqrt(_REFERENCE_PIXELS / self.pixels)
-        return torch.cat(
-            [
-                torch.randn(self.pixels, self.frequencies, generator=generator) * scale * unit
-                for scale in self.scales
-            ],
-            dim=1,
-        )
+        size = (self.frequencies, self.channels, self.height, self.width)
+        rows, columns = cosines(self.height), cosines(self.width)
+        blocks = []
+        for scale in self.scales:
+            coefficients = torch.randn(size, generator=generator) * self._spectrum() * scale * unit
+            blocks.append((rows.T @ coefficients @ columns).flatten(1).T)
+        return torch.cat(blocks, dim=1)
+
+    def _spectrum(self) -> torch.Tensor:
+        """(h, w) weights (1 + f)^-decay of the cosine coefficients, scaled so that a picture with
+        power (1 + f)^-2, as natural ones have, keeps its typical phase whatever the decay."""
+        vertical = torch.arange(self.height) + 0.0
+        frequency = torch.hypot(vertical[:, None], torch.arange(self.width)[None] + 0.0)
+        weight, power = (1 + frequency) ** -self.decay, (1 + frequency) ** -2
+        return weight * (power.sum() / (weight**2 * power).sum()).sqrt()
 
     def fourier(self, pooled: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) in [0, 1] -> (N, fourier_size), each row of norm exactly one."""
@@ -143,3 +153,11 @@ def cell_sums(
         member = torch.from_numpy(one_hot[start : start + chunk]).double()
         total += (member.T @ features.double()).numpy()
     return total
+
+
+def cosines(n: int) -> torch.Tensor:
+    """Orthonormal DCT-II matrix (n frequencies, n positions)."""
+    position, frequency = torch.arange(n) + 0.5, torch.arange(n)[:, None]
+    matrix = torch.cos(torch.pi * frequency * position / n) * (2 / n) ** 0.5
+    matrix[0] /= 2**0.5
+    return matrix

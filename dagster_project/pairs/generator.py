@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dagster_project.pairs.embeddings import FeatureMap
+from dagster_project.pairs.embeddings import FeatureMap, cosines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class Generator(nn.Module):
             nn.ReLU(),
             nn.Linear(hidden, pixels),
         )
-        rows, columns = _cosines(shape[1]), _cosines(shape[2])
+        rows, columns = cosines(shape[1]), cosines(shape[2])
         frequency = torch.hypot(
             *torch.meshgrid(
                 torch.arange(shape[1]) + 0.0, torch.arange(shape[2]) + 0.0, indexing="ij"
@@ -158,10 +158,3 @@ def draw_pictures(
         pictures.append(large.clamp(0, 1))
     return torch.cat(pictures)
 
-
-def _cosines(n: int) -> torch.Tensor:
-    """Orthonormal DCT-II matrix (n frequencies, n positions)."""
-    position, frequency = torch.arange(n) + 0.5, torch.arange(n)[:, None]
-    matrix = torch.cos(torch.pi * frequency * position / n) * (2 / n) ** 0.5
-    matrix[0] /= 2**0.5
-    return matrix

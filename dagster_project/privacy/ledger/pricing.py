@@ -29,6 +29,7 @@ class Price:
         spent, cap, remaining: of the block, before the plan.
         fits: whether every block can pay.
         epsilon_release: the release's own epsilon (joint privacy loss distribution).
+        epsilon_lifetime_cap: the cap, as epsilon.
         epsilon_lifetime_before, epsilon_lifetime_after: what the filter has spent, as epsilon at
             the population's delta.
         charges: RDP cost by block.
@@ -41,9 +42,19 @@ class Price:
     remaining: float
     fits: bool
     epsilon_release: float
+    epsilon_lifetime_cap: float
     epsilon_lifetime_before: float
     epsilon_lifetime_after: float
     charges: Mapping[str, float]
+
+    def __str__(self) -> str:
+        fits = "fits under" if self.fits else "does not fit under"
+        cap = self.epsilon_lifetime_cap
+        return (
+            f"the plan (epsilon {self.epsilon_release:.3f}) {fits} the lifetime cap of {cap:g}: "
+            f"cohort {self.block!r} would go from {self.epsilon_lifetime_before:.3f} to "
+            f"{self.epsilon_lifetime_after:.3f}"
+        )
 
 
 def lifetime_epsilon(rdp: float, fixed: Mapping[str, Any]) -> float:
@@ -93,6 +104,7 @@ def price(plan: Plan, costs: Mapping[str, float], state: State) -> Price:
         remaining=state.cap - spent,
         fits=after(worst) <= Fraction(state.cap),
         epsilon_release=plan.epsilon,
+        epsilon_lifetime_cap=state.population["lifetime_epsilon"],
         epsilon_lifetime_before=lifetime_epsilon(spent, state.population),
         epsilon_lifetime_after=lifetime_epsilon(float(after(worst)), state.population),
         charges=dict(costs),
