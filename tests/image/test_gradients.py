@@ -1,0 +1,120 @@
+"""Per-example gradients against one ordinary backward pass for each example."""
+
+import pytest
+import torch
+
+from dagster_project.image.gradients import per_example_engine
+from dagster_project.stages.image_model import example_loss
+from tests.image.toys import LEVELS, batch, network
+
+# In double precision the comparison is one of formulas, not of roundings.
+
+
+def exact(channels=1):
+    return network(channels).double()
+
+
+def examples_of(people, **changes):
+    return {n: t.double() for n, t in batch(people, **changes).items()}
+
+
+def one_at_a_time(model, examples):
+    """Ordinary autograd: example by example, draw by draw, written without the product's loss."""
+    people, draws = examples["sigma"].shape
+    rows = []
+    for i in range(people):
+        model.zero_grad(set_to_none=True)
+        total = torch.zeros(())
+        for k in range(draws):
+            sigma, clean = examples["sigma"][i, k], examples["image"][i]
+            noisy = clean + sigma * examples["noise"][i, k]
+            norm = (sigma**2 + LEVELS.sigma_data**2).sqrt()
+            raw = model(
+                (noisy / norm)[None],
+                (sigma.log() / 4)[None],
+                examples["record"][i][None],
+                examples["keep"][i, k][None],
+            )[0]
+            skip, out = (LEVELS.sigma_data / norm) ** 2, sigma * LEVELS.sigma_data / norm
+            error = skip * noisy + out * raw - clean
+            total = total + error.square().mean() / out**2
+        (total / draws).backward()
+        rows.append({n: p.grad.clone() for n, p in model.named_parameters()})
+    return {n: torch.stack([row[n] for row in rows]) for n in rows[0]}
+
+
+def relative_error(found, expected):
+    """Largest error of any parameter's gradient over its own norm.
+
+    Some gradients are zero in exact arithmetic (a softmax ignores what all its keys share): below
+    1e-6 of the whole gradient nothing is compared.
+    """
+    assert found.keys() == expected.keys()
+    whole = torch.cat([e.flatten() for e in expected.values()]).norm()
+    return max(
+        float((found[n] - e).norm() / torch.maximum(e.norm(), 1e-6 * whole))
+        for n, e in expected.items()
+    )
+
+
+@pytest.mark.parametrize("kind", ["vmap", "loop"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_engine_agrees_with_ordinary_backward(kind, channels):
+    model = exact(channels)
+    examples = examples_of(3, draws=3, channels=channels)
+    expected = one_at_a_time(model, examples)
+    # Every layer takes part, the normalisations and the attention too.
+    assert all(e.abs().sum() > 0 for e in expected.values())
+    assert any("norm" in n for n in expected) and any("middle.query" in n for n in expected)
+    found = per_example_engine(model, example_loss, kind)(examples)
+    assert relative_error(found, expected) < 1e-4
+
+
+def test_single_precision_agrees_on_the_whole_gradient():
+    model, examples = network(), batch(4)
+    expected = one_at_a_time(model, examples)
+    found = per_example_engine(model, example_loss, "vmap")(examples)
+
+    def joined(gradients):
+        return torch.cat([g.flatten(1) for g in gradients.values()], dim=1)
+
+    error = (joined(found) - joined(expected)).norm(dim=1) / joined(expected).norm(dim=1)
+    assert error.max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["vmap", "loop"])
+def test_memory_format_changes_nothing(kind):
+    model = exact(3)
+    examples = examples_of(2, channels=3)
+    expected = one_at_a_time(model, examples)
+    laid_out = {**examples, "image": examples["image"].to(memory_format=torch.channels_last)}
+    assert not laid_out["image"].is_contiguous()
+    found = per_example_engine(model, example_loss, kind)(laid_out)
+    assert relative_error(found, expected) < 1e-4
+
+
+def test_an_example_knows_nothing_of_its_neighbours():
+    """Otherwise one person would move the clipped gradients of others."""
+    model, examples = exact(), examples_of(3)
+    engine = per_example_engine(model, example_loss, "vmap")
+    together = engine(examples)
+    changed = {n: t.clone() for n, t in examples.items()}
+    for tensor in (changed["image"], changed["noise"]):
+        tensor[1:] = 5.0
+    beside_others = engine(changed)
+    first = {n: g[:1] for n, g in together.items()}
+    assert relative_error({n: g[:1] for n, g in beside_others.items()}, first) < 1e-6
+    assert relative_error({n: g[1:] for n, g in beside_others.items()},
+                          {n: g[1:] for n, g in together.items()}) > 0.1  # fmt: skip
+
+
+def test_engine_follows_the_parameters_of_the_model():
+    """Steps move the parameters between two calls of one engine."""
+    model, examples = exact(), examples_of(1)
+    engine = per_example_engine(model, example_loss, "vmap")
+    before = engine(examples)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.05)
+    assert relative_error(engine(examples), before) > 1e-3
+    assert relative_error(engine(examples), one_at_a_time(model, examples)) < 1e-4
