@@ -1,0 +1,124 @@
+"""Feature maps whose norm never passes one, and their sums over cells."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from dagster_project.pairs.embeddings import FeatureMap, cell_sums, pool_images
+from tests.pairs.feature_toys import feature_map, one_hot
+
+pictures = hnp.arrays(
+    np.uint8,
+    st.tuples(st.integers(1, 3), st.sampled_from([1, 3]), st.integers(1, 12), st.integers(1, 12)),
+    elements=st.sampled_from([0, 1, 127, 128, 254, 255]),
+)
+maps = st.fixed_dictionaries(
+    {
+        "pixel_share": st.sampled_from([0.0, 0.1, 0.99]),
+        "pixel_clip": st.sampled_from([1e-6, 0.5, 2.0, 1e6]),
+        "scales": st.sampled_from([(1.0,), (1 / 3, 1 / 6), (1e-6, 1e4)]),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(images=pictures, changes=maps)
+def test_no_picture_has_a_norm_above_one(images, changes):
+    pooled = pool_images(torch.from_numpy(images).float() / 255, side=8)
+    public = feature_map(
+        channels=pooled.shape[1], height=pooled.shape[2], width=pooled.shape[3], **changes
+    )
+    features = public(pooled).double()
+    assert features.shape == (len(images), public.size)
+    assert (features.norm(dim=1) <= 1 + 1e-6).all()
+    fourier = public.fourier(pooled).double()
+    assert fourier.norm(dim=1).numpy() == pytest.approx(1, abs=1e-6)
+    pixel = public.pixel_part(pooled).double()
+    assert (pixel.norm(dim=1) <= 1 + 1e-6).all()
+
+
+def test_values_beyond_any_picture_are_clipped_too():
+    """The bound is the map's own and does not rest on what a picture can hold."""
+    pooled = torch.tensor([[1e9] * 16, [-1e9] * 16, [1e30] + [0.0] * 15]).reshape(3, 1, 4, 4)
+    assert (feature_map()(pooled).double().norm(dim=1) <= 1 + 1e-6).all()
+
+
+def test_the_two_parts_share_the_norm():
+    pooled = torch.rand(5, 1, 4, 4)
+    public = feature_map(pixel_clip=1e-3)  # every picture is clipped
+    features = public(pooled).double()
+    assert features[:, : public.fourier_size].square().sum(1).numpy() == pytest.approx(0.9)
+    assert features[:, public.fourier_size :].square().sum(1).numpy() == pytest.approx(0.1)
+
+
+def test_pictures_of_the_largest_norm_meet_the_clip_and_pass_it_nowhere():
+    """The release's clip is the largest norm a centred picture can have: nothing is lost."""
+    public = feature_map(pixel_clip=0.5 * 16**0.5)
+    extreme = torch.stack([torch.zeros(1, 4, 4), torch.ones(1, 4, 4)])
+    part = public.pixel_part(extreme)
+    assert part.norm(dim=1).numpy() == pytest.approx(1)
+    assert torch.allclose(part * public.pixel_clip + 0.5, extreme.flatten(1), atol=1e-6)
+
+
+def test_projections_follow_the_public_seed_alone():
+    assert torch.equal(feature_map().projections, feature_map().projections)
+    assert not torch.equal(feature_map().projections, feature_map(seed=1).projections)
+    # The typical phase does not depend on the number of pixels.
+    large = feature_map(height=14, width=14, frequencies=500)
+    assert large.projections[:, :500].std().item() == pytest.approx(1 / 3, rel=0.02)
+    assert feature_map(frequencies=500).projections[:, :500].std().item() == pytest.approx(
+        (1 / 3) * (196 / 16) ** 0.5, rel=0.05
+    )
+
+
+def test_fourier_features_are_the_gaussian_kernel():
+    """Inner products approximate exp(-scale^2 |x - y|^2 / 2) (Rahimi and Recht 2007)."""
+    public = feature_map(scales=(0.2,), frequencies=4000, pixel_share=0.0)
+    x, y = torch.rand(2, 1, 1, 4, 4)
+    scale = 0.2 * (196 / 16) ** 0.5
+    expected = torch.exp(-(scale**2) * (x - y).square().sum() / 2)
+    found = (public(x) * public(y)).sum()
+    assert found.item() == pytest.approx(expected.item(), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"pixel_share": 1.0}, {"pixel_share": -0.1}, {"pixel_clip": 0}, {"frequencies": 0}]
+)
+def test_settings_without_meaning_are_refused(changes):
+    with pytest.raises(ValueError):
+        feature_map(**changes)
+
+
+def naive_sums(images, member, public: FeatureMap):
+    total = np.zeros((member.shape[1], public.size))
+    for image, row in zip(images, member, strict=True):
+        pooled = pool_images(torch.from_numpy(image[None]).float() / 255, side=4)
+        phi = public(pooled)[0].double().numpy()
+        for cell in np.flatnonzero(row):
+            total[cell] += phi
+    return total
+
+
+@pytest.mark.parametrize("chunk", [3, 2048])
+def test_cell_sums_are_the_plain_loop(chunk):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (10, 1, 8, 8), dtype=np.uint8)
+    member = one_hot(rng.integers(0, 2, (10, 3)), (2, 3, 2))
+    public = feature_map()
+    found = cell_sums(images, member, public, chunk=chunk)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, naive_sums(images, member, public), atol=1e-5)
+
+
+def test_nobody_sums_to_zero():
+    found = cell_sums(np.zeros((0, 1, 8, 8), np.uint8), np.zeros((0, 5), np.float32), feature_map())
+    assert found.shape == (5, feature_map().size) and not found.any()
+
+
+def test_pooling_averages_and_never_enlarges():
+    images = torch.arange(16.0).reshape(1, 1, 4, 4)
+    assert pool_images(images, side=2)[0, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
+    assert torch.equal(pool_images(images, side=9), images)

@@ -1,0 +1,162 @@
+"""The generator fitted to mean embeddings, and its loss against brute force."""
+
+import numpy as np
+import pytest
+import torch
+
+from dagster_project.pairs.embeddings import cell_sums
+from dagster_project.pairs.generator import (
+    Generator,
+    GeneratorSettings,
+    _matching_loss,
+    draw_pictures,
+    fit_generator,
+)
+from tests.pairs.feature_toys import feature_map, one_hot
+
+TINY = {"latent": 4, "hidden": 24, "steps": 200, "batch": 60, "learning_rate": 2e-2}
+
+
+def silent(fraction, text):
+    pass
+
+
+def brute_force(features, record, target, weight):
+    """Over all distinct pairs of pictures of a cell, one after the other."""
+    value = 0.0
+    for cell in range(record.shape[1]):
+        own = features[record[:, cell] == 1]
+        if len(own) < 2:
+            continue
+        products = [a @ b for i, a in enumerate(own) for j, b in enumerate(own) if i != j]
+        cross = own.mean(0) @ target[cell]
+        value += weight[cell] * (sum(products) / len(products) - 2 * cross)
+    return value
+
+
+def test_loss_is_the_mean_over_distinct_pairs():
+    random = torch.Generator().manual_seed(0)
+    features = torch.randn(9, 5, generator=random, dtype=torch.float64)
+    codes = np.array([[0, 0], [0, 1], [1, 2], [1, 1], [0, 1], [1, 0], [0, 0], [1, 1], [0, 1]])
+    record = torch.from_numpy(one_hot(codes, (2, 4))).double()  # cell 2 has one, cell 3 nobody
+    target = torch.randn(6, 5, generator=random, dtype=torch.float64)
+    weight = torch.rand(6, generator=random, dtype=torch.float64)
+    found = _matching_loss(features, record, target, weight)
+    assert found.item() == pytest.approx(float(brute_force(features, record, target, weight)))
+
+
+def test_loss_is_unbiased():
+    """Its mean over batches is |m - t|^2 - |t|^2, without the variance of the features."""
+    rng = np.random.default_rng(1)
+    mean, target = np.array([0.5, -0.2, 0.1]), np.array([0.1, 0.3, -0.4])
+    record, weight = torch.ones(4, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    values = []
+    for _ in range(4000):
+        features = torch.from_numpy(mean + 0.5 * rng.normal(size=(4, 3)))
+        values.append(float(_matching_loss(features, record, torch.tensor(target[None]), weight)))
+    expected = ((mean - target) ** 2).sum() - (target**2).sum()
+    error = np.std(values) / np.sqrt(len(values))
+    assert np.mean(values) == pytest.approx(expected, abs=5 * error)
+    # The plain square of the batch mean would add 3 * 0.25 / 4.
+    assert 5 * error < 3 * 0.25 / 4 / 2
+
+
+def halves(count, rng):
+    """Pictures bright on the left (cell 0) or on the right (cell 1)."""
+    codes = rng.integers(0, 2, (count, 1))
+    images = np.full((count, 1, 4, 4), 30, np.uint8)
+    images[codes[:, 0] == 0, :, :, :2] = 220
+    images[codes[:, 0] == 1, :, :, 2:] = 220
+    return images, one_hot(codes, (2,))
+
+
+def fit(**changes):
+    rng = np.random.default_rng(2)
+    images, member = halves(400, rng)
+    public = feature_map(frequencies=60)
+    means = cell_sums(images, member, public) / member.sum(0)[:, None]
+    shares = changes.pop("shares", np.array([0.5, 0.5]))
+    draw = np.random.default_rng(3)
+    return fit_generator(
+        means,
+        shares,
+        lambda n: one_hot(draw.integers(0, 2, (n, 1)), (2,)),
+        public,
+        GeneratorSettings(**{**TINY, **changes}),
+        silent,
+    )
+
+
+def drawn(model, cell, n=50, seed=0):
+    record = np.tile(np.eye(2, dtype=np.float32)[cell], (n, 1))
+    return draw_pictures(model, record, 4, 4, generator=torch.Generator().manual_seed(seed)).numpy()
+
+
+def test_fits_two_different_cells():
+    model = fit()
+    assert not model.training
+    for cell, bright in ((0, slice(0, 2)), (1, slice(2, 4))):
+        picture = drawn(model, cell).mean(0)[0]
+        dark = slice(2, 4) if cell == 0 else slice(0, 2)
+        assert picture[:, bright].mean() == pytest.approx(220 / 255, abs=0.15)
+        assert picture[:, dark].mean() == pytest.approx(30 / 255, abs=0.15)
+
+
+def test_progress_and_seed():
+    told = []
+    rng = np.random.default_rng(0)
+    images, member = halves(50, rng)
+    public = feature_map()
+    means = cell_sums(images, member, public) / member.sum(0)[:, None]
+    settings = GeneratorSettings(**{**TINY, "steps": 4})
+
+    def once(seed=0, progress=silent):
+        draw = np.random.default_rng(3)
+        return fit_generator(
+            means,
+            np.array([0.5, 0.5]),
+            lambda n: one_hot(draw.integers(0, 2, (n, 1)), (2,)),
+            public,
+            GeneratorSettings(**{**vars(settings), "seed": seed}),
+            progress,
+        ).state_dict()
+
+    torch.manual_seed(11)
+    first = once(progress=lambda f, t: told.append((f, t)))
+    torch.manual_seed(12)  # the seed that counts is the setting's
+    second = once()
+    assert all(torch.equal(first[n], second[n]) for n in first)
+    assert any(not torch.equal(first[n], t) for n, t in once(seed=1).items())
+    assert [f for f, _ in told] == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_cells_left_out_have_no_weight():
+    """Their means are zeros and would pull the generator."""
+    random = torch.Generator().manual_seed(0)
+    features, target = torch.randn(6, 3, generator=random), torch.randn(2, 3, generator=random)
+    record = torch.eye(2)[[0, 0, 0, 1, 1, 1]]
+    weight = torch.tensor([1.0, 0.0])
+    one = _matching_loss(features, record, target, weight)
+    features[3:], target[1] = 100.0, -100.0
+    assert torch.equal(one, _matching_loss(features, record, target, weight))
+
+
+def test_pictures_are_enlarged_within_bounds_and_repeat_with_the_seed():
+    model = Generator(2, (3, 4, 5), GeneratorSettings(**TINY)).eval()
+    records = np.eye(2, dtype=np.float32)[np.arange(7) % 2]
+
+    def draw(seed, chunk=2048):
+        random = torch.Generator().manual_seed(seed)
+        return draw_pictures(model, records, 9, 11, generator=random, chunk=chunk)
+
+    assert draw(0).shape == (7, 3, 9, 11)
+    assert draw(0).min() >= 0 and draw(0).max() <= 1
+    assert torch.equal(draw(0), draw(0)) and not torch.equal(draw(0), draw(1))
+    assert draw(0, chunk=3).shape == (7, 3, 9, 11)
+
+
+def test_basis_is_orthonormal():
+    model = Generator(2, (1, 4, 5), GeneratorSettings(**TINY))
+    for basis, size in ((model.rows, 4), (model.columns, 5)):
+        assert torch.allclose(basis @ basis.T, torch.eye(size), atol=1e-6)
+    assert (model.prior.diff(dim=0) < 0).all() and (model.prior.diff(dim=1) < 0).all()

@@ -1,0 +1,244 @@
+"""Mean pairs: exact sensitivity, noise scale, and what is made from the noisy sums."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dagster_project.pairs.mean_pairs import (
+    MeanPairs,
+    complete,
+    make_consistent,
+    noisy_sums,
+    sensitivity,
+    shift_images,
+    shrink,
+)
+from dagster_project.privacy.noise import SecureGenerator
+from tests.pairs.feature_toys import Silent, feature_map, one_hot
+
+SIZES = (2, 3, 2)
+CLIP = 0.5 * 16**0.5
+
+
+def release(images, codes, *, generator=None, **changes):
+    options = {"attributes": len(SIZES), "noise_multiplier": 3.0, **changes}
+    public = feature_map(pixel_clip=CLIP)
+    member = one_hot(codes, SIZES)
+    return noisy_sums(images, member, public, generator=generator or Silent(), **options)
+
+
+def person(rng, extreme):
+    """An image as far out as images go, or an ordinary one, with a record."""
+    fills = (0, 255, rng.integers(0, 2, (1, 8, 8)) * 255, rng.integers(0, 256, (1, 8, 8)))
+    image = np.broadcast_to(fills[extreme], (1, 8, 8)).astype(np.uint8)
+    return image, np.array([rng.integers(size) for size in SIZES])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    others=st.integers(0, 6),
+    extreme=st.integers(0, 3),
+    crowd=st.booleans(),
+)
+def test_one_person_moves_the_sums_by_at_most_sqrt_d(seed, others, extreme, crowd):
+    """Adversarial neighbours: everybody else the same person, or anybody; noise off."""
+    rng = np.random.default_rng(seed)
+    image, codes = person(rng, extreme)
+    people = [(image, codes) if crowd else person(rng, rng.integers(4)) for _ in range(others)]
+    images = np.stack([image, *(p[0] for p in people)])
+    records = np.stack([codes, *(p[1] for p in people)])
+    with_all = release(images, records)
+    without = release(images[1:], records[1:])
+    moved = np.linalg.norm(with_all - without)
+    assert moved <= sensitivity(len(SIZES)) * (1 + 1e-6)
+    # phi has norm at least sqrt(0.9) here, so the bound is nearly met: it is not just large.
+    assert moved >= np.sqrt(0.9 * len(SIZES)) * (1 - 1e-5)
+
+
+def test_the_bound_is_met():
+    black = np.zeros((1, 1, 8, 8), np.uint8)
+    moved = release(black, np.array([[0, 0, 0]])) - release(black[:0], np.zeros((0, 3), int))
+    assert np.linalg.norm(moved) == pytest.approx(np.sqrt(3), rel=1e-6)
+    assert sensitivity(3) == pytest.approx(np.sqrt(3)) and sensitivity(3, 1) == 2
+
+
+@pytest.mark.parametrize("fault", ["two cells", "no cell", "weight"])
+def test_a_person_in_other_than_one_cell_for_each_attribute_is_refused(fault):
+    """The bound rests on it."""
+    images = np.zeros((2, 1, 8, 8), np.uint8)
+    member = one_hot(np.zeros((2, 3), int), SIZES)
+    if fault == "two cells":
+        member[1, 1] = 1  # both cells of the first attribute
+    elif fault == "no cell":
+        member[1, 0] = 0
+    else:
+        member[1, 0] = 2
+    with pytest.raises(ValueError, match="exactly one cell"):
+        noisy_sums(
+            images, member, feature_map(), attributes=3, noise_multiplier=1.0, generator=Silent()
+        )
+
+
+def test_two_rows_of_one_person_would_break_the_bound():
+    """A planted fault: the sums cannot see persons, so reading must bring one row of each. The
+    doubled row moves them by twice the sensitivity, which is why `read_pairs` is tested for it."""
+    images = np.zeros((2, 1, 8, 8), np.uint8)
+    moved = release(images, np.zeros((2, 3), int)) - release(images[:0], np.zeros((0, 3), int))
+    assert np.linalg.norm(moved) == pytest.approx(2 * sensitivity(3))
+
+
+def test_reading_brings_one_row_of_a_person(tmp_path):
+    from dagster_project.pairs.reading import read_pairs
+    from tests.pairs.toys import SCHEMA, columns, write
+
+    table = columns(6, id={1: "p0", 2: " p0 "})
+    pairs, _, _ = read_pairs(write(tmp_path / "data", table), SCHEMA, heldout_key=None)
+    assert len(pairs) == 4
+
+
+def test_noise_has_the_planned_scale():
+    generator = Silent()
+    release(np.zeros((1, 1, 8, 8), np.uint8), np.zeros((1, 3), int), generator=generator)
+    assert generator.scales == [pytest.approx(3.0 * np.sqrt(3))]
+    public = feature_map(frequencies=7000)
+    noise = noisy_sums(
+        np.zeros((0, 1, 8, 8), np.uint8),
+        np.zeros((0, 7), np.float32),
+        public,
+        attributes=3,
+        noise_multiplier=3.0,
+        generator=SecureGenerator(),
+    ) / (3.0 * np.sqrt(3))
+    assert noise.size > 1.9e5
+    assert noise.std() == pytest.approx(1, abs=5 / np.sqrt(2 * noise.size))
+    assert noise.mean() == pytest.approx(0, abs=5 / np.sqrt(noise.size))
+    # Cells and coordinates are independent of each other.
+    assert abs(np.corrcoef(noise)[np.triu_indices(7, 1)]).max() < 5 / np.sqrt(noise.shape[1])
+
+
+def test_consistent_sums_have_one_total_and_stay_unbiased():
+    rng = np.random.default_rng(0)
+    truth = rng.random((7, 5))
+    for block in np.split(np.arange(7), np.cumsum(SIZES)[:-1]):
+        truth[block] *= 1 / truth[block].sum(0)
+    np.testing.assert_allclose(make_consistent(truth, SIZES), truth, atol=1e-12)
+    noise = rng.normal(size=(4000, 7, 5))
+    made = np.stack([make_consistent(truth + n, SIZES) for n in noise])
+    totals = [made[:, b].sum(1) for b in np.split(np.arange(7), np.cumsum(SIZES)[:-1])]
+    np.testing.assert_allclose(totals[0], totals[1], atol=1e-9)
+    np.testing.assert_allclose(totals[0], totals[2], atol=1e-9)
+    np.testing.assert_allclose(made.mean(0), truth, atol=5 / np.sqrt(len(noise)))
+    # Least squares: the error is smaller than that of the noisy sums themselves.
+    assert (made - truth).var() < 0.8 * noise.var()
+
+
+def test_consistency_is_the_least_squares_solution():
+    """Against the projection on the subspace of equal totals."""
+    sums = np.random.default_rng(1).normal(size=(7, 1))
+    constraint = np.zeros((2, 7))
+    constraint[0, :2], constraint[0, 2:5] = 1, -1
+    constraint[1, :2], constraint[1, 5:] = 1, -1
+    projection = np.eye(7) - np.linalg.pinv(constraint) @ constraint
+    np.testing.assert_allclose(make_consistent(sums, SIZES), projection @ sums, atol=1e-12)
+
+
+def completed(sums, **changes):
+    options = {
+        "sizes": SIZES,
+        "probabilities": np.array([0.5, 0.5, 0.7, 0.299, 0.001, 0.4, 0.6]),
+        "soft_records": np.full((7, 7), 1 / 7),
+        "people": 1000.0,
+        "noise_scale": 6.0,
+        "feature_map": feature_map(pixel_clip=CLIP),
+        "minimum_count": 10.0,
+        **changes,
+    }
+    return complete(sums, **options)
+
+
+def test_means_are_sums_over_the_models_counts():
+    rng = np.random.default_rng(2)
+    codes = np.stack([rng.choice(2, 1000), rng.choice(3, 1000), rng.choice(2, 1000)], axis=1)
+    images = rng.integers(0, 256, (1000, 1, 8, 8), dtype=np.uint8)
+    shares = one_hot(codes, SIZES).mean(0)
+    made = completed(release(images, codes), probabilities=shares)
+    for cell in (0, 3, 6):
+        chosen = images[one_hot(codes, SIZES)[:, cell] == 1]
+        whole = feature_map(pixel_clip=CLIP)
+        means = release(chosen[:, :, ::1], codes[one_hot(codes, SIZES)[:, cell] == 1])[cell]
+        np.testing.assert_allclose(made.means[cell], means / len(chosen), atol=1e-6)
+        assert made.noise_std[cell] == pytest.approx(6.0 / len(chosen))
+        assert made.means.shape == (7, whole.size)
+
+
+def test_cells_of_too_few_people_are_left_out():
+    made = completed(np.ones((7, feature_map().size)))
+    assert made.shares[4] == 0 and not made.means[4].any()
+    assert (made.shares[[0, 1, 2, 3, 5, 6]] > 0).all()
+    assert np.isfinite(made.noise_std).all()
+
+
+def test_nothing_here_counts_the_people():
+    """Counts come from the table model: the same sums give the same means whoever is there."""
+    sums = np.random.default_rng(3).normal(size=(7, feature_map().size))
+    doubled = completed(sums, people=2000.0)
+    np.testing.assert_allclose(completed(sums).means[0], 2 * doubled.means[0])
+
+
+def test_shrinkage_reduces_the_error():
+    rng = np.random.default_rng(4)
+    cells, size = 12, 300
+    signal = rng.normal(size=size) * (np.arange(size) < 100)  # most coordinates carry nothing
+    truth = 0.3 + rng.normal(size=(cells, size)) * abs(signal) * 0.3
+    noise_std = rng.uniform(0.1, 0.6, cells)
+    shares = np.full(cells, 1 / cells)
+    plain, shrunk = [], []
+    for _ in range(5):
+        noisy = truth + rng.normal(size=truth.shape) * noise_std[:, None]
+        plain.append(((noisy - truth) ** 2).mean())
+        shrunk.append(((shrink(noisy, noise_std, shares) - truth) ** 2).mean())
+    assert np.mean(shrunk) < 0.5 * np.mean(plain)
+
+
+def test_shrinkage_leaves_exact_means_alone():
+    truth = np.random.default_rng(5).normal(size=(4, 6))
+    np.testing.assert_allclose(shrink(truth, np.zeros(4), np.full(4, 0.25)), truth, atol=1e-9)
+
+
+def test_mean_images_are_the_people_of_the_cell():
+    """All white in one cell, all black in the other, no noise."""
+    codes = np.repeat([[0, 0, 0], [1, 1, 1]], 50, axis=0)
+    images = np.repeat(np.array([255, 0], np.uint8), 50).reshape(100, 1, 1, 1)
+    images = np.broadcast_to(images, (100, 1, 8, 8)).copy()
+    shares = one_hot(codes, SIZES).mean(0)
+    made = completed(release(images, codes), probabilities=shares, people=100.0, noise_scale=1e-9)
+    drawn = made.images()
+    assert drawn.shape == (7, 1, 4, 4)
+    np.testing.assert_allclose(drawn[0], 1, atol=1e-3)
+    np.testing.assert_allclose(drawn[1], 0, atol=1e-3)
+
+
+def test_files_read_back_bit_by_bit_and_without_pickle(tmp_path):
+    made = completed(np.random.default_rng(6).normal(size=(7, feature_map().size)))
+    made.save(tmp_path / "here")
+    found = MeanPairs.load(tmp_path / "here")
+    assert found.feature_map == made.feature_map
+    for name in ("means", "noise_std", "shares", "soft_records"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(made, name))
+    np.testing.assert_array_equal(found.images(), made.images())
+    for file in (tmp_path / "here").glob("*.npz"):
+        with np.load(file, allow_pickle=False) as arrays:
+            assert all(arrays[name].dtype.kind == "f" for name in arrays.files)
+
+
+def test_shifted_images_move_by_at_most_the_given_pixels():
+    image = torch.zeros(20, 1, 7, 7)
+    image[:, 0, 3, 3] = 1
+    moved = shift_images(image, pixels=1, generator=torch.Generator().manual_seed(0))
+    assert moved.shape == image.shape
+    places = {tuple(m[0].nonzero()[0].tolist()) for m in moved}
+    assert places <= {(y, x) for y in (2, 3, 4) for x in (2, 3, 4)} and len(places) > 3
+    assert torch.equal(shift_images(image, pixels=0, generator=torch.Generator()), image)
