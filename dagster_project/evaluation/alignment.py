@@ -69,17 +69,19 @@ def embedding_similarity_gap(
         train = train.take(np.sort(rng.choice(len(train), _TRAIN_PAIRS, replace=False)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        pictures = PictureEncoder(*train.images.shape[1:], outputs=_EMBEDDING)
+        pictures = PictureEncoder(train.images.shape[1:], _EMBEDDING)
         records = nn.Sequential(nn.Linear(schema.width, 128), nn.ReLU(), nn.Linear(128, _EMBEDDING))
         _fit(pictures, records, train, schema, part(progress, 0, 0.9))
-    gaps = [
-        _gap(*_embed(pictures, records, pairs, schema), rng, shuffled)
-        for pairs, shuffled in ((heldout, False), (synthetic, False), (synthetic, True))
-    ]
+    real = _gap(*_embed(pictures, records, heldout, schema), rng=rng)
+    a, b = _embed(pictures, records, synthetic, schema)
     progress(1.0, "similarity gap")
     # Encoders that learned nothing from the real pairs have no unit to measure others with.
-    unit = gaps[0] if gaps[0] > 0 else float("nan")
-    return SimilarityGap(real=gaps[0], synthetic=gaps[1] / unit, shuffled=gaps[2] / unit)
+    unit = real if real > 0 else float("nan")
+    return SimilarityGap(
+        real=real,
+        synthetic=_gap(a, b, rng=rng) / unit,
+        shuffled=_gap(a, b[rng.permutation(len(b))], rng=rng) / unit,
+    )
 
 
 def _fit(
@@ -118,10 +120,8 @@ def _embed(
     return F.normalize(torch.cat(a), dim=1).numpy(), F.normalize(b, dim=1).numpy()
 
 
-def _gap(a: np.ndarray, b: np.ndarray, rng: np.random.Generator, shuffled: bool) -> float:
+def _gap(a: np.ndarray, b: np.ndarray, *, rng: np.random.Generator) -> float:
     """Mean cosine of matching rows minus that of ten mismatched rows each."""
-    if shuffled:
-        b = b[rng.permutation(len(b))]
     # Shifts of 1 .. N-1 never meet the row itself.
     shifts = rng.integers(1, len(b), size=(_MISMATCHES, len(b)))
     others = (np.arange(len(b)) + shifts) % len(b)

@@ -144,7 +144,7 @@ def evaluate(
     Raises:
         ValueError: A set is too small to compare.
     """
-    if min(map(len, (train, heldout, synthetic, table_codes))) < _LEAST_ROWS:
+    if min(len(train), len(heldout), len(synthetic), len(table_codes)) < _LEAST_ROWS:
         raise ValueError(f"The fidelity report needs at least {_LEAST_ROWS} rows in every set.")
     rng = np.random.default_rng(seed)
     sizes = schema.sizes
@@ -160,9 +160,8 @@ def evaluate(
     n = min(_FEATURE_ROWS, len(heldout), len(train), len(synthetic))
     sets = [_draw(pairs, n, rng) for pairs in (heldout, train, synthetic)]
     pixels = PooledPixels()
-    correlation = correlation_scores(
-        *[(pixels(pairs.images, silent), pairs.codes) for pairs in sets], schema, rng
-    )
+    tied = [(pixels(pairs.images, silent), pairs.codes) for pairs in sets]
+    correlation = correlation_scores(tied[0], tied[1], tied[2], schema, rng)
     real, other, fake = (
         extractor(pairs.images, part(progress, 0.04 + 0.12 * i, 0.16 + 0.12 * i))
         for i, pairs in enumerate(sets)
@@ -170,12 +169,8 @@ def evaluate(
     manifolds = [x[:_MANIFOLD_ROWS] for x in (real, other, fake)]
     precision, recall = precision_recall(manifolds[0], manifolds[2])
     precision_real, recall_real = precision_recall(manifolds[0], manifolds[1])
-    distances = {
-        "fd": frechet_distance(real, fake),
-        "fd_real": frechet_distance(real, other),
-        "kid": kid(real, fake),
-        "kid_real": kid(real, other),
-    }
+    fd, fd_real = frechet_distance(real, fake), frechet_distance(real, other)
+    kernel, kernel_real = kid(real, fake), kid(real, other)
     progress(0.48, "distances between pictures")
 
     m = min(_PREDICTOR_ROWS, len(train), len(synthetic))
@@ -206,7 +201,10 @@ def evaluate(
         tvd_3way=tvd.get(3, math.nan),
         tvd_sampling_floor=floors,
         fd_extractor=extractor.distance,
-        **distances,
+        fd=fd,
+        fd_real=fd_real,
+        kid=kernel,
+        kid_real=kernel_real,
         precision=precision,
         precision_real=precision_real,
         recall=recall,

@@ -27,8 +27,9 @@ _LEARNING_RATE = 5e-3
 class PictureEncoder(nn.Module):
     """Two strided convolutions and a hidden layer of 128: (B, C, H, W) uint8 -> (B, outputs)."""
 
-    def __init__(self, channels: int, height: int, width: int, outputs: int) -> None:
+    def __init__(self, shape: tuple[int, ...], outputs: int) -> None:
         super().__init__()
+        channels, height, width = shape
         cells = (height // 4) * (width // 4)
         self.layers = nn.Sequential(
             nn.Conv2d(channels, 32, 4, stride=2, padding=1),
@@ -90,9 +91,7 @@ def evaluate_alignment(
     # fork_rng: the caller's global generator is left as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = PictureEncoder(
-            *train.images.shape[1:], outputs=schema.width + len(_numeric(schema))
-        )
+        network = PictureEncoder(train.images.shape[1:], schema.width + len(_numeric(schema)))
         _fit(network, train, schema, progress)
     return _score(network.eval(), heldout, schema)
 

@@ -54,23 +54,10 @@ def test_figures_lie_between_floor_and_ceiling(report: FidelityReport) -> None:
 
 def test_json_is_strict_and_complete(report: FidelityReport) -> None:
     content = json.loads(report.to_json())
-    asked = [
-        "epsilon",
-        "delta",
-        "auc_mean",
-        "auc_floor",
-        "auc_ceiling",
-        "mae_mean",
-        "tvd_1way",
-        "tvd_2way",
-        "tvd_3way",
-        "tvd_sampling_floor",
-        "fd",
-        "fd_extractor",
-        "peak_memory",
-        "seconds",
-    ]
-    assert set(asked) <= set(content)
+    asked = {"epsilon", "delta", "auc_mean", "auc_floor", "auc_ceiling", "mae_mean"}
+    asked |= {"tvd_1way", "tvd_2way", "tvd_3way", "tvd_sampling_floor"}
+    asked |= {"fd", "fd_extractor", "peak_memory", "seconds"}
+    assert asked <= set(content)
     assert "not differentially private" in content["notice"]
     assert content["tvd_3way"] is None
     assert content["seconds"] == {"pairs": 1.5}
