@@ -111,6 +111,11 @@ class Population:
         for key, value in texts.items():
             if not isinstance(value, str) or not value:
                 raise PopulationError(f"{key} must be a path" + (" or URL" * (key == "ledger")))
+        if re.match(r"[^/]*://[^/@]*:[^/@]*@", texts["ledger"]):
+            raise PopulationError(
+                "the ledger's URL must not hold a password, since this file is kept in git: leave "
+                "it to PGPASSWORD or ~/.pgpass"
+            )
         population = cls(
             name=content["population"],
             unit=content["unit"],

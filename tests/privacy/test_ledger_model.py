@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from dagster_project.privacy.auditing import sequences
 from dagster_project.privacy.auditing.sequences import STEPS, Model, audit_sequences, small_plan
 from dagster_project.privacy.ledger import Ledger, LedgerError, state
+from dagster_project.privacy.population import Population
 from tests.privacy.ledger_toys import population
 
 NAMES = st.sampled_from(sequences.NAMES)
@@ -29,10 +30,13 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.population = population(Path(self.folder.name), population="audit")
+        self.population = self.people(Path(self.folder.name))
         self.ledger = Ledger.open(self.population)
         self.ledger.add_block("newcomers", n_public=100, approved_by="steward")
         self.model = Model(order=self.population.order, cap=Fraction(self.population.rdp_cap))
+
+    def people(self, folder: Path) -> Population:
+        return population(folder, population="audit")
 
     def teardown(self) -> None:
         assert self.ledger.verify() == Ledger.open(self.population).anchor()

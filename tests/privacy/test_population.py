@@ -53,6 +53,7 @@ def test_every_field_is_read(tmp_path: Path) -> None:
         ({"anchor": 3}, "anchor"),
         ({"anchor": "{entries: 3, head: short}"}, "anchor"),
         ({"ledger": "''"}, "path"),
+        ({"ledger": "postgresql://me:secret@db/ledger"}, "password"),
         ({"n_public": "[1"}, "not YAML"),
     ],
 )

@@ -12,7 +12,7 @@ from dagster_project.privacy.ledger import errors, identity
 from dagster_project.privacy.ledger.chain import Entry, Head
 from dagster_project.privacy.ledger.journal import Journal
 from dagster_project.privacy.ledger.state import State
-from dagster_project.privacy.ledger.store import Store
+from dagster_project.privacy.ledger.store import Store, open_store
 
 if TYPE_CHECKING:
     from dagster_project.privacy.population import Population
@@ -22,7 +22,15 @@ FIRST_BLOCK = "founding"
 
 def open_journal(population: Population, *, wait: float) -> Journal:
     """The population's verified journal; see `Ledger.open`."""
-    store = Store(population.ledger_url, wait=wait)
+    store = open_store(population.ledger_url, wait=wait)
+    try:
+        return _open(store, population)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _open(store: Store, population: Population) -> Journal:
     # A key is named only after its ledger exists, so either of these means there was one.
     existed = population.anchor is not None or population.key_path.exists()
     if existed and not store.exists():

@@ -1,0 +1,107 @@
+"""A PostgreSQL server of the tests' own: a temporary folder, loopback, a free port."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import psycopg
+
+
+def programs() -> Path | None:
+    """The folder of initdb and postgres, where a server is installed."""
+    places = [*Path("/usr/lib/postgresql").glob("*/bin")]
+    if found := shutil.which("initdb"):
+        places.append(Path(found).resolve().parent)
+    usable = [p for p in places if (p / "initdb").exists() and (p / "postgres").exists()]
+    return max(usable, default=None)
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._numbers = count()
+
+    def url(self, name: str = "public", database: str = "postgres") -> str:
+        """The URL of a place for one ledger: a schema, which costs less than a database."""
+        place = f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+        return f"{place}?options=-c%20search_path%3D{name}"
+
+    def new(self) -> str:
+        """The URL of an empty place."""
+        name = f"ledger{next(self._numbers)}"
+        self.sql(self.url(), f"CREATE SCHEMA {name}")
+        return self.url(name)
+
+    @staticmethod
+    def sql(url: str, *statements: str) -> None:
+        """Statements behind the ledger's back."""
+        with psycopg.connect(url, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def server(*settings: str) -> Iterator[Server]:
+    """Runs a server until the block ends; `settings` are more "name=value" of postgresql.conf."""
+    place = programs()
+    assert place is not None
+    folder = Path(tempfile.mkdtemp(prefix="ledger-postgres-"))
+    # postgres refuses to run as root: there the account that its package made is taken.
+    account = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
+    if account is not None:
+        os.chown(folder, account.pw_uid, account.pw_gid)
+    identity = {"user": account.pw_uid, "group": account.pw_gid} if account is not None else {}
+    data, port = folder / "data", _free_port()
+    subprocess.run(
+        [place / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"],
+        check=True,
+        capture_output=True,
+        cwd=folder,
+        extra_groups=[] if account is not None else None,
+        **identity,  # type: ignore[arg-type]
+    )
+    options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", f"port={port}", *settings]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [place / "postgres", "-D", data, *(a for item in options for a in ("-c", item))],
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            extra_groups=[] if account is not None else None,
+            **identity,  # type: ignore[arg-type]
+        )
+    try:
+        running = Server(port)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                running.sql(running.url(), "SELECT 1")
+                break
+            except psycopg.OperationalError:
+                log_text = (folder / "log").read_text()
+                assert process.poll() is None and time.monotonic() < deadline, log_text
+                time.sleep(0.1)
+        yield running
+    finally:
+        process.send_signal(signal.SIGQUIT)  # at once: nothing here is to be kept
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)

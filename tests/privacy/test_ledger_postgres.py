@@ -1,0 +1,218 @@
+"""The ledger in PostgreSQL, against a real server: same rules, exact grants, nothing altered."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, settings
+
+from dagster_project.privacy.auditing import crowds
+from dagster_project.privacy.ledger import (
+    KeyLost,
+    Ledger,
+    LedgerBehindAnchor,
+    LedgerBroken,
+    LedgerMissing,
+    LedgerUnavailable,
+    PopulationChanged,
+)
+from dagster_project.privacy.ledger.chain import digest
+from dagster_project.privacy.population import Population
+from tests.privacy import postgres_server
+from tests.privacy.ledger_toys import SHA, executed, plan, population
+from tests.privacy.postgres_server import Server
+from tests.privacy.test_ledger_model import LedgerAgainstModel
+
+if postgres_server.programs() is None:
+    reason = "no PostgreSQL server is installed: the ledger in PostgreSQL is NOT tested here"
+    print(f"\n{reason} (on Debian: apt install postgresql)", file=sys.__stderr__)
+    pytest.skip(reason, allow_module_level=True)
+
+ENTRIES = 8
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with postgres_server.server() as running:
+        yield running
+
+
+@pytest.fixture
+def toy(tmp_path: Path, server: Server) -> Population:
+    """A population whose anchored ledger has a committed release and a reserved one."""
+    toy = population(tmp_path, ledger=server.new())
+    ledger = Ledger.open(toy)
+    for name in ("first", "second"):
+        ledger.reserve(plan(name), approved_by="steward", schema_public=False)
+    ledger.open_reservation("first")
+    ledger.begin("first", "table_model", executed(plan(), "table_model"))
+    ledger.commit("first", "table_model", {"model.npz": SHA})
+    ledger.attach("first", text="grün", git_commit="abc")
+    toy = toy.write_anchor(ledger.anchor())
+    ledger.close()
+    assert toy.anchor is not None and toy.anchor.entries == ENTRIES
+    return toy
+
+
+def run(toy: Population, *statements: str) -> None:
+    """SQL behind the ledger's back, its triggers switched off and on again."""
+    guards = ("entries_no_change", "entries_in_order")
+    Server.sql(
+        toy.ledger,
+        *(f"ALTER TABLE entries DISABLE TRIGGER {name}" for name in guards),
+        *statements,
+        *(f"ALTER TABLE entries ENABLE ALWAYS TRIGGER {name}" for name in guards),
+    )
+
+
+def test_random_sequences_match_the_model(server: Server) -> None:
+    class PostgresAgainstModel(LedgerAgainstModel):
+        def people(self, folder: Path) -> Population:
+            return population(folder, population="audit", ledger=server.new())
+
+    case = PostgresAgainstModel.TestCase
+    case.settings = settings(
+        max_examples=6,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    case("runTest").runTest()
+
+
+def test_eight_processes_are_granted_exactly_what_fits(
+    tmp_path: Path, server: Server, monkeypatch
+) -> None:
+    text = f"{crowds.POPULATION}ledger: {server.new()}\n"
+    monkeypatch.setattr(crowds, "POPULATION", text)
+    report = crowds.audit_crowd(tmp_path, processes=8, each=15)
+    assert report.holds, report
+    assert report.granted == 80
+    Ledger.open(Population.load(tmp_path / "population.yaml")).verify()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE entries SET entry = entry || ' ' WHERE seq = 3",
+        "DELETE FROM entries WHERE seq = 8",
+        "TRUNCATE entries",
+        "INSERT INTO entries SELECT 3, entry, hash FROM entries WHERE seq = 4 "
+        "ON CONFLICT (seq) DO UPDATE SET entry = 'x'",
+        "INSERT INTO entries VALUES (12, '{}', 'x')",
+    ],
+)
+def test_the_database_itself_refuses_changes(toy: Population, statement: str) -> None:
+    for before in ("SELECT 1", "SET session_replication_role = replica"):
+        with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
+            Server.sql(toy.ledger, before, statement)
+    assert Ledger.open(toy).verify().entries == ENTRIES
+
+
+@pytest.mark.parametrize("seq", [1, 3, ENTRIES])
+def test_a_changed_character_is_named(toy: Population, seq: int) -> None:
+    run(toy, f"UPDATE entries SET entry = replace(entry, '{{', '{{ ') WHERE seq = {seq}")
+    with pytest.raises(LedgerBroken, match=f"entry {seq} ") as caught:
+        Ledger.open(toy)
+    assert caught.value.entry == seq
+
+
+@pytest.mark.parametrize("seq", [1, 4])
+def test_a_deleted_row_is_named(toy: Population, seq: int) -> None:
+    run(toy, f"DELETE FROM entries WHERE seq = {seq}")
+    with pytest.raises(LedgerBroken, match=f"entry {seq} "):
+        Ledger.open(toy)
+
+
+def test_an_entry_forged_with_its_own_hash_breaks_the_one_after(toy: Population) -> None:
+    text = Ledger.open(toy).entries()[2].text.replace("steward", "someone")
+    run(toy, f"UPDATE entries SET entry = '{text}', hash = '{digest(text)}' WHERE seq = 3")
+    with pytest.raises(LedgerBroken, match=r"entry 4 .* follow"):
+        Ledger.open(toy)
+
+
+def test_a_truncated_tail_is_behind_the_anchor(toy: Population) -> None:
+    run(toy, "DELETE FROM entries WHERE seq > 5")
+    with pytest.raises(LedgerBehindAnchor, match=f"entry {ENTRIES}"):
+        Ledger.open(toy)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TRIGGER entries_no_change ON entries",
+        "ALTER TABLE entries DISABLE TRIGGER entries_no_change",
+        "CREATE OR REPLACE FUNCTION entries_no_change() RETURNS trigger LANGUAGE plpgsql "
+        "AS $$BEGIN RETURN NULL; END$$",
+    ],
+)
+def test_a_guard_that_no_longer_guards_is_seen(toy: Population, statement: str) -> None:
+    Server.sql(toy.ledger, statement)
+    with pytest.raises(LedgerBroken, match="guard entries_no_change"):
+        Ledger.open(toy).verify()
+
+
+def test_a_dropped_table_or_database_is_a_missing_ledger(
+    toy: Population, tmp_path: Path, server: Server
+) -> None:
+    Server.sql(toy.ledger, "DROP TABLE entries")
+    with pytest.raises(LedgerMissing):
+        Ledger.open(toy)
+    gone = population(tmp_path, ledger=server.url(database="gone"))
+    with pytest.raises(LedgerUnavailable, match="does not exist"):
+        Ledger.open(gone)
+
+
+def test_another_population_or_a_machine_without_the_key_is_refused(
+    toy: Population, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyLost):
+        Ledger.open(population(tmp_path / "other-machine", ledger=toy.ledger))
+    with pytest.raises(PopulationChanged, match="name"):
+        Ledger.open(population(tmp_path / "others", population="others", ledger=toy.ledger))
+
+
+def test_a_writer_that_waits_too_long_is_one_sentence(toy: Population) -> None:
+    busy, waiting = Ledger.open(toy), Ledger.open(toy, wait=0.05)
+    with (
+        busy._journal._store.writing(),
+        pytest.raises(LedgerUnavailable, match="lock timeout") as caught,
+    ):
+        waiting.open_reservation("second")
+    assert "\n" not in str(caught.value)
+    waiting.open_reservation("second")
+
+
+def test_a_killed_writer_leaves_its_lock_and_no_entry(toy: Population, tmp_path: Path) -> None:
+    script = (
+        "import os, signal\n"
+        "from dagster_project.privacy.ledger import Ledger, store\n"
+        "from dagster_project.privacy.population import Population\n"
+        f"ledger = Ledger.open(Population.load({str(toy.path)!r}))\n"
+        "real = store.Transaction.append\n"
+        "def append(self, entry):\n"
+        "    real(self, entry)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "store.Transaction.append = append\n"
+        "ledger.void('second')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
+    assert done.returncode == -9
+    ledger = Ledger.open(toy, wait=10)
+    assert ledger.release("second").status == "RESERVED"
+    ledger.void("second")
+    assert ledger.verify().entries == ENTRIES + 1
+
+
+def test_a_server_that_does_not_sync_is_refused(tmp_path: Path) -> None:
+    with postgres_server.server("fsync=off") as running:
+        toy = population(tmp_path, ledger=running.new())
+        with pytest.raises(LedgerUnavailable, match="fsync off"):
+            Ledger.open(toy)
+    with pytest.raises(LedgerUnavailable):  # nobody answers any more
+        Ledger.open(toy, wait=1)
