@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from dagster_project.pairs.layout import Layout, find_layout, row_count, stream
+from dagster_project.pairs.persons import canonical_id
 from dagster_project.pairs.pictures import UnusablePicture
-from dagster_project.pairs.reading import canonical_id, picture_place, pictures_of
+from dagster_project.pairs.reading import picture_place, pictures_of
 from dagster_project.table.schema import Attribute, Schema, SchemaError
 from dagster_project.table.schema_rules import read_yaml, schema_faults
 
@@ -95,7 +96,7 @@ def _file(
     for batch in stream(file, columns):
         size = len(batch[schema.person_id])
         for i, value in enumerate(batch[schema.person_id]):
-            person = canonical_id(value)
+            person = canonical_id(value, schema.person_id_rule)
             if person is None:
                 faults.append(Fault(file.name, "no person id; the row is dropped.", start + i + 1))
             else:

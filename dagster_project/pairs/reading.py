@@ -8,12 +8,10 @@ faults in `check`.
 
 from __future__ import annotations
 
-import hmac
 import os
-import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,12 +28,14 @@ from dagster_project.pairs.layout import (
     stream,
 )
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.persons import canonical_id, is_held_out
 from dagster_project.pairs.pictures import UnusablePicture, decode_picture, read_inside
 from dagster_project.table.schema import Schema
 
-__all__ = ["Counts", "ReadingError", "canonical_id", "column_faults", "is_held_out", "read_pairs"]
+__all__ = ["Counts", "ReadingError", "column_faults", "read_pairs"]
 
 Progress = Callable[[float, str], None]
+Admit = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 
 
 class ReadingError(RuntimeError):
@@ -75,6 +75,7 @@ def read_pairs(
     *,
     heldout_key: bytes | None,
     heldout_share: float = 0.1,
+    admit: Admit = lambda people, held_out: np.ones(len(people), dtype=bool),
     progress: Progress = lambda fraction, text: None,
     scratch: str | Path | None = None,
 ) -> tuple[Pairs, Pairs, Counts]:
@@ -92,6 +93,8 @@ def read_pairs(
         heldout_key: Key of the hash, at least 16 bytes; None holds nobody out unless there is a
             heldout.parquet.
         heldout_share: Expected share of held-out persons, in [0, 1); public.
+        admit: Told the canonical ids of the training and of the held-out persons, and answers
+            which of the former may train, as a mask: those whose budget pays for it.
         progress: Told the fraction done; its text holds nothing private.
         scratch: A private folder for the pictures' arrays, which then stay on disk.
 
@@ -109,35 +112,18 @@ def read_pairs(
     if layout is None:
         raise ReadingError(faults[0])
     try:
-        return _read(layout, schema, heldout_key, heldout_share, progress, scratch)
+        return _read(layout, schema, heldout_key, heldout_share, admit, progress, scratch)
     except (OSError, pa.ArrowException):
         # The cause may quote a record: it is dropped here, and the steward has `check`.
         raise ReadingError("The data files cannot be read to their end.") from None
-
-
-def canonical_id(value: object) -> str | None:
-    """The one spelling of a person id: text in Unicode NFC without outer spaces; None if absent.
-
-    A whole number is its decimal digits, also where nulls in the column made it a float.
-    """
-    if value is None or value is pd.NA or value != value:
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return unicodedata.normalize("NFC", str(value)).strip() or None
-
-
-def is_held_out(person: str, *, key: bytes, share: float) -> bool:
-    """Whether HMAC-SHA256(key, canonical id), as a fraction of its range, lies below `share`."""
-    digest = hmac.digest(key, person.encode("utf-8", "surrogatepass"), "sha256")
-    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def encode_records(
     batch: Mapping[str, list[object]], schema: Schema, reasons: Counter[str]
 ) -> _Records:
     """Cells and values of one batch of rows, by the schema's policy; `reasons` counts."""
-    ids = np.array([canonical_id(value) for value in batch[schema.person_id]], dtype=object)
+    rule = schema.person_id_rule
+    ids = np.array([canonical_id(value, rule) for value in batch[schema.person_id]], dtype=object)
     usable = np.array([person is not None for person in ids], dtype=bool)
     reasons["row without a person id"] += int((~usable).sum())
     codes = np.zeros((len(ids), len(schema.attributes)), dtype=np.int16)
@@ -187,6 +173,7 @@ def _read(
     schema: Schema,
     key: bytes | None,
     share: float,
+    admit: Admit,
     progress: Progress,
     scratch: str | Path | None,
 ) -> tuple[Pairs, Pairs, Counts]:
@@ -210,9 +197,12 @@ def _read(
             len(persons),
         )
         held_rows = chosen[held]
+    train_rows = chosen[~held]
+    admitted = admit(list(records.ids[train_rows]), list(held_records.ids[held_rows]))
+    reasons["person outside the release's cohorts: row dropped"] += int((~admitted).sum())
     parts = []
     for name, file, source, take, start, end in (
-        ("train", layout.records, records, chosen[~held], 0.1, 0.8),
+        ("train", layout.records, records, train_rows[admitted], 0.1, 0.8),
         ("heldout", held_file, held_records, held_rows, 0.8, 1.0),
     ):
         store = None if scratch is None else Path(scratch) / f"{name}-pictures.npy"

@@ -59,8 +59,13 @@ def _require_text(value: Any, name: str) -> None:
         raise ValueError(f"{name} must be a text that is not empty, not {value!r}")
 
 
+def is_identifier(value: Any) -> bool:
+    """Whether a value can name a release, a population, a stage or a block."""
+    return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
+
+
 def _require_identifier(value: Any, name: str) -> None:
-    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
+    if not is_identifier(value):
         raise ValueError(f"{name} must be letters, digits, '.', '_' or '-', not {value!r}")
 
 

@@ -1,4 +1,4 @@
-"""Who a budget belongs to: the population file, its identity key and its held-out people.
+"""Who a budget belongs to: the population file and its identity key.
 
 population.yaml lies in git beside the data's version file and binds the data to one ledger: its
 parameters are fixed in the ledger at creation, its anchor names a head the ledger must contain.
@@ -8,24 +8,17 @@ What has been spent does not belong here (`ledger`).
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import hmac
 import math
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from dagster_project.privacy.ledger import identity, rdp_filter
 from dagster_project.privacy.ledger.chain import Head
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _REQUIRED = {"population", "unit", "relation", "lifetime_epsilon", "target_delta", "n_public"}
 _OPTIONAL = {"filter_order", "ledger", "identity_key", "anchor"}
@@ -257,33 +250,3 @@ def _replace_file(path: Path, text: str) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     identity.sync_folder(path.parent)
-
-
-def canonical_person_id(person_id: object) -> str:
-    """The one spelling under which a person is known: the id as text, without outer white space."""
-    return str(person_id).strip()
-
-
-def heldout_mask(person_ids: Sequence[object], *, key: bytes, share: float) -> NDArray[np.bool_]:
-    """Which people are held out: by keyed hash, so the same ones in every version of the data.
-
-    A larger share only adds people. Nobody without the key can tell who they are.
-
-    Args:
-        person_ids: N ids.
-        key: `Population.member_key()`.
-        share: between 0 and 1.
-
-    Returns:
-        Boolean array (N,), True for held-out people.
-    """
-    if not 0 <= share <= 1:
-        raise ValueError("share must be between 0 and 1")
-    bound = round(share * 2**64)
-    start = hmac.new(key, b"held-out person:", hashlib.sha256)
-    mask = np.zeros(len(person_ids), dtype=bool)
-    for index, person_id in enumerate(person_ids):
-        keyed = start.copy()
-        keyed.update(canonical_person_id(person_id).encode())
-        mask[index] = int.from_bytes(keyed.digest()[:8], "big") < bound
-    return mask

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from dagster_project.stages.release import Progress, Release
 def read(release: Release, data_dir: Path, *, heldout_key: bytes, progress: Progress) -> None:
     """Writes `private/<id>/train`, `heldout` and `counts.json`; keeps what is there already.
 
-    The ledger's OPENED entry is durable before the first byte of a record is read.
+    The ledger's OPENED entry is durable before the first byte of a record is read, and only
+    people of the blocks that the release is charged to come to train.
     """
     release.ledger.open_reservation(release.id)
     finished = release.private / "counts.json"
@@ -33,6 +35,7 @@ def read(release: Release, data_dir: Path, *, heldout_key: bytes, progress: Prog
         data_dir,
         release.schema,
         heldout_key=heldout_key,
+        admit=partial(release.ledger.admit, release.id, id_rule=release.schema.person_id_rule),
         progress=progress,
         scratch=release.private / "decoding",
     )

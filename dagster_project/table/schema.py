@@ -179,6 +179,7 @@ class Schema:
         name: Short name of the data set.
         public: Whether the data itself is public (benchmark data).
         person_id: Column that names the person; the unit of privacy.
+        person_id_rule: When two ids are one person's: "exact" spelling, or "integer" (0012 is 12).
         n_public: Public rough number of persons, never the exact private count.
         image: The image column and target size.
         attributes: The attributes, in the order of every code matrix.
@@ -190,6 +191,7 @@ class Schema:
     n_public: int
     image: ImageSpec
     attributes: tuple[Attribute, ...]
+    person_id_rule: str = "exact"
 
     @classmethod
     def from_file(cls, path: str | Path) -> Schema:
@@ -213,6 +215,7 @@ class Schema:
             name=mapping["name"],
             public=mapping.get("public", False),
             person_id=mapping["person_id"],
+            person_id_rule=mapping.get("person_id_rule", "exact"),
             n_public=mapping["n_public"],
             image=ImageSpec(**mapping["image"]),
             attributes=tuple(
@@ -236,6 +239,7 @@ class Schema:
             "name": self.name,
             "public": self.public,
             "person_id": self.person_id,
+            "person_id_rule": self.person_id_rule,
             "n_public": self.n_public,
             "image": dict(vars(self.image)),
             "attributes": attributes,

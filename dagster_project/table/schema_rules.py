@@ -19,7 +19,7 @@ FALLBACK = "fallback:"
 MAX_CELLS = 1000
 
 _NAME = re.compile(r"\w[\w .\-]{0,63}")
-_TOP = {"name", "public", "person_id", "n_public", "image", "attributes"}
+_TOP = {"name", "public", "person_id", "person_id_rule", "n_public", "image", "attributes"}
 _IMAGE = {"column", "channels", "height", "width"}
 _ATTRIBUTE = {"kind", "categories", "edges", "missing", "out_of_domain"}
 
@@ -72,7 +72,7 @@ def schema_faults(content: Any) -> list[str]:
         except SchemaError as fault:
             faults.append(str(fault))
 
-    attempt(_section, content, "the schema", _TOP, _TOP - {"public"})
+    attempt(_section, content, "the schema", _TOP, _TOP - {"public", "person_id_rule"})
     picture, attributes = content.get("image"), content.get("attributes")
     if "image" in content:
         attempt(_section, picture, "image", _IMAGE, _IMAGE)
@@ -212,6 +212,12 @@ def _flag(given: Any, where: str) -> bool:
     return given
 
 
+def _id_rule(given: Any, where: str) -> str:
+    if given not in ("exact", "integer"):
+        raise SchemaError(f"{where} must be exact, or integer where 0012 and 12 are one person.")
+    return given
+
+
 def _channels(given: Any, where: str) -> int:
     if isinstance(given, bool) or given not in (1, 3):
         raise SchemaError(f"{where} must be 1 (grey) or 3 (RGB).")
@@ -222,6 +228,7 @@ _TOP_RULES: dict[str, Callable[[Any, str], Any]] = {
     "name": _name,
     "public": _flag,
     "person_id": _name,
+    "person_id_rule": _id_rule,
     "n_public": partial(_integer, low=1, high=10**10),
 }
 _IMAGE_RULES: dict[str, Callable[[Any, str], Any]] = {

@@ -12,12 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dagster_project.pairs.persons import is_held_out
 from dagster_project.pairs.pictures import MAX_PIXELS, UnusablePicture, decode_picture, read_inside
 from dagster_project.pairs.reading import (
     ReadingError,
-    canonical_id,
     column_faults,
-    is_held_out,
     read_pairs,
 )
 from dagster_project.table.schema import ImageSpec
@@ -358,10 +357,3 @@ def test_names_stay_in_their_folder(tmp_path):
     ):
         with pytest.raises(UnusablePicture):
             read_inside(tmp_path / "in", name)
-
-
-def test_canonical_ids():
-    assert canonical_id("  Zoe\u0308 ") == canonical_id("Zoë") == "Zoë"
-    assert canonical_id(7) == canonical_id(7.0) == canonical_id("7") == "7"
-    for absent in (None, "", "  ", float("nan")):
-        assert canonical_id(absent) is None

@@ -177,6 +177,20 @@ def test_another_population_or_a_machine_without_the_key_is_refused(
         Ledger.open(population(tmp_path / "others", population="others", ledger=toy.ledger))
 
 
+def test_members_are_kept_and_guarded(toy: Population) -> None:
+    ledger = Ledger.open(toy)
+    people = [f"person-{number}" for number in range(500)]
+    assert ledger.admit("first", people, held_out=people[:7]).sum() == 493
+    assert ledger.admit("first", people).sum() == 493
+    ledger.verify()
+    for statement in ("DELETE FROM members", "UPDATE members SET block = 'x'", "TRUNCATE members"):
+        with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
+            Server.sql(toy.ledger, statement)
+    Server.sql(toy.ledger, "INSERT INTO members VALUES ('x', 'founding')")
+    with pytest.raises(LedgerBroken, match="members"):
+        ledger.verify()
+
+
 def test_a_writer_that_waits_too_long_is_one_sentence(toy: Population) -> None:
     busy, waiting = Ledger.open(toy), Ledger.open(toy, wait=0.05)
     with (

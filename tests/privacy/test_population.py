@@ -1,20 +1,18 @@
-"""The population file, its anchor, and people held out by keyed hash."""
+"""The population file and its anchor."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dagster_project.privacy.ledger import Head, KeyLost, rdp_filter
-from dagster_project.privacy.population import Population, PopulationError, heldout_mask
+from dagster_project.privacy.population import Population, PopulationError
 from tests.privacy.ledger_toys import population, population_file
 
-KEY = bytes(range(32))
 HEAD = Head(entries=12, head="ab" * 32)
 
 
@@ -130,23 +128,3 @@ def test_an_anchor_on_several_lines_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(PopulationError, match="one line"):
         Population.load(path).write_anchor(HEAD)
     assert path.read_text() == before
-
-
-def test_held_out_people_stay_held_out_whatever_else_changes() -> None:
-    ids = [f"person-{number}" for number in range(2000)]
-    mask = heldout_mask(ids, key=KEY, share=0.2)
-    order = np.random.default_rng(0).permutation(len(ids))
-    shuffled = heldout_mask([f" {ids[i]}\n" for i in order], key=KEY, share=0.2)
-    assert (shuffled == mask[order]).all()
-    assert (heldout_mask([*ids[:500], "new"], key=KEY, share=0.2)[:500] == mask[:500]).all()
-    assert abs(mask.mean() - 0.2) < 0.04
-    assert (heldout_mask(ids, key=KEY, share=0.4) | ~mask).all()
-    assert (heldout_mask(ids, key=bytes(32), share=0.2) != mask).any()
-
-
-def test_held_out_limits() -> None:
-    assert not heldout_mask(["a", "b"], key=KEY, share=0.0).any()
-    assert heldout_mask(["a", "b"], key=KEY, share=1.0).all()
-    assert heldout_mask([7, "7"], key=KEY, share=0.5).tolist() in ([True] * 2, [False] * 2)
-    with pytest.raises(ValueError, match="share"):
-        heldout_mask(["a"], key=KEY, share=1.5)

@@ -41,13 +41,19 @@ class Journal:
             rows = transaction.rows(head.entries)
         return bool(rows) and (rows[0][0], rows[0][2]) == (head.entries, head.head)
 
-    def verified(self) -> State:
-        """The state replayed from storage alone, guards checked. Raises LedgerBroken."""
+    def verified(self, also: Callable[[State, Transaction], None] | None = None) -> State:
+        """The state replayed from storage alone, guards checked. Raises LedgerBroken.
+
+        Args:
+            also: another check, of the same view of the storage.
+        """
+        state = State()
         with self._store.reading() as transaction:
             missing, rows = transaction.missing_guards(), transaction.rows()
-        state = State()
-        for entry in _parsed(rows, Head()):
-            state.replay(entry)
+            for entry in _parsed(rows, Head()):
+                state.replay(entry)
+            if also is not None:
+                also(state, transaction)
         if missing:
             raise LedgerBroken(f"the ledger's guard {missing[0]} was taken away")
         known = self._state.head
@@ -75,12 +81,18 @@ class Journal:
 
     def record(self, kind: str, body: Callable[[State], dict[str, Any] | None]) -> State:
         """Writes the entry that `body` asks for in view of the state; None asks for none."""
+        return self.record_with(kind, lambda state, _transaction: body(state))
+
+    def record_with(
+        self, kind: str, body: Callable[[State, Transaction], dict[str, Any] | None]
+    ) -> State:
+        """As `record`, for a `body` that reads or writes beside the chain in one transaction."""
         with self._lock:
             ahead = False
             try:
                 with self._store.writing() as transaction:
                     self._catch_up(transaction)
-                    content = body(self._state)
+                    content = body(self._state, transaction)
                     if content is not None:
                         entry = Entry.after(self._state.head, kind, content)
                         self._state.apply(entry)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dagster_project.privacy.ledger import errors, files, pricing
 from dagster_project.privacy.ledger.chain import Entry, Head
 from dagster_project.privacy.ledger.journal import Journal
+from dagster_project.privacy.ledger.members import Members
 from dagster_project.privacy.ledger.opening import open_journal
 from dagster_project.privacy.ledger.pricing import Price
 from dagster_project.privacy.ledger.records import Artifacts, BlockStatus, Release, Reservation
@@ -21,6 +22,9 @@ from dagster_project.privacy.ledger.state import State
 from dagster_project.privacy.plan import canonical_json
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from dagster_project.privacy.plan import Plan
     from dagster_project.privacy.population import Population
 
@@ -32,8 +36,9 @@ class Ledger:
     changed nothing.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, members: Members | None = None) -> None:
         self._journal = journal
+        self._members = members
 
     @classmethod
     def open(cls, population: Population, *, wait: float = 60.0) -> Ledger:
@@ -41,9 +46,7 @@ class Ledger:
 
         It is created where the population has never had one.
 
-        Args:
-            population: from population.yaml.
-            wait: seconds to wait for another process that is writing.
+        `wait` is how many seconds to wait for another process that is writing.
 
         Raises:
             LedgerMissing, KeyLost: the population had a ledger or a key that is gone.
@@ -51,7 +54,7 @@ class Ledger:
             LedgerBroken: an entry was altered; the message names it.
             PopulationChanged: population.yaml no longer says what was fixed at creation.
         """
-        return cls(open_journal(population, wait=wait))
+        return cls(open_journal(population, wait=wait), Members(population.key_path))
 
     # Reading ---------------------------------------------------------------------------------
 
@@ -78,20 +81,16 @@ class Ledger:
 
     def blocks(self) -> list[BlockStatus]:
         """What each block has spent and has left."""
-        state = self._journal.fresh()
-        fixed = state.population
-        return [
-            BlockStatus(
-                name=name,
-                n_public=block.n_public,
-                spent=float(block.spent),
-                cap=state.cap,
-                remaining=state.cap - float(block.spent),
-                epsilon=pricing.lifetime_epsilon(float(block.spent), fixed),
-                lifetime_epsilon=fixed["lifetime_epsilon"],
-            )
-            for name, block in state.blocks.items()
-        ]
+        return pricing.accounts(self._journal.fresh())
+
+    def block(self, name: str) -> BlockStatus:
+        """One block. Raises PlanRefused."""
+        for block in self.blocks():
+            if block.name == name:
+                return block
+        raise errors.PlanRefused(
+            f"the ledger has no block {name!r}: open it with `dptabimage ledger add-block`"
+        )
 
     def price(self, plan: Plan) -> Price:
         """What a plan would cost, and whether it fits; writes nothing, reads no record."""
@@ -101,13 +100,12 @@ class Ledger:
     def verify(self, *, reprice: bool = False) -> Head:
         """Reads everything again from storage and checks all that can be checked.
 
-        Args:
-            reprice: also recompute every release's cost from its recorded events (seconds).
+        With `reprice` also recomputes every release's cost from its recorded events (seconds).
 
         Raises:
             LedgerBroken: naming the first entry at fault.
         """
-        state = self._journal.verified()
+        state = self._journal.verified(self._members.check if self._members is not None else None)
         if reprice:
             pricing.require_repriced(state)
         return state.head
@@ -158,7 +156,7 @@ class Ledger:
                 "delta_exception": exception,
             }
 
-        return _reservation(self._journal.record("RESERVED", body).release(plan.release_id))
+        return Reservation.of(self._journal.record("RESERVED", body).release(plan.release_id))
 
     def void(self, release_id: str) -> None:
         """Gives back a reservation that was never opened."""
@@ -174,7 +172,36 @@ class Ledger:
             opened = state.release(release_id).status in ("OPENED", "COMMITTED")
             return None if opened else {"release_id": release_id}
 
-        return _reservation(self._journal.record("OPENED", body).release(release_id))
+        return Reservation.of(self._journal.record("OPENED", body).release(release_id))
+
+    def admit(
+        self,
+        release_id: str,
+        person_ids: Sequence[str],
+        held_out: Sequence[str] = (),
+        *,
+        id_rule: str = "exact",
+    ) -> NDArray[np.bool_]:
+        """Who of the people just read may be given to the release's mechanisms.
+
+        People never seen before become members: of the release's newest block if its plan is for
+        everybody or for the ledger's newest block, otherwise they are left out and stay unknown.
+        Members keep their block for good; held-out people are members that never spend.
+
+        Args:
+            person_ids: N canonical ids.
+            held_out: canonical ids of people no mechanism sees.
+            id_rule: how ids were made canonical; the first use fixes it.
+
+        Returns:
+            Boolean array (N,): True for members of a block that the release is charged to.
+
+        Raises:
+            WrongState: the release is not open; LedgerBroken: the table of members was altered;
+            PopulationChanged: ids follow another rule than before.
+        """
+        assert self._members is not None, "a ledger without a population has no members"
+        return self._members.admit(self._journal, release_id, person_ids, held_out, id_rule)
 
     def begin(self, release_id: str, stage: str, executed: Mapping[str, Mapping[str, Any]]) -> None:
         """Spends a stage's mechanisms, just before they run.
@@ -269,13 +296,3 @@ class Ledger:
     def close(self) -> None:
         """Gives back the storage."""
         self._journal.close()
-
-
-def _reservation(release: Release) -> Reservation:
-    return Reservation(
-        release_id=release.release_id,
-        plan_hash=release.plan_hash,
-        charges=dict(release.charges),
-        status=release.status,
-        entry=release.entry,
-    )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dagster_project.privacy import events
 from dagster_project.privacy.ledger import errors, rdp_filter
+from dagster_project.privacy.ledger.records import BlockStatus
 from dagster_project.privacy.ledger.state import State
 
 if TYPE_CHECKING:
@@ -60,6 +61,22 @@ class Price:
 def lifetime_epsilon(rdp: float, fixed: Mapping[str, Any]) -> float:
     """The epsilon that a sum of RDP costs stands for, at the population's order and delta."""
     return rdp_filter.epsilon_of_rdp(rdp, order=fixed["order"], target_delta=fixed["target_delta"])
+
+
+def accounts(state: State) -> list[BlockStatus]:
+    """What each block has spent and has left."""
+    return [
+        BlockStatus(
+            name=name,
+            n_public=block.n_public,
+            spent=float(block.spent),
+            cap=state.cap,
+            remaining=state.cap - float(block.spent),
+            epsilon=lifetime_epsilon(float(block.spent), state.population),
+            lifetime_epsilon=state.population["lifetime_epsilon"],
+        )
+        for name, block in state.blocks.items()
+    ]
 
 
 def charges(plan: Plan, state: State) -> dict[str, float]:

@@ -99,6 +99,16 @@ class Block:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Seal:
+    """What the chain keeps of the table of members: its keyed hash at an entry, and the rule by
+    which ids were made canonical."""
+
+    entry: int
+    seal: str
+    id_rule: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reservation:
     """A plan's place in the ledger.
 
@@ -113,6 +123,17 @@ class Reservation:
     charges: Mapping[str, float]
     status: str
     entry: int
+
+    @classmethod
+    def of(cls, release: Release) -> Reservation:
+        """The reservation of a release."""
+        return cls(
+            release_id=release.release_id,
+            plan_hash=release.plan_hash,
+            charges=dict(release.charges),
+            status=release.status,
+            entry=release.entry,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

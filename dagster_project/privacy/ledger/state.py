@@ -15,8 +15,11 @@ from typing import Any
 
 from dagster_project.privacy.ledger import errors
 from dagster_project.privacy.ledger.chain import Entry, Head
-from dagster_project.privacy.ledger.records import Artifacts, Block, Release, Stage
-from dagster_project.privacy.plan import canonical_hash, canonical_json
+from dagster_project.privacy.ledger.records import Artifacts, Block, Release, Seal, Stage
+from dagster_project.privacy.plan import canonical_hash, canonical_json, is_identifier
+
+# The block of people who are never read for a mechanism, so that it never spends.
+HELD_OUT = "held-out"
 
 
 class State:
@@ -27,6 +30,7 @@ class State:
         self.population: Mapping[str, Any] = {}
         self.blocks: dict[str, Block] = {}
         self.releases: dict[str, Release] = {}
+        self.members: Seal | None = None
 
     @property
     def cap(self) -> float:
@@ -69,6 +73,7 @@ class State:
             "BLOCK": self._block,
             "RESERVED": self._reserved,
             "OPENED": self._opened,
+            "MEMBERS": self._members,
             "VOID": self._void,
             "STARTED": self._started,
             "STEPS": self._steps,
@@ -86,8 +91,14 @@ class State:
         self.population = body
 
     def _block(self, _entry: Entry, body: Mapping[str, Any]) -> None:
-        if body["block"] in self.blocks or body["block"] == "all":
-            raise errors.WrongState(f"block {body['block']!r} exists already")
+        name, n_public = body["block"], body["n_public"]
+        if name in self.blocks or name in ("all", HELD_OUT):
+            raise errors.WrongState(f"block {name!r} exists already")
+        if not is_identifier(name) or type(n_public) is not int or n_public < 1:
+            raise errors.PlanRefused(
+                "a block needs a name of letters, digits, '.', '_' or '-' and a public number of "
+                "at least one person"
+            )
         self.blocks[body["block"]] = Block(n_public=body["n_public"])
 
     def _reserved(self, entry: Entry, body: Mapping[str, Any]) -> None:
@@ -136,6 +147,14 @@ class State:
                 f"release {release.release_id!r} is {release.status}: it cannot be opened"
             )
         self.releases[release.release_id] = replace(release, opened=True)
+
+    def _members(self, entry: Entry, body: Mapping[str, Any]) -> None:
+        release = self.release(body["release_id"])
+        if release.void or not release.opened:
+            raise errors.WrongState(
+                f"release {release.release_id!r} is {release.status}: nobody can be read for it"
+            )
+        self.members = Seal(entry=entry.seq, seal=body["members"], id_rule=body["id_rule"])
 
     def _void(self, _entry: Entry, body: Mapping[str, Any]) -> None:
         release = self.release(body["release_id"])
