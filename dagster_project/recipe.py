@@ -64,6 +64,8 @@ class WarmUp(_Settings):
     """Warm-up of the diffusion model on released statistics."""
 
     pictures: PositiveInt = 20_000
+    procedural: PositiveInt = 4000
+    procedural_sigma: float = Field(0.4, ge=0)
     steps: PositiveInt = 600
     batch: PositiveInt = 128
     learning_rate: PositiveFloat = 2e-3
@@ -87,10 +89,10 @@ class DpSgd(_Settings):
 
     steps: PositiveInt = 60
     batch: PositiveInt = 512
-    noise_draws: PositiveInt = 2
+    noise_draws: PositiveInt = 1
     max_grad_norm: PositiveFloat = 1.0
     learning_rate: PositiveFloat = 5e-4
-    ema_half_life_share: PositiveFloat = 0.1
+    ema_half_life_share: PositiveFloat = 0.15
     condition_dropout: float = Field(0.1, ge=0, lt=1)
     checkpoint_steps: PositiveInt = 10
     replays: int = Field(1, ge=0)
@@ -102,7 +104,7 @@ class Sampler(_Settings):
 
     steps: PositiveInt = 14
     churn: float = Field(10.0, ge=0)
-    guidance: PositiveFloat = 1.0
+    guidance: PositiveFloat = 1.5
     heun: bool = True
     chunk: PositiveInt = 1000
 

@@ -154,6 +154,8 @@ class Compute(dg.ConfigurableResource):
         if self.bars:
             from tqdm import tqdm
 
+            if not sys.stderr.isatty():
+                return lambda fraction, text: None
             bar = tqdm(
                 total=100,
                 desc=stage,

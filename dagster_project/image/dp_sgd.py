@@ -165,7 +165,7 @@ def train_private(
         make_microbatches: From indices of one Poisson batch to microbatches of tensors.
         people: Number of private pairs, used for the coins alone.
         settings: The plan's parameters.
-        learning_rate: Adam's.
+        learning_rate: Adam's first; it falls to zero by `cosine_rate`.
         ema_half_life: Half-life of the average, in steps.
         checkpoint_steps: Steps between checkpoints, and length of an authorised range.
         authorise: Called with (first, last + 1) before any step of that range runs; durable.
@@ -190,11 +190,19 @@ def train_private(
         authorise(first, last)
         for step in range(first, last):
             chosen = poisson_sample(people, sample_rate=settings.sample_rate, generator=secure)
+            for group in adam.param_groups:
+                group["lr"] = cosine_rate(learning_rate, step, settings.steps)
             private_step(optimizer, parameters, make_microbatches(chosen), engine)
             ema.update(model)
             progress((step + 1) / settings.steps, f"DP-SGD step {step + 1} of {settings.steps}")
         save(_state(last, model, ema, adam, parameters))
     return ema.average
+
+
+def cosine_rate(first: float, step: int, steps: int) -> float:
+    """Learning rate of a step: half a cosine from `first` to zero. Late steps move little, so that
+    the last parameters keep less of the noise of single steps."""
+    return first * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def _state(

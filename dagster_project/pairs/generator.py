@@ -157,4 +157,3 @@ def draw_pictures(
         large = functional.interpolate(small, size=size, mode="bicubic", align_corners=False)
         pictures.append(large.clamp(0, 1))
     return torch.cat(pictures)
-

@@ -1,9 +1,11 @@
 """Warm-up of the diffusion model on what has been released already. Post-processing: free.
 
-Two sources teach it. The fitted generator's pictures with records of the table model teach
-shapes and their correspondence to records at all noise levels. The mean pairs teach the high
-noise levels alone: there the best denoiser's output is the mean image of everybody who fits the
-record, which is exactly what a mean pair is, whereas at low noise it would teach blur.
+Three sources teach it, each at the noise levels where it is right. The fitted generator's
+pictures with records of the table model teach shapes and their correspondence to records. The
+mean pairs teach the high noise levels alone: there the best denoiser's output is the mean image
+of everybody who fits the record, which is exactly what a mean pair is; at low noise it would
+teach blur. Public procedural pictures teach the low noise levels, where a denoiser needs to know
+how edges look and not what is shown: there the generator would teach its speckle.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ class WarmUpSettings:
         prototypes: Mean pairs in each batch.
         prototype_sigma: Lowest noise level at which mean pairs are used.
         shift: Augmentation of mean pairs, pixels.
+        procedural_sigma: Noise level below which procedural pictures are used; 0 for none.
         seed: Public seed.
     """
 
@@ -38,6 +41,7 @@ class WarmUpSettings:
     prototypes: int = 16
     prototype_sigma: float = 3.0
     shift: int = 1
+    procedural_sigma: float = 0.4
     seed: int = 0
 
 
@@ -47,6 +51,7 @@ def warm_up(
     records: torch.Tensor,
     mean_images: torch.Tensor,
     soft_records: torch.Tensor,
+    procedural: torch.Tensor,
     *,
     levels: edm.NoiseLevels,
     settings: WarmUpSettings,
@@ -61,6 +66,7 @@ def warm_up(
         records: (N, width) their one-hot records.
         mean_images: (M, C, H, W) in [-1, 1]; M may be 0.
         soft_records: (M, width).
+        procedural: (P, C, H, W) in [-1, 1], public.
         levels: Public constants of the diffusion.
         settings: Public settings.
         device: Where to train.
@@ -75,6 +81,9 @@ def warm_up(
         chosen = torch.randint(len(pictures), (settings.batch,), generator=random)
         clean, record = pictures[chosen], records[chosen]
         sigma = levels.draw((size,), random)
+        texture = procedural[torch.randint(len(procedural), (settings.batch,), generator=random)]
+        low = sigma[: settings.batch] < settings.procedural_sigma
+        clean = torch.where(low[:, None, None, None], texture, clean)
         if prototypes:
             means = torch.randint(len(mean_images), (prototypes,), generator=random)
             moved = shift_images(mean_images[means], pixels=settings.shift, generator=random)

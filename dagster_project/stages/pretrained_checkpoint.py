@@ -16,6 +16,7 @@ from dagster_project.pairs.generator import (
     draw_pictures,
     fit_generator,
 )
+from dagster_project.pairs.procedural import dead_leaves
 from dagster_project.pairs.warm_up import WarmUpSettings, warm_up
 from dagster_project.stages import mean_pairs, table_model
 from dagster_project.stages.release import Progress, Release
@@ -36,13 +37,14 @@ def make(release: Release, progress: Progress) -> bool:
         images, soft = _prototypes(release)
         device = release.compute.torch_device
         model.to(device)
-        settings = release.recipe.warm_up.model_dump(exclude={"pictures"})
+        settings = release.recipe.warm_up.model_dump(exclude={"pictures", "procedural"})
         warm_up(
             model,
             pictures,
             records,
             images,
             soft,
+            _procedural(release),
             levels=LEVELS,
             settings=WarmUpSettings(**settings, seed=release.recipe.public_seed),
             device=device,
@@ -136,3 +138,11 @@ def _prototypes(release: Release) -> tuple[torch.Tensor, torch.Tensor]:
     size = (image.height, image.width)
     large = functional.interpolate(images, size=size, mode="bicubic", align_corners=False)
     return large.clamp(0, 1) * 2 - 1, torch.from_numpy(released.soft_records[kept]).float()
+
+
+def _procedural(release: Release) -> torch.Tensor:
+    """Public pictures drawn by a rule, in [-1, 1]."""
+    image, rng = release.schema.image, np.random.default_rng(release.recipe.public_seed + 2)
+    number = release.recipe.warm_up.procedural
+    drawn = dead_leaves(number, image.channels, image.height, image.width, rng=rng)
+    return torch.from_numpy(drawn) * 2 - 1

@@ -35,7 +35,7 @@ def make(
     Restartable: finished chunks of the same parameters are kept. Every parent is verified
     against the ledger first, so that nothing is made from altered or uncommitted models.
     """
-    models = {}
+    models: dict[str, str] = {}
     for stage in PARENTS:
         made = release.ledger.verify_artifacts(release.id, stage, release.models)
         models |= dict(made.files)

@@ -35,7 +35,8 @@ def answer(record, keep, noise=0.0):
 
 
 def test_null_record_is_independent_of_the_record():
-    assert torch.equal(*answer(records(2, seed=1), torch.zeros(2)))
+    # Rows of one batch may be added up in another order.
+    assert torch.allclose(*answer(records(2, seed=1), torch.zeros(2)), atol=1e-5)
     kept = answer(records(2, seed=1), torch.ones(2))
     assert not torch.equal(records(2, seed=1)[0], records(2, seed=1)[1])
     assert not torch.allclose(kept[0], kept[1], atol=1e-4)

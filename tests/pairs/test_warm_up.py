@@ -26,12 +26,14 @@ def run(model, *, seed=0, prototypes=4, **changes):
     record = records(200, seed=4)
     told = []
     settings = {"steps": 60, "batch": 16, "learning_rate": 3e-3, "prototypes": prototypes}
+    settings |= {"procedural_sigma": 0.0}
     warm_up(
         model,
         halves(record),
         record,
         halves(record[:5]),
         record[:5],
+        halves(record[:5]),
         levels=LEVELS,
         settings=WarmUpSettings(**{**settings, "seed": seed, **changes}),
         device=torch.device("cpu"),
@@ -92,6 +94,7 @@ def test_without_mean_pairs_it_runs():
     model, record = network(), records(20)
     warm_up(
         model, halves(record), record, torch.zeros(0, 1, 8, 8), torch.zeros(0, 9),
+        torch.zeros(1, 1, 8, 8),
         levels=LEVELS, settings=WarmUpSettings(steps=2, batch=4), device=torch.device("cpu"),
         progress=lambda f, t: None,
     )  # fmt: skip
