@@ -25,7 +25,7 @@ def halves(record):
 def run(model, *, seed=0, prototypes=4, **changes):
     record = records(200, seed=4)
     told = []
-    settings = {"steps": 60, "batch": 16, "learning_rate": 3e-3, "prototypes": prototypes}
+    settings = {"steps": 120, "batch": 16, "learning_rate": 3e-3, "prototypes": prototypes}
     settings |= {"procedural_sigma": 0.0}
     warm_up(
         model,
