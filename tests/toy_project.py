@@ -6,6 +6,7 @@ Some records hold secrets: strings and numbers that must never be seen outside t
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +120,21 @@ def run_config(
     }
 
 
-def materialise(root: Path, **changes: Any) -> dg.ExecuteInProcessResult:
-    """Runs the whole graph in this process, with its Dagster instance in `root`/.dagster."""
+def materialise(
+    root: Path, *, assets: Sequence[str] | None = None, **changes: Any
+) -> dg.ExecuteInProcessResult:
+    """Runs the graph, or some assets of it, in this process, with its Dagster instance in
+    `root`/.dagster."""
     home = root / ".dagster"
     home.mkdir(exist_ok=True)
     job = build_definitions(root).resolve_job_def("release")
+    selection = [dg.AssetKey(name) for name in assets] if assets else None
+    config = run_config(root, **changes)
+    if assets:
+        config["ops"] = {k: v for k, v in config["ops"].items() if k in assets}
     with dg.DagsterInstance.local_temp(str(home)) as instance:
         return job.execute_in_process(
-            run_config(root, **changes), instance=instance, raise_on_error=False
+            config, instance=instance, raise_on_error=False, asset_selection=selection
         )
 
 
