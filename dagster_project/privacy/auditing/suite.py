@@ -1,0 +1,157 @@
+"""All audits, in two sizes, as one list of findings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from dagster_project.privacy.auditing.finding import Finding
+
+Audit = Callable[[], Iterable[Finding]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much each audit tries.
+
+    Attributes:
+        name: As it is asked for.
+        sequences: Random sequences of ledger operations.
+        releases, crash_every, kill_every: Releases in the life that is crashed; every n-th call is
+            crashed in replay, and killed for real.
+        processes, each, rate: Crowd, and the answers a second it must get.
+        tries, rounds: Neighbouring data sets; Poisson samples.
+        plans: Random plans priced twice.
+        runs, groups: Runs on each side; thousands of canaries in the large one-run audit.
+        inputs: Malformed inputs.
+        entries, traced: Length of the ledger and number of the files that are traced.
+        pictures: Drawn pictures for the search of copies.
+        toy_release: Whether a whole release of drawn people is made.
+    """
+
+    name: str
+    sequences: int
+    releases: int
+    crash_every: int
+    kill_every: int
+    processes: int
+    each: int
+    rate: float
+    tries: int
+    rounds: int
+    plans: int
+    runs: int
+    groups: int
+    inputs: int
+    entries: int
+    traced: int
+    pictures: int
+    toy_release: bool
+
+
+QUICK = Sizes(
+    name="quick",
+    sequences=200,
+    releases=3,
+    crash_every=10,
+    kill_every=100,
+    processes=4,
+    each=50,
+    rate=0,
+    tries=100,
+    rounds=1000,
+    plans=20,
+    runs=40_000,
+    groups=0,
+    inputs=60,
+    entries=600,
+    traced=50,
+    pictures=300,
+    toy_release=False,
+)
+FULL = Sizes(
+    name="full",
+    sequences=10_000,
+    releases=3,
+    crash_every=1,
+    kill_every=1,
+    processes=8,
+    each=1000,
+    rate=200,
+    tries=1000,
+    rounds=4000,
+    plans=200,
+    runs=400_000,
+    groups=100,
+    inputs=500,
+    entries=10_000,
+    traced=300,
+    pictures=2000,
+    toy_release=True,
+)
+
+
+def audits(sizes: Sizes) -> Mapping[str, Audit]:
+    """Every audit by name, to be run in this order."""
+    from dagster_project.privacy.auditing import (
+        compositions,
+        copies,
+        distinguishing,
+        durability,
+        lineages,
+        malformed,
+        mutants,
+        one_run,
+        randomness,
+        refusals,
+        sensitivities,
+        toy_release,
+    )
+
+    chosen: dict[str, Audit] = {
+        "sensitivity": lambda: sensitivities.audit_sensitivities(tries=sizes.tries),
+        "randomness": lambda: randomness.audit_randomness(rounds=sizes.rounds),
+        "composition": lambda: compositions.audit_compositions(plans=sizes.plans),
+        "many runs": lambda: distinguishing.audit_distinguishing(runs=sizes.runs),
+        "one run": lambda: one_run.audit_one_run(groups=sizes.groups),
+        "faults": lambda: mutants.audit_mutants(
+            tries=min(sizes.tries, 100),
+            rounds=min(sizes.rounds, 1000),
+            releases=sizes.releases,
+            every=sizes.crash_every,
+        ),
+        "sequences": lambda: [durability.sequences_finding(sequences=sizes.sequences)],
+        "crashes": lambda: durability.crash_findings(
+            releases=sizes.releases, every=sizes.crash_every, kill_every=sizes.kill_every
+        ),
+        "crowd": lambda: [
+            durability.crowd_finding(processes=sizes.processes, each=sizes.each, rate=sizes.rate)
+        ],
+        "lineage": lambda: lineages.audit_lineage(entries=sizes.entries, traced=sizes.traced),
+        "refusal": refusals.audit_refusals,
+        "malformed": lambda: [malformed.audit_malformed(inputs=sizes.inputs)],
+        "copies": lambda: [copies.audit_search(pictures=sizes.pictures)],
+    }
+    if sizes.toy_release:
+        chosen["release"] = toy_release.audit_toy_release
+    return chosen
+
+
+def run(
+    chosen: Mapping[str, Audit], *, progress: Callable[[float, str], None]
+) -> Iterable[Finding]:
+    """Runs audits one after the other; one that breaks down is a finding that does not hold."""
+    for number, (name, audit) in enumerate(chosen.items()):
+        progress(number / len(chosen), name)
+        started = time.perf_counter()
+        try:
+            found = list(audit())
+        except Exception as error:
+            broken = f"{type(error).__name__}: {error}"
+            found = [
+                Finding(name=name, measured=broken, expected="an answer", holds=False, size="0")
+            ]
+        seconds = (time.perf_counter() - started) / max(1, len(found))
+        yield from (replace(finding, seconds=round(seconds, 2)) for finding in found)
+    progress(1.0, "done")
