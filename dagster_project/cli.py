@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dagster_project.commands import ask, release, steward
+from dagster_project.commands import ask, audit, release, steward
 
 OK, WRONG_REQUEST, REFUSED, FAILED = 0, 2, 3, 4
 Command = Callable[[argparse.Namespace], int]
@@ -97,6 +97,14 @@ def _parser() -> argparse.ArgumentParser:
     new = add("ledger", ask.ledger, "show, verify or anchor the ledger")
     _place(new)
     new.add_argument("action", choices=("show", "verify", "anchor"), nargs="?", default="show")
+    new.add_argument("--json", action="store_true")
+
+    new = add("audit", audit.audit, "try to refute the privacy claims; spends nothing")
+    _place(new)
+    size = new.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="about a minute (the default)")
+    size.add_argument("--full", action="store_true", help="every audit at its full size")
+    new.add_argument("--release", metavar="ID", help="look for copies in this release instead")
     new.add_argument("--json", action="store_true")
     return parser
 
