@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 Share = PositiveFloat
 
@@ -133,9 +133,14 @@ class Recipe(_Settings):
         """
         content = self.model_dump()
         for name, value in changes.items():
-            section, _, field = name.rpartition(".")
-            target = content.get(section, content)
-            if (field or name) not in target:
+            section, dot, field = name.rpartition(".")
+            target = content.get(section) if dot else content
+            if not isinstance(target, dict) or field not in target:
                 raise ValueError(f"unknown setting {name!r}")
-            target[field or name] = value
-        return Recipe.model_validate(content)
+            target[field] = value
+        try:
+            return Recipe.model_validate(content)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            place = ".".join(str(part) for part in fault["loc"])
+            raise ValueError(f"setting {place!r}: {fault['msg'].lower()}") from None

@@ -6,15 +6,20 @@ Some records hold secrets: strings and numbers that must never be seen outside t
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import absl.logging
 import dagster as dg
 import numpy as np
 from PIL import Image
 
 from dagster_project.definitions import build_definitions
+
+# Dagster closes the stream of this handler, which would be pytest's own.
+absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 PEOPLE = 300
 TOKEN = "zqxsecret"  # in every person id and in a value outside its domain

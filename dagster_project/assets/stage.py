@@ -134,7 +134,8 @@ def _run(
             resources.budget.anchor(ledger, public=release.schema.public)
             resources.store.note_seconds(release, name, time.monotonic() - started)
     except LedgerError as refused:
-        failure = dg.Failure(str(refused), allow_retries=False)
+        refusal = {"refused by the ledger": type(refused).__name__}
+        failure = dg.Failure(str(refused), metadata=refusal, allow_retries=False)
     except Exception:
         failure = _private_failure(name, resources.store.path)
     finally:
