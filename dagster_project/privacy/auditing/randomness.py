@@ -1,7 +1,7 @@
 """Is the noise as large as declared and never the same, and is every coin a coin of its own?
 
-Significance: a check fails where two independent trials both have p <= 1e-4, so that sound code
-fails once in a hundred million runs.
+Everything is tried twice, and fails where both trials do: beyond a 99.9 % interval for a scale, at
+p <= 1e-4 for the sampler. Sound code fails once in a million runs.
 """
 
 from __future__ import annotations
