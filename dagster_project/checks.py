@@ -5,6 +5,7 @@ private zone are BOOLEAN_ONLY: the richer formats contain values.
 """
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,8 +33,8 @@ def files_match_schema(data: DataSet) -> dg.AssetCheckResult:
         optional = {schema.image.column}
         frame = empty_frame(layout).drop(columns=list(optional), errors="ignore")
         if not all(_expect(frame, [gxe.ExpectTableColumnsToMatchSet(column_set=sorted(columns))])):
-            faults = ["the columns are not those of schema.yaml"]
-    return dg.AssetCheckResult(passed=not faults, description="; ".join(faults) or "as declared")
+            faults = ["The columns are not those of schema.yaml."]
+    return dg.AssetCheckResult(passed=not faults, description=" ".join(faults) or "as declared")
 
 
 @dg.asset_check(asset="pairs", blocking=False)
@@ -88,6 +89,7 @@ def _expect(frame: "pd.DataFrame", expectations: "Sequence[Expectation]") -> lis
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
     import great_expectations as gx
 
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     batch = (
