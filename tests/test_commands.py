@@ -103,7 +103,7 @@ HEADER = "person,image,shape,bright,weight"
     [
         ("records.csv", HEADER, "person,image,shape,bright,mass", "'weight'"),
         ("records.csv", HEADER, HEADER + ",shoe size", "columns that the schema lacks"),
-        ("schema.yaml", "public: false", "public: false\ncolour: red", "'colour'"),
+        ("schema.yaml", "public: false", "public: false\ncolour: red", "colour"),
         ("schema.yaml", "n_public: 300", "n_public: -3", "n_public"),
         ("schema.yaml", "name: toys", "name: [", "schema.yaml"),
     ],

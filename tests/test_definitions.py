@@ -108,6 +108,6 @@ def test_training_shares_one_pool(graph):
 
 def test_values_between_assets_are_release_ids():
     """No default IO manager, which would pickle whatever it is given."""
-    outputs = [out for assets in definitions.assets for out in assets.op.output_defs]
-    stored = {out.io_manager_key for out in outputs if not out.dagster_type.is_nothing}
-    assert stored == {"release_id"}
+    for assets in definitions.assets:
+        for key in assets.keys:
+            assert assets.get_io_manager_key_for_asset_key(key) == "release_id"

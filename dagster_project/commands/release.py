@@ -11,18 +11,30 @@ from pathlib import Path
 from typing import Any
 
 from dagster_project.commands.place import data_of, open_ledger, root_of
+from dagster_project.privacy.ledger import errors
+
+_WRONG_REQUEST, _REFUSED, _FAILED = 2, 3, 4
+# What a request or the form of the data can raise; Dagster hands over the names alone.
+_WRONG = {
+    "FileNotFoundError",
+    "PermissionError",
+    "PopulationError",
+    "SchemaError",
+    "ValueError",
+    "VersionError",
+}
 
 
 def release(options: argparse.Namespace) -> int:
     """The whole graph; prints the release id, where things lie and the seconds of each asset."""
+    _require_sampling(options)
     root, data = root_of(options), data_of(options)
     started = time.monotonic()
-    result, failures = _run_job(root, _run_config(options, root, data))
-    if failures:
-        for failure in failures:
-            print(f"dptabimage: {failure}", file=sys.stderr)
-        return 3 if result is None else 4
-    assert result is not None
+    result, faults = _run_job(root, _run_config(options, root, data))
+    if result is None:
+        for _, sentence in faults:
+            print(f"dptabimage: {sentence}", file=sys.stderr)
+        return max(code for code, _ in faults)
     release_id = result.output_for_node("synthetic_release")
     found = _outcome(root, release_id, result)
     found["seconds_in_all"] = round(time.monotonic() - started, 1)
@@ -35,6 +47,7 @@ def sample(options: argparse.Namespace) -> int:
     from dagster_project.resources import Compute, ReleaseStore
     from dagster_project.stages import synthetic_release
 
+    _require_sampling(options)
     root, compute = root_of(options), Compute(bars=True)
     store = ReleaseStore(root=str(root))
     ledger = open_ledger(root)
@@ -51,6 +64,12 @@ def sample(options: argparse.Namespace) -> int:
     found = {"release": made.id, "bundle": str(folder), "files": len(stated["files"])}
     print(json.dumps(found, indent=1) if options.json else f"{options.n} pairs in {folder}")
     return 0
+
+
+def _require_sampling(options: argparse.Namespace) -> None:
+    # Said at once: the sampling comes last, when the budget has been spent.
+    if options.n < 1 or options.seed < 0:
+        raise ValueError("n must be at least 1 and seed at least 0")
 
 
 def _run_config(options: argparse.Namespace, root: Path, data: Path) -> dict[str, Any]:
@@ -80,8 +99,8 @@ def _run_config(options: argparse.Namespace, root: Path, data: Path) -> dict[str
     }
 
 
-def _run_job(root: Path, config: dict[str, Any]) -> tuple[Any, list[str]]:
-    """The job's result, and one sentence for each failure (result None: refused at the gate)."""
+def _run_job(root: Path, config: dict[str, Any]) -> tuple[Any, list[tuple[int, str]]]:
+    """The job's result, or None and an exit code and a sentence for each failure."""
     home = root / ".dagster"
     home.mkdir(exist_ok=True)
     settings = Path(__file__).parent.parent / "dagster.yaml"
@@ -94,20 +113,32 @@ def _run_job(root: Path, config: dict[str, Any]) -> tuple[Any, list[str]]:
     job = build_definitions(root).resolve_job_def("release")
     with dg.DagsterInstance.get() as instance:
         result = job.execute_in_process(config, instance=instance, raise_on_error=False)
-    failures = []
+    faults: list[tuple[int, str]] = []
     for event in result.all_events:
         if event.is_step_failure:
-            error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            failures.append(error.message.strip().partition(": ")[2] if error else "unknown")
+            faults.append(_fault(event.step_failure_data))
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.asset_check_evaluation_data
             if check.blocking and not check.passed:
-                return None, [check.description or check.check_name]
+                code = _REFUSED if check.check_name == "within_budget" else _WRONG_REQUEST
+                return None, [(code, check.description or check.check_name)]
     if result.success:
         return result, []
-    return (result, failures or ["the run failed"])
+    return None, faults or [(_FAILED, "the run failed")]
+
+
+def _fault(failure: Any) -> tuple[int, str]:
+    """Exit code and sentence of a failed step."""
+    error = failure.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    text = error.message.strip().partition(": ")[2] if error else "unknown"
+    if failure.user_failure_data is not None:
+        refused = "refused by the ledger" in failure.user_failure_data.metadata
+        return (_REFUSED if refused else _FAILED), text
+    if error is not None and isinstance(getattr(errors, error.cls_name or "", None), type):
+        return _REFUSED, text
+    return (_WRONG_REQUEST if error and error.cls_name in _WRONG else _FAILED), text
 
 
 def _outcome(root: Path, release_id: str, result: Any) -> dict[str, Any]:
