@@ -1,4 +1,4 @@
-"""The command line: check, plan, release, sample, lineage, ledger.
+"""The command line: check, plan, release, sample, lineage, verify, ledger, private, audit.
 
 Every refusal is one sentence on standard error and an exit code that says whose move it is:
 0 done, 2 the request or the data's form is wrong, 3 the budget or the ledger refuses, 4 a stage
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dagster_project.commands import ask, audit, release, steward
+from dagster_project.commands import ask, audit, ledger, private, release, steward
 
 OK, WRONG_REQUEST, REFUSED, FAILED = 0, 2, 3, 4
 Command = Callable[[argparse.Namespace], int]
@@ -68,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     new = add("plan", steward.plan, "price a release before a record is read; spends nothing")
     _data(new)
     _request(new)
+    new.add_argument(
+        "--modes", action="store_true", help="price reuse, new people only and refresh instead"
+    )
 
     new = add("release", release.release, "make a private release: the whole graph")
     _data(new)
@@ -89,15 +92,19 @@ def _parser() -> argparse.ArgumentParser:
     _place(new)
     new.add_argument("target", help="a released file, a bundle's folder or a release id")
     new.add_argument("--json", action="store_true")
+    new.add_argument("--html", type=Path, metavar="OUT", help="write one self-contained page")
     new.add_argument("--public", action="store_true", help="without what is itself private")
 
     new = add("verify", ask.verify, "recompute a bundle's hashes and its epsilon")
     new.add_argument("bundle", type=Path)
 
-    new = add("ledger", ask.ledger, "show, verify or anchor the ledger")
+    new = add("ledger", ledger.show, "the budget: show, verify, export, anchor, void, add-block")
     _place(new)
-    new.add_argument("action", choices=("show", "verify", "anchor"), nargs="?", default="show")
-    new.add_argument("--json", action="store_true")
+    ledger.arguments(new)
+
+    new = add("private", private.purge, "end a release's private zone: purge")
+    _place(new)
+    private.arguments(new)
 
     new = add("audit", audit.audit, "try to refute the privacy claims; spends nothing")
     _place(new)
@@ -130,6 +137,12 @@ def _request(parser: argparse.ArgumentParser) -> None:
         type=_setting,
         metavar="NAME=VALUE",
         help="change a setting, such as dp_sgd.steps=100",
+    )
+    parser.add_argument(
+        "--people",
+        default="all",
+        metavar="COHORT",
+        help="read, and charge, this cohort alone (see `ledger add-block`)",
     )
     parser.add_argument("--allow-delta", action="store_true", help="on public data alone")
     parser.add_argument("--json", action="store_true")

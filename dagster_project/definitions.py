@@ -28,6 +28,7 @@ from dagster_project.resources import (
     ReleaseStore,
     Tracking,
 )
+from dagster_project.sensors import data_changed
 
 ASSETS = (
     dataset,
@@ -48,7 +49,7 @@ CHECKS = (checks.files_match_schema, checks.records_fit_schema)
 def build_definitions(
     root: Path = ROOT, resources: Mapping[str, Any] | None = None
 ) -> dg.Definitions:
-    """All assets, checks, the `release` job and the resources.
+    """All assets, checks, the `release` job, the sensor that proposes and the resources.
 
     Args:
         root: Folder that the zones, the ledger and relative paths lie in.
@@ -58,6 +59,7 @@ def build_definitions(
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=CHECKS,
+        sensors=[data_changed],
         jobs=[
             dg.define_asset_job(
                 "release",

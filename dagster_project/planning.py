@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from dagster_project.privacy import accounting, calibration
@@ -67,6 +68,8 @@ def build_plan(
     data_version: str,
     code_version: str,
     identity_key: bytes,
+    block: str = "all",
+    n_public: int | None = None,
 ) -> Plan:
     """Solves all noise and fixes the plan. Reads no record and writes nothing.
 
@@ -74,11 +77,19 @@ def build_plan(
     request finds the same reservation, and any change of data, schema, code or setting is new.
     The key keeps the public id from confirming a guess of the private data's version.
 
+    Args:
+        block: The cohort of people whose records are read and who pay; "all" is everybody.
+        n_public: Public number of its people, where that is not the schema's.
+
     Raises:
         ValueError: Epsilon or delta out of range, or no noise meets them.
     """
-    recipe = _with_rounds(schema, recipe, target_epsilon, target_delta)
-    solved = _solve(schema, recipe, target_epsilon, target_delta)
+    people = replace(schema, n_public=n_public) if n_public is not None else schema
+    recipe = _with_rounds(people, recipe, target_epsilon, target_delta)
+    solved = tuple(
+        replace(mechanism, block=block)
+        for mechanism in _solve(people, recipe, target_epsilon, target_delta)
+    )
     events = [m.event for m in solved]
     settings = recipe.model_dump(mode="json")
     identity: dict[str, Any] = {
@@ -88,6 +99,8 @@ def build_plan(
         "code_version": code_version,
         "epsilon": target_epsilon,
         "delta": target_delta,
+        "block": block,
+        "n_public": people.n_public,
         "recipe": settings,
     }
     return Plan(
@@ -98,7 +111,7 @@ def build_plan(
         code_version=code_version,
         target_epsilon=target_epsilon,
         target_delta=target_delta,
-        n_public=schema.n_public,
+        n_public=people.n_public,
         discretization=DISCRETIZATION,
         mechanisms=solved,
         composed_epsilon=accounting.epsilon(

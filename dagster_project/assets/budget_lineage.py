@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from dagster_project.assets.stage import StageRun, stage
 def budget_lineage(run: StageRun) -> Mapping[str, Any]:
     """The chain from the released files back to every event that touched private data, and the
     population's spending so far."""
-    from dagster_project.privacy import lineage
+    from dagster_project.privacy import lineage, timeline_picture
 
     release = run.release
     chain = lineage.trace(release.ledger, release.id)
@@ -32,7 +33,11 @@ def budget_lineage(run: StageRun) -> Mapping[str, Any]:
         ]
     )  # fmt: skip
     text = lineage.render_text(chain, public=public)
+    picture = b64encode(timeline_picture.png(lineage.timeline(release.ledger))).decode()
     return {
+        "timeline": dg.MetadataValue.md(
+            f"![spent against the cap, by cohort and release](data:image/png;base64,{picture})"
+        ),
         "account": dg.MetadataValue.md(account),
         "chain": dg.MetadataValue.md(f"```\n{text}\n```"),
         "ledger entries": len(release.ledger.entries()),

@@ -20,7 +20,7 @@ def pairs(run: StageRun) -> Mapping[str, Any]:
         heldout_key=run.budget.population().member_key(),
         progress=run.progress,
     )
-    return {"n_public": run.release.schema.n_public, "data_version": run.release.plan.data_version}
+    return {"n_public": run.release.plan.n_public, "data_version": run.release.plan.data_version}
 
 
 @stage(zone="private", after=["pairs"], code=["privacy/sampling.py", "stages/pairs.py"])

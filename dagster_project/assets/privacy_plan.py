@@ -19,6 +19,9 @@ class PlanConfig(dg.Config):
     settings: dict[str, Any] = Field(
         default_factory=dict, description='Changed settings, such as {"dp_sgd.steps": 100}.'
     )
+    people: str = Field(
+        "all", description="Cohort that is read and pays; a new one's name spares everybody else."
+    )
     allow_delta: bool = Field(
         False, description="Accept a larger delta on public data; recorded in the ledger."
     )
@@ -60,6 +63,7 @@ def privacy_plan(
             delta=config.delta,
             settings=config.settings,
             data_version=dataset,
+            people=None if config.people == "all" else ledger.block(config.people),
         )
         price = ledger.price(plan)
         if price.fits:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from dagster_project.commands.place import open_ledger, root_of
 from dagster_project.privacy import lineage as chains
-from dagster_project.privacy.population import Population
 
 
 def lineage(options: argparse.Namespace) -> int:
@@ -21,9 +20,16 @@ def lineage(options: argparse.Namespace) -> int:
     ledger = open_ledger(root_of(options))
     try:
         chain = chains.trace(ledger, Path(target) if Path(target).is_file() else target)
+        rows = chains.timeline(ledger) if options.html else []
     finally:
         ledger.close()
-    if options.json:
+    if options.html:
+        from dagster_project.privacy.lineage_page import render_html
+
+        page = render_html(chain, rows, public=options.public)
+        options.html.write_text(page, encoding="utf-8")
+        print(f"lineage of {chain['target']} in {options.html}")
+    elif options.json:
         shown = chains.public_view(chain) if options.public else chain
         print(json.dumps(shown, indent=1))
     else:
@@ -41,44 +47,3 @@ def verify(options: argparse.Namespace) -> int:
         f"epsilon {found.epsilon:.6f} at delta {found.delta:g}"
     )
     return 0
-
-
-def ledger(options: argparse.Namespace) -> int:
-    """The account of each cohort and every release, or a check of the chain."""
-    root = root_of(options)
-    opened = open_ledger(root)
-    try:
-        if options.action == "anchor":
-            head = opened.anchor()
-            Population.load(root / "population.yaml").write_anchor(head)
-            print(f"population.yaml names entry {head.entries}, {head.head}: commit it")
-        elif options.action == "verify":
-            head = opened.verify(reprice=True)
-            print(f"{head.entries} entries, chain and prices verified, head {head.head}")
-        elif options.json:
-            rows = {
-                "blocks": [vars(block) for block in opened.blocks()],
-                "timeline": chains.timeline(opened),
-                "head": opened.head,
-            }
-            print(json.dumps(rows, indent=1, default=str))
-        else:
-            _show(opened)
-    finally:
-        opened.close()
-    return 0
-
-
-def _show(opened) -> None:  # type: ignore[no-untyped-def]
-    for block in opened.blocks():
-        print(
-            f"cohort {block.name}: lifetime epsilon {block.epsilon:.3f} "
-            f"of {block.lifetime_epsilon:g} spent"
-        )
-    for release in opened.releases().values():
-        epsilon = release.plan["composed_epsilon"]
-        print(
-            f"  {release.at}  {release.release_id:32} epsilon {epsilon:.3f}  "
-            f"{release.status:9} by {release.approved_by}"
-        )
-    print(f"{len(opened.entries())} entries, head {opened.head}")

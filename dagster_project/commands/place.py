@@ -36,7 +36,6 @@ def open_ledger(root: Path) -> Ledger:
         LedgerMissing: Nothing has been spent or reserved yet.
     """
     population = Population.load(root / "population.yaml")
-    url = population.ledger_url
     if population.anchor is None and not population.key_path.exists():
-        raise LedgerMissing(f"population {population.name!r} has no ledger yet ({url})")
+        raise LedgerMissing(f"population {population.name!r} has no ledger yet")
     return Ledger.open(population)

@@ -82,6 +82,7 @@ def _run_config(options: argparse.Namespace, root: Path, data: Path) -> dict[str
                     "delta": options.delta,
                     "settings": dict(options.settings),
                     "allow_delta": options.allow_delta,
+                    "people": options.people,
                 }
             },
             "synthetic_release": {"config": {"n": options.n, "seed": options.seed}},

@@ -6,10 +6,14 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from dagster_project.commands.place import data_of, root_of
 from dagster_project.privacy.ledger import Ledger
 from dagster_project.privacy.population import Population
+
+if TYPE_CHECKING:
+    from dagster_project.table.schema import Schema
 
 
 def check(options: argparse.Namespace) -> int:
@@ -45,6 +49,8 @@ def plan(options: argparse.Namespace) -> int:
     population = Population.load(root / "population.yaml")
     ledger = Ledger.open(population)
     try:
+        if options.modes:
+            return _modes(options, schema, population, ledger, data_version(folder).text)
         solved = solve(
             schema,
             population,
@@ -52,7 +58,8 @@ def plan(options: argparse.Namespace) -> int:
             epsilon=options.epsilon,
             delta=options.delta,
             settings=dict(options.settings),
-            data_version=data_version(folder).text + " " + schema.hash,
+            data_version=data_version(folder).text,
+            people=None if options.people == "all" else ledger.block(options.people),
         )
         price = ledger.price(solved)
     finally:
@@ -69,3 +76,26 @@ def plan(options: argparse.Namespace) -> int:
     if not price.fits:
         print(f"dptabimage: {price}", file=sys.stderr)
     return 0 if price.fits else 3
+
+
+def _modes(
+    options: argparse.Namespace,
+    schema: Schema,
+    population: Population,
+    ledger: Ledger,
+    version: str,
+) -> int:
+    """The prices of reuse, of a release on the new people only, and of a refresh."""
+    from dagster_project.stages import proposal
+
+    request = proposal.Request(
+        name=options.name,
+        epsilon=options.epsilon,
+        delta=options.delta,
+        settings=dict(options.settings),
+    )
+    modes = proposal.propose(schema, population, ledger, request, data_version=version)
+    print(
+        json.dumps(proposal.as_json(modes), indent=1) if options.json else proposal.as_text(modes)
+    )
+    return 0

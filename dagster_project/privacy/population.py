@@ -21,7 +21,7 @@ from dagster_project.privacy.ledger import identity, rdp_filter
 from dagster_project.privacy.ledger.chain import Head
 
 _REQUIRED = {"population", "unit", "relation", "lifetime_epsilon", "target_delta", "n_public"}
-_OPTIONAL = {"filter_order", "ledger", "identity_key", "anchor"}
+_OPTIONAL = {"filter_order", "ledger", "identity_key", "anchor", "retention_days"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -43,6 +43,7 @@ class Population:
         filter_order: order of the RDP filter, None for the public rule.
         ledger: the ledger's file, relative to the population file, or an SQLAlchemy URL.
         identity_key: the key's file, relative to the population file.
+        retention_days: how long private zones of releases are kept, None for ever.
         anchor: a head that the ledger must contain, None where there has been no ledger.
         path: the population file.
     """
@@ -58,6 +59,7 @@ class Population:
     identity_key: str
     anchor: Head | None
     path: Path
+    retention_days: int | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> Population:
@@ -90,9 +92,10 @@ class Population:
         for key, only in (("unit", "person"), ("relation", "add_remove")):
             if content[key] != only:
                 raise PopulationError(f"{key} must be {only!r}, the only one that is accounted for")
-        n_public = content["n_public"]
-        if type(n_public) is not int or n_public < 1:
-            raise PopulationError("n_public must be a whole number of at least 1")
+        for key in ("n_public", "retention_days"):
+            value = content.get(key)
+            if (type(value) is not int or value < 1) and (key == "n_public" or value is not None):
+                raise PopulationError(f"{key} must be a whole number of at least 1")
         order = content.get("filter_order")
         texts = {
             key: content.get(key, default)
@@ -115,7 +118,8 @@ class Population:
             relation=content["relation"],
             lifetime_epsilon=_number(content, "lifetime_epsilon", low=0, high=math.inf),
             target_delta=_number(content, "target_delta", low=0, high=1),
-            n_public=n_public,
+            n_public=content["n_public"],
+            retention_days=content.get("retention_days"),
             filter_order=None if order is None else _number(content, "filter_order", 1, math.inf),
             anchor=_anchor(content.get("anchor")),
             path=path,

@@ -37,12 +37,12 @@ def train(release: Release, progress: Progress) -> bool:
     the plan has paid for.
     """
     recipe, declared = release.recipe.dp_sgd, release.declared("image_model")
-    rate = min(1.0, recipe.batch / release.schema.n_public)
+    rate = min(1.0, recipe.batch / release.plan.n_public)
     settings = DpSgdSettings(
         noise_multiplier=declared["noise_multiplier"],
         max_grad_norm=recipe.max_grad_norm,
         sample_rate=rate,
-        expected_batch_size=rate * release.schema.n_public,
+        expected_batch_size=rate * release.plan.n_public,
         steps=recipe.steps,
         replay_steps=recipe.replays * min(recipe.checkpoint_steps, recipe.steps),
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dagster_project.planning import build_plan
+from dagster_project.privacy.ledger import BlockStatus
 from dagster_project.privacy.plan import Plan
 from dagster_project.privacy.population import Population
 from dagster_project.provenance import code_version
@@ -22,8 +23,11 @@ def solve(
     delta: float,
     settings: Mapping[str, Any],
     data_version: str,
+    people: BlockStatus | None = None,
 ) -> Plan:
     """The plan of a release; its ledger must have been opened, which makes the identity key.
+
+    `people` is the cohort whose records are read and who pay, None for everybody.
 
     Raises:
         ValueError: One sentence on what cannot be.
@@ -39,4 +43,6 @@ def solve(
         data_version=data_version,
         code_version=code_version(),
         identity_key=population.member_key(),
+        block=people.name if people is not None else "all",
+        n_public=people.n_public if people is not None else None,
     )

@@ -60,7 +60,7 @@ def _fit(release: Release, sigma: float, selection_epsilon: float, progress: Pro
             codes,
             sizes=schema.sizes,
             names=schema.names,
-            n_public=schema.n_public,
+            n_public=release.plan.n_public,
             sigma=sigma,
             selection_epsilon=selection_epsilon,
             generator=SecureGenerator(),
@@ -71,7 +71,7 @@ def _fit(release: Release, sigma: float, selection_epsilon: float, progress: Pro
         codes,
         sizes=schema.sizes,
         names=schema.names,
-        n_public=schema.n_public,
+        n_public=release.plan.n_public,
         sigma=sigma,
         selection_epsilon=selection_epsilon,
         settings=AimSettings(

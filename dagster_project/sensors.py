@@ -1,0 +1,73 @@
+"""Notices a new version of the data and writes down what a release of it would cost.
+
+Nothing here spends: no sensor of this project asks for a run. A person reads the proposal and
+launches one of its commands, and is recorded in the ledger as having approved.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from dagster_project.privacy.ledger.errors import LedgerError
+from dagster_project.resources import BudgetLedger, DataSet, ReleaseStore
+
+
+@dg.sensor(
+    name="data_changed",
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Proposes, for a person to decide, how to release a new version of the data.",
+)
+def data_changed(
+    context: dg.SensorEvaluationContext,
+    data: DataSet,
+    budget: BudgetLedger,
+    store: ReleaseStore,
+) -> dg.SkipReason:
+    """Compares the version in data.dvc with those that were released; reads no record."""
+    try:
+        version = data.version()
+        if not version.tracked:
+            return dg.SkipReason("the data is not under DVC: its versions cannot be told apart")
+        if version.text == context.cursor:
+            return dg.SkipReason("no new version of the data")
+        population = budget.population()
+        if population.anchor is None and not population.key_path.exists():
+            return dg.SkipReason("this population has no ledger yet: nothing has been released")
+        text = _proposal(data, budget, version.text)
+    except (LedgerError, ValueError, OSError) as error:
+        return dg.SkipReason(str(error))
+    context.update_cursor(version.text)
+    if text is None:
+        return dg.SkipReason("this version of the data is released already")
+    folder = store.path / "private" / "proposals"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{version.text.removeprefix('md5:')}.md").write_text(text, encoding="utf-8")
+    return dg.SkipReason(f"new data; for a person to decide (private/proposals):\n{text}")
+
+
+def _proposal(data: DataSet, budget: BudgetLedger, version: str) -> str | None:
+    """The three modes in words; None where the version is released already."""
+    from dagster_project.stages import proposal
+
+    ledger = budget.open()
+    try:
+        releases = ledger.releases().values()
+        if any(r.status == "COMMITTED" and r.plan["data_version"] == version for r in releases):
+            return None
+        last = proposal.latest(ledger)
+        request = (
+            proposal.Request.like(last)
+            if last is not None
+            else proposal.Request(name="release", epsilon=3.0, delta=1e-6, settings={})
+        )
+        modes = proposal.propose(
+            data.schema(), budget.population(), ledger, request, data_version=version
+        )
+    finally:
+        ledger.close()
+    return (
+        "# The data has changed\n\n"
+        "Nothing has been spent. Each of these is priced; launching one is a person's decision, "
+        "which the ledger records.\n\n" + proposal.as_text(modes) + "\n"
+    )

@@ -1,0 +1,155 @@
+"""Three ways to release again when the data has changed, each with its price. Spends nothing.
+
+Reuse draws from the models of an earlier release and adds nothing; a release for the new people
+alone spares everybody else; a refresh is paid by all. Which one it is, a person decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dagster_project.privacy.ledger import BlockStatus, Ledger
+from dagster_project.privacy.ledger.records import Release
+from dagster_project.privacy.population import Population
+from dagster_project.stages.privacy_plan import solve
+from dagster_project.table.schema import Schema
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mode:
+    """One way to release again.
+
+    Attributes:
+        name: "reuse", "new people only" or "refresh".
+        meaning: What it does.
+        price: What it costs whom, in words.
+        fits: Whether the lifetime cap allows it; None where there is nothing to price yet.
+        command: What a person would launch.
+    """
+
+    name: str
+    meaning: str
+    price: str
+    fits: bool | None
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a release is asked for; `settings` are changes of the recipe by dotted name."""
+
+    name: str
+    epsilon: float
+    delta: float
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def like(cls, release: Release) -> Request:
+        """Asks for what an earlier release was asked for."""
+        plan = release.plan
+        settings = {
+            f"{section}.{field}": value
+            for section, content in plan["recipe"].items()
+            if isinstance(content, Mapping)
+            for field, value in content.items()
+        }
+        name = release.release_id.rpartition("-")[0] or release.release_id
+        epsilon, delta = plan["target_epsilon"], plan["target_delta"]
+        return cls(name=name, epsilon=epsilon, delta=delta, settings=settings)
+
+
+def latest(ledger: Ledger) -> Release | None:
+    """The newest release that is complete."""
+    done = [item for item in ledger.releases().values() if item.status == "COMMITTED"]
+    return done[-1] if done else None
+
+
+def propose(
+    schema: Schema,
+    population: Population,
+    ledger: Ledger,
+    request: Request,
+    *,
+    data_version: str,
+) -> tuple[Mode, ...]:
+    """The three modes, priced. Reads no record and writes nothing.
+
+    Raises:
+        ValueError: One sentence on why no plan can be solved.
+    """
+
+    def priced(people: BlockStatus | None) -> tuple[str, bool]:
+        plan = solve(
+            schema,
+            population,
+            name=request.name,
+            epsilon=request.epsilon,
+            delta=request.delta,
+            settings=request.settings,
+            data_version=data_version,
+            people=people,
+        )
+        price = ledger.price(plan)
+        return str(price), price.fits
+
+    asked = f"--epsilon {request.epsilon:g} --delta {request.delta:g} --name {request.name}"
+    refresh, fits = priced(None)
+    return (
+        _reuse(latest(ledger), ledger.blocks()),
+        _new_people(ledger.blocks(), priced, asked),
+        Mode(
+            name="refresh",
+            meaning="a release on all of the data: everybody pays",
+            price=refresh,
+            fits=fits,
+            command=f"dptabimage release {asked}",
+        ),
+    )
+
+
+def _reuse(release: Release | None, blocks: list[BlockStatus]) -> Mode:
+    name = release.release_id if release is not None else "an earlier release"
+    stays = "; ".join(f"cohort {b.name!r} stays at {b.epsilon:.3f}" for b in blocks)
+    return Mode(
+        name="reuse",
+        meaning=f"other pairs from the models of {name}: they know the data as it was then",
+        price=f"adds 0: {stays}" if release is not None else "nothing has been released yet",
+        fits=True if release is not None else None,
+        command=f"dptabimage sample {name} --seed 2" if release is not None else "",
+    )
+
+
+def _new_people(blocks: list[BlockStatus], priced: Any, asked: str) -> Mode:
+    meaning = "a release on the people of the newest cohort alone: everybody else pays 0"
+    if len(blocks) == 1:
+        return Mode(
+            name="new people only",
+            meaning=meaning,
+            price="no cohort has been opened for them: a steward declares about how many they are",
+            fits=None,
+            command="dptabimage ledger add-block NAME --n-public NUMBER --approved-by WHO",
+        )
+    price, fits = priced(blocks[-1])
+    return Mode(
+        name="new people only",
+        meaning=meaning,
+        price=price,
+        fits=fits,
+        command=f"dptabimage release --people {blocks[-1].name} {asked}",
+    )
+
+
+def as_text(modes: tuple[Mode, ...]) -> str:
+    """The modes for a terminal or a Markdown file."""
+    lines = []
+    for mode in modes:
+        lines += [f"- **{mode.name}**: {mode.meaning}", f"  - {mode.price}"]
+        lines += [f"  - `{mode.command}`"] if mode.command else []
+    return "\n".join(lines)
+
+
+def as_json(modes: tuple[Mode, ...]) -> list[dict[str, Any]]:
+    """The modes as plain JSON."""
+    return [asdict(mode) for mode in modes]
