@@ -43,14 +43,14 @@ def lower_bound(
 ) -> float:
     """A lower bound on epsilon from the projections of runs on two neighbours.
 
-    The first tenth of the runs chooses the threshold and the direction, the others are counted:
+    The first quarter of the runs chooses the threshold and the direction, the others are counted:
     the bound holds with the given confidence whatever was chosen.
 
     Args:
         with_person, without: (runs,) one number for each run, larger where the person is in.
         delta: the delta of the claim.
     """
-    cut = len(with_person) // 10, len(without) // 10
+    cut = len(with_person) // 4, len(without) // 4
     # A test "the person is in" above a threshold, and its mirror image "the person is out" below.
     sides = [(with_person, without, cut), (-without, -with_person, cut[::-1])]
     guesses = []

@@ -62,7 +62,7 @@ QUICK = Sizes(
     tries=100,
     rounds=1000,
     plans=20,
-    runs=40_000,
+    runs=120_000,
     groups=0,
     inputs=60,
     entries=600,
@@ -119,7 +119,7 @@ def audits(sizes: Sizes) -> Mapping[str, Audit]:
             tries=min(sizes.tries, 100),
             rounds=min(sizes.rounds, 1000),
             releases=sizes.releases,
-            every=sizes.crash_every,
+            every=min(sizes.crash_every, 3),  # few points show a fault: do not step over them
         ),
         "sequences": lambda: [durability.sequences_finding(sequences=sizes.sequences)],
         "crashes": lambda: durability.crash_findings(
