@@ -51,10 +51,10 @@ def purge(options: argparse.Namespace) -> int:
         print(json.dumps({"releases": [asdict(one) for one in done], "errors": errors}, indent=1))
         return 0
     for one in done:
-        print(f"private/{one.release_id}: {one.files} files deleted. What remains:")
+        print(f"private/{one.release_id}: files deleted: {one.files}. What remains:")
         print("\n".join(f"  {line}" for line in one.remains))
     if errors:
-        print(f"private/errors: {errors} files deleted")
+        print(f"private/errors: files deleted: {errors}")
     if not done and not errors:
         print("nothing is old enough to be deleted")
     return 0

@@ -36,6 +36,7 @@ def figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     panels = made.subplots(len(cohorts), 1, squeeze=False)[:, 0]
     for panel, name in zip(panels, cohorts, strict=True):
         _panel(panel, name, [row for row in rows if row["block"] == name])
+        panel.set_xlim(-0.6, min(max(longest, 4), _MOST) - 0.4)
     return made
 
 
@@ -50,7 +51,9 @@ def _panel(panel: Any, name: str, rows: list[Mapping[str, Any]]) -> None:
         )
         panel.bar(x, abs(after - before), bottom=min(before, after), width=0.8, **style)
         if len(rows) <= 14:
-            panel.text(x, after + 2, f"ε {row['epsilon']:.2f}", ha="center", fontsize=8)
+            panel.text(
+                x, max(after, before) + 2, f"ε {row['epsilon']:.2f}", ha="center", fontsize=8
+            )
     panel.axhline(100, color=_CAP, linewidth=1.5)
     panel.text(
         0.995, 101, f"cap: lifetime ε {last['lifetime_epsilon']:g}", color=_CAP, fontsize=8,
@@ -60,7 +63,6 @@ def _panel(panel: Any, name: str, rows: list[Mapping[str, Any]]) -> None:
         row["release_id"] + (" (given back)" if row["event"] == "VOID" else "") for row in rows
     ]
     panel.set_xticks(range(len(rows)), labels, rotation=30, ha="right", fontsize=8)
-    panel.set_xlim(-0.6, max(len(rows), 4) - 0.4)
     panel.set_ylim(0, 118)
     panel.set_yticks([0, 25, 50, 75, 100])
     panel.set_ylabel("% of the cap")
