@@ -6,8 +6,11 @@ launches one of its commands, and is recorded in the ledger as having approved.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dagster as dg
 
+from dagster_project.pairs.versions import recorded_version
 from dagster_project.privacy.ledger.errors import LedgerError
 from dagster_project.resources import BudgetLedger, DataSet, ReleaseStore
 
@@ -26,23 +29,24 @@ def data_changed(
 ) -> dg.SkipReason:
     """Compares the version in data.dvc with those that were released; reads no record."""
     try:
-        version = data.version()
-        if not version.tracked:
+        version = recorded_version(data.path)  # alone read at every tick: the folder may be large
+        if version is None:
             return dg.SkipReason("the data is not under DVC: its versions cannot be told apart")
-        if version.text == context.cursor:
+        if version == context.cursor:
             return dg.SkipReason("no new version of the data")
+        data.version()  # refuses a folder that is not what data.dvc names
         population = budget.population()
         if population.anchor is None and not population.key_path.exists():
             return dg.SkipReason("this population has no ledger yet: nothing has been released")
-        text = _proposal(data, budget, version.text)
+        text = _proposal(data, budget, version)
     except (LedgerError, ValueError, OSError) as error:
         return dg.SkipReason(str(error))
-    context.update_cursor(version.text)
+    context.update_cursor(version)
     if text is None:
         return dg.SkipReason("this version of the data is released already")
     folder = store.path / "private" / "proposals"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{version.text.removeprefix('md5:')}.md").write_text(text, encoding="utf-8")
+    (folder / f"{Path(version.removeprefix('md5:')).name}.md").write_text(text, encoding="utf-8")
     return dg.SkipReason(f"new data; for a person to decide (private/proposals):\n{text}")
 
 

@@ -7,8 +7,10 @@ the file is YAML. Hashing the content does not belong here, because that reads e
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -30,6 +32,16 @@ class DataVersion:
     tracked: bool
 
 
+def recorded_version(data_dir: Path) -> str | None:
+    """The version that the folder's `.dvc` file names, whatever the folder holds; None without one.
+
+    Raises:
+        VersionError: The pointer is unreadable.
+    """
+    pointer = _pointer(data_dir)
+    return f"md5:{_content(pointer)['md5']}" if pointer.is_file() else None
+
+
 def data_version(data_dir: Path) -> DataVersion:
     """The version of a data folder.
 
@@ -40,7 +52,7 @@ def data_version(data_dir: Path) -> DataVersion:
         VersionError: The folder is missing, the pointer unreadable, or the files on disk have
             another number or size than the pointer says.
     """
-    pointer = data_dir.with_name(data_dir.name + ".dvc")
+    pointer = _pointer(data_dir)
     if not data_dir.is_dir():
         hint = ": run `dvc pull`" if pointer.is_file() else ""
         raise VersionError(f"the data folder {data_dir} does not exist{hint}")
@@ -52,15 +64,24 @@ def data_version(data_dir: Path) -> DataVersion:
         )
         digest = hashlib.sha256(listing.encode()).hexdigest()
         return DataVersion(f"listing:{digest[:32]}", tracked=False)
-    try:
-        out = yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]
-        md5, size, number = str(out["md5"]), out.get("size"), out.get("nfiles")
-    except (OSError, KeyError, IndexError, TypeError, yaml.YAMLError):
-        raise VersionError(f"{pointer.name} is not a DVC pointer with an md5") from None
+    out = _content(pointer)
+    size, number = out.get("size"), out.get("nfiles")
     found = (sum(p.stat().st_size for p in files), len(files))
     if found != (size or found[0], number or found[1]):
         raise VersionError(
             f"{data_dir.name}/ is not the version in {pointer.name}: run `dvc checkout` to get "
             f"that version back, or `dvc add {data_dir.name}` to make this one the new version"
         )
-    return DataVersion(f"md5:{md5}", tracked=True)
+    return DataVersion(f"md5:{out['md5']}", tracked=True)
+
+
+def _pointer(data_dir: Path) -> Path:
+    return data_dir.with_name(data_dir.name + ".dvc")
+
+
+def _content(pointer: Path) -> Mapping[str, Any]:
+    try:
+        out = yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]
+        return out | {"md5": str(out["md5"])}
+    except (OSError, KeyError, IndexError, TypeError, yaml.YAMLError):
+        raise VersionError(f"{pointer.name} is not a DVC pointer with an md5") from None
