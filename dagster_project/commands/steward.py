@@ -45,7 +45,7 @@ def plan(options: argparse.Namespace) -> int:
     root, folder = root_of(options), data_of(options)
     schema = Schema.from_file(folder / "schema.yaml")
     if faults := column_faults(folder, schema):
-        raise ValueError("; ".join(faults))
+        raise ValueError(" ".join(faults))
     population = Population.load(root / "population.yaml")
     ledger = Ledger.open(population)
     try:
