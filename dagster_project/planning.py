@@ -30,6 +30,7 @@ from dagster_project.table.mst import mst_counts
 from dagster_project.table.schema import Schema
 
 DISCRETIZATION = 1e-4
+_ENOUGH = 1.5  # noise multiplier of the mean pairs under which less noise buys nothing
 
 
 def table_counts(schema: Schema, recipe: Recipe) -> MechanismCounts:
@@ -40,6 +41,16 @@ def table_counts(schema: Schema, recipe: Recipe) -> MechanismCounts:
     # Where the rounds are still open: 2.5 for each attribute, the most the rule ever asks for.
     rounds = recipe.table.rounds or min(d * (d - 1) // 2, math.ceil(2.5 * d))
     return aim_counts(d, rounds)
+
+
+def dp_sgd_steps(target_epsilon: float) -> int:
+    """Steps of DP-SGD, when the recipe does not say: 60 up to epsilon 3, 120 from 6 on.
+
+    At a small epsilon the warm-up carries the alignment and further steps add as much noise as
+    signal (their ratio grows with the square root of the steps, and the noise of a step with it);
+    at a large one each step still improves the pictures, and time is the limit.
+    """
+    return round(60 * min(max(target_epsilon / 3, 1), 2))
 
 
 def mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism, ...]:
@@ -85,6 +96,8 @@ def build_plan(
         ValueError: Epsilon or delta out of range, or no noise meets them.
     """
     people = replace(schema, n_public=n_public) if n_public is not None else schema
+    if recipe.dp_sgd.steps is None:
+        recipe = recipe.changed({"dp_sgd.steps": dp_sgd_steps(target_epsilon)})
     recipe = _with_rounds(people, recipe, target_epsilon, target_delta)
     solved = tuple(
         replace(mechanism, block=block)
@@ -159,13 +172,23 @@ def _keyed_hash(key: bytes, identity: dict[str, Any]) -> str:
     return hmac.new(key, canonical_json(identity).encode(), hashlib.sha256).hexdigest()
 
 
-def _share(recipe: Recipe, part: str) -> float:
+def _share(recipe: Recipe, part: str, mu: float) -> float:
+    """A part's share of mu^2: the recipe's, but no more for the mean pairs than does any good.
+
+    Features and generator limit the warm-up once the noise multiplier is under 1.5; what is left
+    at a large epsilon goes to DP-SGD, which can use it.
+    """
     shares = recipe.shares.model_dump()
-    return shares[part] / sum(shares.values())
+    total = sum(shares.values())
+    enough = min(shares["pairs"] / total, 1 / (_ENOUGH * mu) ** 2)
+    if part == "pairs":
+        return enough
+    rest = shares["pairs"] / total - enough if part == "image" else 0.0
+    return shares[part] / total + rest
 
 
 def _table_mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism, Mechanism]:
-    counts, share = table_counts(schema, recipe), _share(recipe, "table")
+    counts, share = table_counts(schema, recipe), _share(recipe, "table", mu)
     selection_share = share * recipe.table.selection_share
     epsilon = calibration.selection_epsilon(mu=mu, share=selection_share, count=counts.selections)
     sigma = calibration.gaussian_noise_multiplier(
@@ -192,7 +215,7 @@ def _table_mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechan
 
 
 def _mean_pairs_mechanism(schema: Schema, recipe: Recipe, mu: float) -> Mechanism:
-    rate, share = recipe.mean_pairs.sample_rate, _share(recipe, "pairs")
+    rate, share = recipe.mean_pairs.sample_rate, _share(recipe, "pairs", mu)
     event: Event
     if rate == 1:
         noise = calibration.gaussian_noise_multiplier(mu=mu, share=share)
@@ -216,11 +239,13 @@ def _mean_pairs_mechanism(schema: Schema, recipe: Recipe, mu: float) -> Mechanis
 
 def _image_mechanism(schema: Schema, recipe: Recipe, mu: float) -> Mechanism:
     sgd = recipe.dp_sgd
+    if sgd.steps is None:
+        raise ValueError("the steps of DP-SGD are not fixed yet")
     rate = min(1.0, sgd.batch / schema.n_public)
     # The noise must pay for every step that may run, the replays after a crash included.
     replay_steps = sgd.replays * min(sgd.checkpoint_steps, sgd.steps)
     noise = calibration.sampled_noise_multiplier(
-        mu=mu, share=_share(recipe, "image"), sample_rate=rate, steps=sgd.steps + replay_steps
+        mu=mu, share=_share(recipe, "image", mu), sample_rate=rate, steps=sgd.steps + replay_steps
     )
     return Mechanism(
         name="image_model",

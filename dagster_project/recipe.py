@@ -54,7 +54,7 @@ class Generator(_Settings):
 
     latent: PositiveInt = 16
     hidden: PositiveInt = 400
-    steps: PositiveInt = 600
+    steps: PositiveInt = 1200
     batch: PositiveInt = 500
     learning_rate: PositiveFloat = 1e-2
     smoothness: float = Field(0.5, ge=0)
@@ -85,9 +85,10 @@ class Network(_Settings):
 
 
 class DpSgd(_Settings):
-    """Private fine-tuning. `batch` is the expected one; it fixes the public sampling rate."""
+    """Private fine-tuning. `batch` is the expected one; it fixes the public sampling rate. `steps`
+    None: planning's rule."""
 
-    steps: PositiveInt = 60
+    steps: PositiveInt | None = None
     batch: PositiveInt = 512
     noise_draws: PositiveInt = 1
     max_grad_norm: PositiveFloat = 1.0

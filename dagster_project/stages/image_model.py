@@ -38,13 +38,14 @@ def train(release: Release, progress: Progress) -> bool:
     """
     recipe, declared = release.recipe.dp_sgd, release.declared("image_model")
     rate = min(1.0, recipe.batch / release.plan.n_public)
+    steps: int = declared["steps"]
     settings = DpSgdSettings(
         noise_multiplier=declared["noise_multiplier"],
         max_grad_norm=recipe.max_grad_norm,
         sample_rate=rate,
         expected_batch_size=rate * release.plan.n_public,
-        steps=recipe.steps,
-        replay_steps=recipe.replays * min(recipe.checkpoint_steps, recipe.steps),
+        steps=steps,
+        replay_steps=recipe.replays * min(recipe.checkpoint_steps, steps),
     )
 
     def run() -> None:
@@ -67,7 +68,7 @@ def train(release: Release, progress: Progress) -> bool:
                 len(pairs),
                 settings=settings,
                 learning_rate=recipe.learning_rate,
-                ema_half_life=max(1.0, recipe.ema_half_life_share * recipe.steps),
+                ema_half_life=max(1.0, recipe.ema_half_life_share * steps),
                 checkpoint_steps=recipe.checkpoint_steps,
                 authorise=lambda first, end: release.ledger.authorise_steps(
                     release.id, "image_model", first, end - 1
