@@ -15,6 +15,7 @@ from dagster_project import cli
 from dagster_project.definitions import build_definitions
 from dagster_project.privacy.ledger import Ledger
 from dagster_project.privacy.population import Population
+from dagster_project.recipe import Recipe
 from dagster_project.stages import proposal
 from tests.privacy.ledger_toys import SHA, executed, plan, population
 from tests.toy_project import PEOPLE, materialise, settings_arguments, write_project
@@ -214,7 +215,7 @@ def test_a_complete_release_can_be_reused_at_no_cost_and_its_request_repeated(
     tmp_path: Path,
 ) -> None:
     ledger = Ledger.open(population(tmp_path))
-    recipe = {"table": {"rounds": 3}, "public_seed": 0}
+    recipe = Recipe().changed({"table.rounds": 3, "network.channels": [8]}).model_dump(mode="json")
     done = plan("autumn-0123456789", recipe=recipe)
     ledger.reserve(done, approved_by="x", schema_public=False)
     assert proposal.latest(ledger) is None
@@ -228,4 +229,7 @@ def test_a_complete_release_can_be_reused_at_no_cost_and_its_request_repeated(
     assert mode.command.startswith("dptabimage sample autumn-0123456789")
     request = proposal.Request.like(latest)
     assert (request.name, request.epsilon, request.delta) == ("autumn", 1.0, 1e-6)
-    assert request.settings == {"table.rounds": 3}
+    assert request.settings == {"table.rounds": 3, "network.channels": [8]}
+    assert request.options == (
+        "--epsilon 1 --delta 1e-06 --name autumn --set table.rounds=3 --set 'network.channels=[8]'"
+    )

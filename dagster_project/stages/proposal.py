@@ -6,13 +6,16 @@ alone spares everybody else; a refresh is paid by all. Which one it is, a person
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from shlex import quote
 from typing import Any
 
 from dagster_project.privacy.ledger import BlockStatus, Ledger
 from dagster_project.privacy.ledger.records import Release
 from dagster_project.privacy.population import Population
+from dagster_project.recipe import Recipe
 from dagster_project.stages.privacy_plan import solve
 from dagster_project.table.schema import Schema
 
@@ -47,17 +50,34 @@ class Request:
 
     @classmethod
     def like(cls, release: Release) -> Request:
-        """Asks for what an earlier release was asked for."""
-        plan = release.plan
+        """Asks for what an earlier release was asked for, as far as it is not the default."""
+        plan, default = release.plan, _flat(Recipe().model_dump(mode="json"))
         settings = {
-            f"{section}.{field}": value
-            for section, content in plan["recipe"].items()
-            if isinstance(content, Mapping)
-            for field, value in content.items()
+            key: value
+            for key, value in _flat(plan["recipe"]).items()
+            if key not in default or default[key] != value
         }
         name = release.release_id.rpartition("-")[0] or release.release_id
         epsilon, delta = plan["target_epsilon"], plan["target_delta"]
         return cls(name=name, epsilon=epsilon, delta=delta, settings=settings)
+
+    @property
+    def options(self) -> str:
+        """The request as options of the command line."""
+        changes = [f"--set {quote(f'{k}={json.dumps(v)}')}" for k, v in self.settings.items()]
+        asked = f"--epsilon {self.epsilon:g} --delta {self.delta:g} --name {self.name}"
+        return " ".join([asked, *changes])
+
+
+def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, content in recipe.items():
+        if isinstance(content, Mapping):
+            flat |= {f"{name}.{field}": value for field, value in content.items()}
+        else:
+            flat[name] = content
+    return flat
 
 
 def latest(ledger: Ledger) -> Release | None:
@@ -94,7 +114,7 @@ def propose(
         price = ledger.price(plan)
         return str(price), price.fits
 
-    asked = f"--epsilon {request.epsilon:g} --delta {request.delta:g} --name {request.name}"
+    asked = request.options
     refresh, fits = priced(None)
     return (
         _reuse(latest(ledger), ledger.blocks()),
