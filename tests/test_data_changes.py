@@ -231,5 +231,5 @@ def test_a_complete_release_can_be_reused_at_no_cost_and_its_request_repeated(
     assert (request.name, request.epsilon, request.delta) == ("autumn", 1.0, 1e-6)
     assert request.settings == {"table.rounds": 3, "network.channels": [8]}
     assert request.options == (
-        "--epsilon 1 --delta 1e-06 --name autumn --set table.rounds=3 --set 'network.channels=[8]'"
+        "--epsilon 1 --delta 1e-06 --name autumn --set 'network.channels=[8]' --set table.rounds=3"
     )

@@ -189,9 +189,25 @@ def test_a_sampled_mean_release_is_charged_as_one():
 
 
 def test_a_share_moves_noise_from_one_mechanism_to_another():
-    plain, more = events_of(), events_of(**{"shares.pairs": 5.0})
-    assert more["mean_pairs"].event.noise_multiplier < plain["mean_pairs"].event.noise_multiplier
-    assert more["image_model"].event.noise_multiplier > plain["image_model"].event.noise_multiplier
+    plain, less = events_of(), events_of(**{"shares.pairs": 0.02})
+    assert less["mean_pairs"].event.noise_multiplier > plain["mean_pairs"].event.noise_multiplier
+    assert less["image_model"].event.noise_multiplier < plain["image_model"].event.noise_multiplier
+
+
+def test_mean_pairs_take_no_more_than_they_can_use():
+    recipe = Recipe().changed({"dp_sgd.steps": 10})
+    small, large = ({m.name: m for m in mechanisms(schema(), recipe, mu)} for mu in (0.3, 3.0))
+    assert small["mean_pairs"].event.noise_multiplier > 1.5
+    assert large["mean_pairs"].event.noise_multiplier == pytest.approx(1.5)
+    # What is left goes to DP-SGD: the shares still fill the whole budget.
+    spent = 1 / 1.5**2 / 9
+    table = recipe.shares.table / sum(recipe.shares.model_dump().values())
+    assert planning._share(recipe, "image", 3.0) == pytest.approx(1 - spent - table)
+
+
+@pytest.mark.parametrize(("epsilon", "steps"), [(0.5, 60), (3, 60), (4.5, 90), (10, 120)])
+def test_steps_follow_the_public_rule(epsilon, steps):
+    assert planning.dp_sgd_steps(epsilon) == steps
 
 
 def test_declared_noise_is_the_charged_noise(plans):

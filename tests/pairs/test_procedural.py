@@ -1,4 +1,4 @@
-"""Procedural pictures: in range, deterministic for a seed, and made of smooth regions with edges."""
+"""Procedural pictures: in range, one set for a seed, smooth regions with edges."""
 
 import numpy as np
 import pytest
