@@ -76,7 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     _data(new)
     _request(new)
     _sampling(new)
-    new.add_argument("--extractor", default="efficientnet-lite0", help="for the Fréchet distance")
+    new.add_argument(
+        "--extractor",
+        default="efficientnet-lite0",
+        choices=("efficientnet-lite0", "inception-v3", "pixels"),
+        help="features of the Fréchet distance",
+    )
     new.add_argument("--weights", help="local Inception-v3 weights")
     new.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     new.add_argument("--approved-by", default="", help="who decides to spend")

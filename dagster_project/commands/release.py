@@ -28,6 +28,7 @@ _WRONG = {
 def release(options: argparse.Namespace) -> int:
     """The whole graph; prints the release id, where things lie and the seconds of each asset."""
     _require_sampling(options)
+    _require_report(options)
     root, data = root_of(options), data_of(options)
     started = time.monotonic()
     result, faults = _run_job(root, _run_config(options, root, data))
@@ -70,6 +71,14 @@ def _require_sampling(options: argparse.Namespace) -> None:
     # Said at once: the sampling comes last, when the budget has been spent.
     if options.n < 1 or options.seed < 0:
         raise ValueError("n must be at least 1 and seed at least 0")
+
+
+def _require_report(options: argparse.Namespace) -> None:
+    # Said at once as well: the report comes after everything has been spent.
+    if options.n < 10:
+        raise ValueError("the report needs at least 10 synthetic pairs")
+    if options.extractor == "inception-v3" and not Path(options.weights or "").is_file():
+        raise ValueError("inception-v3 needs --weights with a local TorchScript file")
 
 
 def _run_config(options: argparse.Namespace, root: Path, data: Path) -> dict[str, Any]:
