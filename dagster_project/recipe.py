@@ -103,7 +103,7 @@ class DpSgd(_Settings):
 class Sampler(_Settings):
     """How images are drawn from the model."""
 
-    steps: PositiveInt = 14
+    steps: PositiveInt = 12
     churn: float = Field(10.0, ge=0)
     guidance: PositiveFloat = 1.5
     heun: bool = True
