@@ -23,7 +23,7 @@ import torch
 from opacus.optimizers import DPOptimizer
 from torch import nn
 
-from dagster_project.image.gradients import Engine, in_parallel
+from dagster_project.image.gradients import Engine
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.sampling import poisson_sample
 
@@ -85,8 +85,6 @@ def private_step(
     named_parameters: Mapping[str, nn.Parameter],
     microbatches: Iterator[Mapping[str, torch.Tensor]],
     engine: Engine,
-    *,
-    workers: int = 1,
 ) -> None:
     """One step over all microbatches of one Poisson batch; an empty batch still gets its noise.
 
@@ -95,7 +93,8 @@ def private_step(
     """
     for p in named_parameters.values():
         p.summed_grad = torch.zeros_like(p)
-    for gradients in in_parallel(engine, microbatches, workers=workers):
+    for batch in microbatches:
+        gradients = engine(batch)
         finite = _finite_rows(gradients)
         for name, p in named_parameters.items():
             # where, not a product: 0 times NaN is NaN.
@@ -157,7 +156,6 @@ def train_private(
     save: Callable[[TrainingState], None],
     resume: TrainingState | None,
     progress: Callable[[float, str], None],
-    workers: int = 1,
 ) -> dict[str, torch.Tensor]:
     """Runs DP-SGD and returns the averaged parameters of the last step.
 
@@ -174,7 +172,6 @@ def train_private(
         save: Called with the state after each range.
         resume: State to go on from.
         progress: Fraction done and a text without private content.
-        workers: Microbatches computed at a time.
 
     Returns:
         Averaged parameters by name.
@@ -195,8 +192,7 @@ def train_private(
             chosen = poisson_sample(people, sample_rate=settings.sample_rate, generator=secure)
             for group in adam.param_groups:
                 group["lr"] = cosine_rate(learning_rate, step, settings.steps)
-            batches = make_microbatches(chosen)
-            private_step(optimizer, parameters, batches, engine, workers=workers)
+            private_step(optimizer, parameters, make_microbatches(chosen), engine)
             ema.update(model)
             progress((step + 1) / settings.steps, f"DP-SGD step {step + 1} of {settings.steps}")
         save(_state(last, model, ema, adam, parameters))

@@ -7,11 +7,7 @@ is one of speed alone; the tests hold them against one another. Clipping and noi
 
 from __future__ import annotations
 
-import copy
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -41,17 +37,9 @@ def per_example_engine(
     frozen = {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
     frozen |= {n: b.detach() for n, b in model.named_buffers()}
 
-    own = threading.local()
-
-    def replica() -> nn.Module:
-        # `functional_call` swaps tensors inside the module while it runs: one module a thread.
-        if not hasattr(own, "model"):
-            own.model = copy.deepcopy(model)
-        return own.model
-
     def loss(parameters: Gradients, example: dict[str, torch.Tensor]) -> torch.Tensor:
         def network(*args: torch.Tensor) -> torch.Tensor:
-            return functional_call(replica(), {**frozen, **parameters}, args)
+            return functional_call(model, {**frozen, **parameters}, args)
 
         return example_loss(network, example)
 
@@ -70,29 +58,3 @@ def per_example_engine(
         return {name: torch.stack([row[name] for row in rows]) for name in parameters}
 
     return by_vmap if kind == "vmap" else by_loop
-
-
-def in_parallel(
-    engine: Engine, batches: Iterable[Mapping[str, torch.Tensor]], *, workers: int
-) -> Iterator[Gradients]:
-    """The engine over several batches at once, results in the batches' order.
-
-    On a CPU the small layers of one batch do not keep two cores busy; two batches, each on one
-    thread, do. No more than `workers` batches and results are held.
-
-    Args:
-        engine: From a batch to gradients.
-        batches: What to compute.
-        workers: Batches under way at a time; 1 computes in the calling thread.
-    """
-    if workers == 1:
-        yield from map(engine, batches)
-        return
-    under_way: deque[Future[Gradients]] = deque()
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for batch in batches:
-            if len(under_way) == workers:
-                yield under_way.popleft().result()
-            under_way.append(pool.submit(engine, batch))
-        while under_way:
-            yield under_way.popleft().result()

@@ -76,7 +76,6 @@ def train(release: Release, progress: Progress) -> bool:
                 save=lambda state: save_state(folder, state),
                 resume=load_state(folder),
                 progress=progress,
-                workers=release.compute.workers,
             )
         save_file({n: p.cpu().contiguous() for n, p in averaged.items()}, _file(release))
 

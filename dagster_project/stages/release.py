@@ -45,13 +45,6 @@ class Compute:
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device)
 
-    @property
-    def workers(self) -> int:
-        """Batches computed at a time: one for each CPU thread; one on a GPU, and with mixed
-        precision, which is a setting of the calling thread alone."""
-        alone = self.torch_device.type == "cuda" or self.precision != "float32"
-        return 1 if alone else torch.get_num_threads()
-
     def autocast(self) -> torch.autocast:
         """Context of mixed precision, inactive for float32."""
         device = self.torch_device.type

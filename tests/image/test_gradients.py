@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dagster_project.image.gradients import in_parallel, per_example_engine
+from dagster_project.image.gradients import per_example_engine
 from dagster_project.stages.image_model import example_loss
 from tests.image.toys import LEVELS, batch, network
 
@@ -118,19 +118,3 @@ def test_engine_follows_the_parameters_of_the_model():
             p.add_(0.05)
     assert relative_error(engine(examples), before) > 1e-3
     assert relative_error(engine(examples), one_at_a_time(model, examples)) < 1e-4
-
-
-@pytest.mark.parametrize("workers", [1, 2, 3])
-def test_parallel_batches_give_the_same_gradients_in_order(workers):
-    model = torch.nn.Sequential(torch.nn.Linear(6, 40), torch.nn.Tanh(), torch.nn.Linear(40, 1))
-
-    def example_loss(network, example):
-        return network(example["x"]).square().sum()
-
-    engine = per_example_engine(model, example_loss, "vmap")
-    batches = [{"x": torch.randn(5, 6)} for _ in range(40)]
-    expected = [engine(batch) for batch in batches]
-    found = list(in_parallel(engine, batches, workers=workers))
-    for one, other in zip(expected, found, strict=True):
-        for name in one:
-            assert torch.allclose(one[name], other[name], atol=1e-6)
