@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dagster_project.commands import ask, audit, ledger, private, release, steward
+from dagster_project.commands import ask, audit, importing, ledger, private, release, steward
+from dagster_project.presets import DEFAULT, PRESETS
 
 OK, WRONG_REQUEST, REFUSED, FAILED = 0, 2, 3, 4
 Command = Callable[[argparse.Namespace], int]
@@ -67,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     new = add("check", steward.check, "list every fault of a data folder (private output)")
     _data(new)
     new.add_argument("--json", action="store_true")
+
+    new = add("import", importing.run, "bring a data set of another format into a data folder")
+    importing.arguments(new)
 
     new = add("plan", steward.plan, "price a release before a record is read; spends nothing")
     _data(new)
@@ -137,6 +141,9 @@ def _request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epsilon", type=float, default=3.0)
     parser.add_argument("--delta", type=float, default=1e-6)
     parser.add_argument("--name", default="release", help="first part of the release's id")
+    parser.add_argument(
+        "--preset", default=DEFAULT, choices=PRESETS, help="the recipe that --set changes"
+    )
     parser.add_argument(
         "--set",
         dest="settings",

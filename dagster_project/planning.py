@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from dagster_project.table.mst import mst_counts
 from dagster_project.table.schema import Schema
 
 DISCRETIZATION = 1e-4
+Mechanisms = Callable[[Schema, Recipe, float], tuple[Mechanism, ...]]
 _ENOUGH = 1.5  # noise multiplier of the mean pairs under which less noise buys nothing
 
 
@@ -81,6 +82,7 @@ def build_plan(
     identity_key: bytes,
     block: str = "all",
     n_public: int | None = None,
+    mechanisms: Mechanisms = mechanisms,
 ) -> Plan:
     """Solves all noise and fixes the plan. Reads no record and writes nothing.
 
@@ -91,6 +93,8 @@ def build_plan(
     Args:
         block: The cohort of people whose records are read and who pay; "all" is everybody.
         n_public: Public number of its people, where that is not the schema's.
+        mechanisms: What touches private data at a scale mu, for systems with mechanisms of their
+            own; their names decide the release's identity with the recipe.
 
     Raises:
         ValueError: Epsilon or delta out of range, or no noise meets them.
@@ -98,10 +102,10 @@ def build_plan(
     people = replace(schema, n_public=n_public) if n_public is not None else schema
     if recipe.dp_sgd.steps is None:
         recipe = recipe.changed({"dp_sgd.steps": dp_sgd_steps(target_epsilon)})
-    recipe = _with_rounds(people, recipe, target_epsilon, target_delta)
+    recipe = _with_rounds(people, recipe, target_epsilon, target_delta, mechanisms)
     solved = tuple(
         replace(mechanism, block=block)
-        for mechanism in _solve(people, recipe, target_epsilon, target_delta)
+        for mechanism in _solve(people, recipe, target_epsilon, target_delta, mechanisms)
     )
     events = [m.event for m in solved]
     settings = recipe.model_dump(mode="json")
@@ -114,6 +118,7 @@ def build_plan(
         "delta": target_delta,
         "block": block,
         "n_public": people.n_public,
+        "mechanisms": [mechanism.name for mechanism in solved],
         "recipe": settings,
     }
     return Plan(
@@ -136,7 +141,11 @@ def build_plan(
 
 
 def _solve(
-    schema: Schema, recipe: Recipe, target_epsilon: float, target_delta: float
+    schema: Schema,
+    recipe: Recipe,
+    target_epsilon: float,
+    target_delta: float,
+    mechanisms: Mechanisms,
 ) -> tuple[Mechanism, ...]:
     def events_of(mu: float) -> Sequence[Event]:
         return [m.event for m in mechanisms(schema, recipe, mu)]
@@ -151,20 +160,25 @@ def _solve(
 
 
 def _with_rounds(
-    schema: Schema, recipe: Recipe, target_epsilon: float, target_delta: float
+    schema: Schema,
+    recipe: Recipe,
+    target_epsilon: float,
+    target_delta: float,
+    mechanisms: Mechanisms,
 ) -> Recipe:
     """The recipe with the table model's rounds filled in by `recommended_rounds`.
 
     The rule wants the noise of a marginal, which depends on the rounds in turn: one pass from
-    the most rounds is enough.
+    the most rounds is enough. Without a table model there is nothing to fill in.
     """
     if recipe.table.method == "mst" or recipe.table.rounds is not None:
         return recipe
     most = recipe.changed({"table.rounds": table_counts(schema, recipe).selections})
-    first = _solve(schema, most, target_epsilon, target_delta)
-    rounds = recommended_rounds(
-        schema.sizes, n_public=schema.n_public, sigma=first[1].declared["sigma"]
-    )
+    first = _solve(schema, most, target_epsilon, target_delta, mechanisms)
+    sigma = next((m.declared["sigma"] for m in first if m.name == "table_model.measurement"), None)
+    if sigma is None:
+        return recipe
+    rounds = recommended_rounds(schema.sizes, n_public=schema.n_public, sigma=sigma)
     return recipe.changed({"table.rounds": rounds})
 
 

@@ -1,10 +1,11 @@
 """Solves the plan and reserves it: the gate in front of every private byte."""
 
-from typing import Any, Literal
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
+from dagster_project.presets import DEFAULT, PRESETS
 from dagster_project.provenance import code_version, git_facts, lock_hash
 from dagster_project.resources import BudgetLedger, DataSet, ReleaseStore
 
@@ -15,9 +16,10 @@ class PlanConfig(dg.Config):
     name: str = Field("release", description="First part of the release's id.")
     epsilon: float = Field(3.0, description="Joint epsilon of the release.")
     delta: float = Field(1e-6, description="Its delta; at most 1 / (10 n_public).")
-    preset: Literal["default"] = "default"
+    preset: str = Field(DEFAULT, description=f"Recipe: {', '.join(PRESETS)}.")
     settings: dict[str, Any] = Field(
-        default_factory=dict, description='Changed settings, such as {"dp_sgd.steps": 100}.'
+        default_factory=dict,
+        description='Changes of the recipe, such as {"dp_sgd.steps": 100}.',
     )
     people: str = Field(
         "all", description="Cohort that is read and pays; a new one's name spares everybody else."
@@ -62,6 +64,7 @@ def privacy_plan(
             epsilon=config.epsilon,
             delta=config.delta,
             settings=config.settings,
+            preset_name=config.preset,
             data_version=dataset,
             people=None if config.people == "all" else ledger.block(config.people),
         )

@@ -89,6 +89,7 @@ def _run_config(options: argparse.Namespace, root: Path, data: Path) -> dict[str
                     "name": options.name,
                     "epsilon": options.epsilon,
                     "delta": options.delta,
+                    "preset": options.preset,
                     "settings": dict(options.settings),
                     "allow_delta": options.allow_delta,
                     "people": options.people,

@@ -58,6 +58,7 @@ def plan(options: argparse.Namespace) -> int:
             epsilon=options.epsilon,
             delta=options.delta,
             settings=dict(options.settings),
+            preset_name=options.preset,
             data_version=data_version(folder).text,
             people=None if options.people == "all" else ledger.block(options.people),
         )
@@ -93,6 +94,7 @@ def _modes(
         epsilon=options.epsilon,
         delta=options.delta,
         settings=dict(options.settings),
+        preset=options.preset,
     )
     modes = proposal.propose(schema, population, ledger, request, data_version=version)
     print(

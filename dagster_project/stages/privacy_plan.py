@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from dagster_project.planning import build_plan
+from dagster_project.presets import DEFAULT, preset
 from dagster_project.privacy.ledger import BlockStatus
 from dagster_project.privacy.plan import Plan
 from dagster_project.privacy.population import Population
 from dagster_project.provenance import code_version
-from dagster_project.recipe import Recipe
 from dagster_project.table.schema import Schema
 
 
@@ -23,16 +23,18 @@ def solve(
     delta: float,
     settings: Mapping[str, Any],
     data_version: str,
+    preset_name: str = DEFAULT,
     people: BlockStatus | None = None,
 ) -> Plan:
     """The plan of a release; its ledger must have been opened, which makes the identity key.
 
+    `settings` are changes, by dotted name, of the preset's recipe.
     `people` is the cohort whose records are read and who pay, None for everybody.
 
     Raises:
         ValueError: One sentence on what cannot be.
     """
-    recipe = Recipe().changed(dict(settings))
+    recipe = preset(preset_name).changed(dict(settings))
     return build_plan(
         schema,
         recipe,

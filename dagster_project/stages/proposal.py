@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from shlex import quote
 from typing import Any
 
+from dagster_project.presets import DEFAULT, preset
 from dagster_project.privacy.ledger import BlockStatus, Ledger
 from dagster_project.privacy.ledger.records import Release
 from dagster_project.privacy.population import Population
-from dagster_project.recipe import Recipe
 from dagster_project.stages.privacy_plan import solve
 from dagster_project.table.schema import Schema
 
@@ -41,17 +41,18 @@ class Mode:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a release is asked for; `settings` are changes of the recipe by dotted name."""
+    """What a release is asked for; `settings` are changes of the preset by dotted name."""
 
     name: str
     epsilon: float
     delta: float
     settings: Mapping[str, Any]
+    preset: str = DEFAULT
 
     @classmethod
     def like(cls, release: Release) -> Request:
         """Asks for what an earlier release was asked for, as far as it is not the default."""
-        plan, default = release.plan, _flat(Recipe().model_dump(mode="json"))
+        plan, default = release.plan, _flat(preset(DEFAULT).model_dump(mode="json"))
         settings = {
             key: value
             for key, value in _flat(plan["recipe"]).items()
@@ -66,6 +67,8 @@ class Request:
         """The request as options of the command line."""
         changes = [f"--set {quote(f'{k}={json.dumps(v)}')}" for k, v in self.settings.items()]
         asked = f"--epsilon {self.epsilon:g} --delta {self.delta:g} --name {self.name}"
+        if self.preset != DEFAULT:
+            asked += f" --preset {self.preset}"
         return " ".join([asked, *changes])
 
 
@@ -108,6 +111,7 @@ def propose(
             epsilon=request.epsilon,
             delta=request.delta,
             settings=request.settings,
+            preset_name=request.preset,
             data_version=data_version,
             people=people,
         )
