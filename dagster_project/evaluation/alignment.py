@@ -8,6 +8,7 @@ not belong here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dagster_project.evaluation import Progress, part
+from dagster_project.evaluation import Progress
 from dagster_project.evaluation.predictors import PictureEncoder
 from dagster_project.pairs.pairs import Pairs
 from dagster_project.table.schema import Schema
@@ -42,16 +43,42 @@ class SimilarityGap:
     shuffled: float
 
 
-def embedding_similarity_gap(
-    train: Pairs,
-    heldout: Pairs,
-    synthetic: Pairs,
-    schema: Schema,
-    *,
-    seed: int,
-    progress: Progress,
-) -> SimilarityGap:
-    """Trains the two encoders on real pairs (at most 8,000) and measures the gaps.
+@dataclass(frozen=True)
+class Encoders:
+    """An image and a record encoder trained on real pairs, and the gap that real pairs have.
+
+    Attributes:
+        pictures: uint8 (B, C, H, W) -> (B, 64).
+        records: One-hot records (B, width) -> (B, 64).
+        real: Gap of held-out real pairs.
+    """
+
+    pictures: nn.Module
+    records: nn.Module
+    real: float
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Weights of both by name, to be kept."""
+        parts = {"pictures": self.pictures, "records": self.records}
+        return {f"{k}.{n}": t for k, part in parts.items() for n, t in part.state_dict().items()}
+
+    @classmethod
+    def of_state(
+        cls, state: Mapping[str, torch.Tensor], shape: tuple[int, ...], schema: Schema, real: float
+    ) -> Encoders:
+        """What `state` gave, for pictures of a shape (C, H, W)."""
+        pictures, records = _new(shape, schema)
+        for name, module in (("pictures.", pictures), ("records.", records)):
+            module.load_state_dict(
+                {n.removeprefix(name): t for n, t in state.items() if n.startswith(name)}
+            )
+        return cls(pictures=pictures, records=records, real=real)
+
+
+def fit_encoders(
+    train: Pairs, heldout: Pairs, schema: Schema, *, seed: int, progress: Progress
+) -> Encoders:
+    """Trains the two encoders on real pairs (at most 8,000) and measures held-out real pairs.
 
     The loss is the symmetric cross-entropy over a batch of 256 (Radford et al. 2021) with a
     learned temperature.
@@ -59,8 +86,7 @@ def embedding_similarity_gap(
     Args:
         train: Real pairs for the encoders.
         heldout: Real pairs not in `train`.
-        synthetic: Pairs to measure.
-        schema: The schema all follow.
+        schema: The schema both follow.
         seed: Public randomness (initial weights, order, mismatches).
         progress: Called after every epoch.
     """
@@ -69,19 +95,37 @@ def embedding_similarity_gap(
         train = train.take(np.sort(rng.choice(len(train), _TRAIN_PAIRS, replace=False)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        pictures = PictureEncoder(train.images.shape[1:], _EMBEDDING)
-        records = nn.Sequential(nn.Linear(schema.width, 128), nn.ReLU(), nn.Linear(128, _EMBEDDING))
-        _fit(pictures, records, train, schema, part(progress, 0, 0.9))
+        pictures, records = _new(train.images.shape[1:], schema)
+        _fit(pictures, records, train, schema, progress)
     real = _gap(*_embed(pictures, records, heldout, schema), rng=rng)
-    a, b = _embed(pictures, records, synthetic, schema)
-    progress(1.0, "similarity gap")
+    return Encoders(pictures=pictures, records=records, real=real)
+
+
+def similarity_gap(
+    encoders: Encoders, synthetic: Pairs, schema: Schema, *, rng: np.random.Generator
+) -> SimilarityGap:
+    """The gap of synthetic pairs, measured by encoders of real pairs.
+
+    Args:
+        encoders: What `fit_encoders` gave.
+        synthetic: Pairs to measure.
+        schema: The schema they follow.
+        rng: Public randomness (mismatches, shuffling).
+    """
+    a, b = _embed(encoders.pictures, encoders.records, synthetic, schema)
     # Encoders that learned nothing from the real pairs have no unit to measure others with.
-    unit = real if real > 0 else float("nan")
+    unit = encoders.real if encoders.real > 0 else float("nan")
     return SimilarityGap(
-        real=real,
+        real=encoders.real,
         synthetic=_gap(a, b, rng=rng) / unit,
         shuffled=_gap(a, b[rng.permutation(len(b))], rng=rng) / unit,
     )
+
+
+def _new(shape: tuple[int, ...], schema: Schema) -> tuple[nn.Module, nn.Module]:
+    pictures = PictureEncoder(shape, _EMBEDDING)
+    records = nn.Sequential(nn.Linear(schema.width, 128), nn.ReLU(), nn.Linear(128, _EMBEDDING))
+    return pictures, records
 
 
 def _fit(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dagster_project.evaluation import Progress, part, silent
-from dagster_project.evaluation.alignment import embedding_similarity_gap
+from dagster_project.evaluation.alignment import similarity_gap
 from dagster_project.evaluation.correlation import CorrelationScores, correlation_scores
 from dagster_project.evaluation.distributions import kway_tvd, pairwise_tvd, sampling_floor
 from dagster_project.evaluation.features import Extractor, PooledPixels
@@ -25,13 +25,17 @@ from dagster_project.evaluation.predictors import (
     evaluate_alignment,
     shuffle_records,
 )
+from dagster_project.evaluation.reference import (
+    LEAST_ROWS,
+    MANIFOLD_ROWS,
+    PREDICTOR_ROWS,
+    Reference,
+    draw,
+    make_reference,
+)
 from dagster_project.pairs.pairs import Pairs
 from dagster_project.table.schema import Schema
 
-_FEATURE_ROWS = 4000  # pictures in each set that feature distances compare
-_MANIFOLD_ROWS = 2000  # of which precision and recall use this many: their cost is quadratic
-_PREDICTOR_ROWS = 8000
-_LEAST_ROWS = 10  # fewer say nothing, and nearest neighbours do not exist
 _SHUFFLES = 2  # one shuffled predictor's chance is noisy
 
 NOTICE = "Private: computed on real records, not differentially private. Do not release."
@@ -144,9 +148,50 @@ def evaluate(
     Raises:
         ValueError: A set is too small to compare.
     """
-    if min(len(train), len(heldout), len(synthetic), len(table_codes)) < _LEAST_ROWS:
-        raise ValueError(f"The fidelity report needs at least {_LEAST_ROWS} rows in every set.")
-    rng = np.random.default_rng(seed)
+    _require_rows(train, heldout, synthetic, table_codes)
+    reference = make_reference(
+        train,
+        heldout,
+        schema,
+        extractor,
+        synthetic=len(synthetic),
+        seed=seed,
+        progress=part(progress, 0, 0.5),
+    )
+    return compare(
+        reference, train, heldout, synthetic, table_codes, schema, extractor, seed,
+        progress=part(progress, 0.5, 1.0),
+    )  # fmt: skip
+
+
+def compare(
+    reference: Reference,
+    train: Pairs,
+    heldout: Pairs,
+    synthetic: Pairs,
+    table_codes: np.ndarray,
+    schema: Schema,
+    extractor: Extractor,
+    seed: int,
+    *,
+    shuffles: int = _SHUFFLES,
+    progress: Progress = silent,
+) -> FidelityReport:
+    """`evaluate` with what depends on the real data alone computed before.
+
+    Args:
+        reference: From the same real pairs, extractor, seed and number of synthetic pairs.
+        train, heldout, synthetic, table_codes, schema, extractor, seed: As in `evaluate`.
+        shuffles: Predictors trained on shuffled records, whose mean is the floor.
+        progress: Fraction done and the current step.
+
+    Raises:
+        ValueError: A set is too small, or the reference was made for another comparison.
+    """
+    _require_rows(train, heldout, synthetic, table_codes)
+    if (reference.extractor, reference.synthetic) != (extractor.distance, len(synthetic)):
+        raise ValueError("The reference was made for another extractor or number of pairs.")
+    rng = np.random.default_rng([seed, 1])
     sizes = schema.sizes
     train_codes = np.asarray(train.codes)
     orders = [k for k in (1, 2, 3) if k <= len(sizes)]
@@ -157,37 +202,32 @@ def evaluate(
     }
     progress(0.02, "distances between tables")
 
-    n = min(_FEATURE_ROWS, len(heldout), len(train), len(synthetic))
-    sets = [_draw(pairs, n, rng) for pairs in (heldout, train, synthetic)]
-    pixels = PooledPixels()
-    tied = [(pixels(pairs.images, silent), pairs.codes) for pairs in sets]
-    correlation = correlation_scores(tied[0], tied[1], tied[2], schema, rng)
-    real, other, fake = (
-        extractor(pairs.images, part(progress, 0.04 + 0.12 * i, 0.16 + 0.12 * i))
-        for i, pairs in enumerate(sets)
+    drawn = draw(synthetic, len(reference.real), rng)
+    correlation = correlation_scores(
+        (reference.real_pixels, reference.real_codes),
+        (reference.other_pixels, reference.other_codes),
+        (PooledPixels()(drawn.images, silent), drawn.codes),
+        schema,
+        rng,
     )
-    manifolds = [x[:_MANIFOLD_ROWS] for x in (real, other, fake)]
-    precision, recall = precision_recall(manifolds[0], manifolds[2])
-    precision_real, recall_real = precision_recall(manifolds[0], manifolds[1])
-    fd, fd_real = frechet_distance(real, fake), frechet_distance(real, other)
-    kernel, kernel_real = kid(real, fake), kid(real, other)
-    progress(0.48, "distances between pictures")
+    fake = extractor(drawn.images, part(progress, 0.04, 0.3))
+    precision, recall = precision_recall(reference.real[:MANIFOLD_ROWS], fake[:MANIFOLD_ROWS])
+    fd, kernel = frechet_distance(reference.real, fake), kid(reference.real, fake)
+    progress(0.35, "distances between pictures")
 
-    m = min(_PREDICTOR_ROWS, len(train), len(synthetic))
-    learners = [_draw(synthetic, m, rng), _draw(train, m, rng)]
-    learners += [shuffle_records(learners[0], rng) for _ in range(_SHUFFLES)]
-    width = 0.37 / len(learners)
-    value, ceiling, *shuffled = (
+    learner = draw(synthetic, min(PREDICTOR_ROWS, len(train), len(synthetic)), rng)
+    learners = [learner, *(shuffle_records(learner, rng) for _ in range(shuffles))]
+    width = 0.6 / len(learners)
+    value, *shuffled = (
         evaluate_alignment(
             pairs, heldout, schema, seed,
-            part(progress, 0.48 + i * width, 0.48 + (i + 1) * width),
+            part(progress, 0.35 + i * width, 0.35 + (i + 1) * width),
         )
         for i, pairs in enumerate(learners)
     )  # fmt: skip
-    floor = _average(shuffled)
-    gap = embedding_similarity_gap(
-        train, heldout, synthetic, schema, seed=seed, progress=part(progress, 0.85, 1.0)
-    )
+    floor, ceiling = _average(shuffled), reference.ceiling
+    gap = similarity_gap(reference.encoders, synthetic, schema, rng=rng)
+    progress(1.0, "similarity gap")
     pairs_matrix = pairwise_tvd(train_codes, table_codes, sizes)
     return FidelityReport(
         auc_mean=value.auc_mean,
@@ -202,13 +242,13 @@ def evaluate(
         tvd_sampling_floor=floors,
         fd_extractor=extractor.distance,
         fd=fd,
-        fd_real=fd_real,
+        fd_real=reference.fd_real,
         kid=kernel,
-        kid_real=kernel_real,
+        kid_real=reference.kid_real,
         precision=precision,
-        precision_real=precision_real,
+        precision_real=reference.precision_real,
         recall=recall,
-        recall_real=recall_real,
+        recall_real=reference.recall_real,
         esg=gap.synthetic,
         esg_floor=gap.shuffled,
         correlation=correlation,
@@ -223,9 +263,9 @@ def evaluate(
     )
 
 
-def _draw(pairs: Pairs, n: int, rng: np.random.Generator) -> Pairs:
-    """`n` pairs drawn without replacement."""
-    return pairs.take(np.sort(rng.choice(len(pairs), n, replace=False)))
+def _require_rows(train: Pairs, heldout: Pairs, synthetic: Pairs, table_codes: np.ndarray) -> None:
+    if min(len(train), len(heldout), len(synthetic), len(table_codes)) < LEAST_ROWS:
+        raise ValueError(f"The fidelity report needs at least {LEAST_ROWS} rows in every set.")
 
 
 def _average(scores: list[AttributeScores]) -> AttributeScores:

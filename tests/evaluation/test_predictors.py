@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dagster_project.evaluation import silent
-from dagster_project.evaluation.alignment import embedding_similarity_gap
+from dagster_project.evaluation.alignment import Encoders, fit_encoders, similarity_gap
 from dagster_project.evaluation.predictors import evaluate_alignment, shuffle_records
 from dagster_project.pairs.pairs import Pairs
 from dagster_project.table.schema import Schema
@@ -68,14 +68,11 @@ def test_a_seed_gives_the_same_scores_and_leaves_the_global_generator(
 def test_similarity_gap_is_one_for_real_pairs_and_zero_for_shuffled(
     schema: Schema, make_pairs: MakePairs
 ) -> None:
-    gap = embedding_similarity_gap(
-        make_pairs(2000, 0),
-        make_pairs(500, 1),
-        make_pairs(500, 2),
-        schema,
-        seed=0,
-        progress=silent,
-    )
+    train, heldout, synthetic = (make_pairs(n, seed) for seed, n in enumerate((2000, 500, 500)))
+    encoders = fit_encoders(train, heldout, schema, seed=0, progress=silent)
+    gap = similarity_gap(encoders, synthetic, schema, rng=np.random.default_rng(0))
     assert gap.real > 0.1
     assert gap.synthetic == pytest.approx(1, abs=0.15)
     assert gap.shuffled == pytest.approx(0, abs=0.15)
+    kept = Encoders.of_state(encoders.state(), train.images.shape[1:], schema, encoders.real)
+    assert similarity_gap(kept, synthetic, schema, rng=np.random.default_rng(0)) == gap

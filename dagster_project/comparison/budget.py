@@ -1,0 +1,63 @@
+"""A limit of CPU seconds as step counts, by a public rule and before anything is planned.
+
+Costs of a step are measured on random tensors, never on the data. What a step is belongs to the
+method.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+
+
+def allot(
+    costs: Mapping[str, float],
+    wanted: Mapping[str, int],
+    *,
+    limit: float,
+    open_part: str | None = None,
+) -> dict[str, int]:
+    """Steps of each part of a training under a limit of CPU seconds.
+
+    What fits stays as it is wanted, and the open part, if there is one, takes all that is left.
+    What does not fit is shortened in proportion, so that a recipe keeps its shape.
+
+    >>> allot({"warm_up": 0.1, "dp_sgd": 1.0}, {"warm_up": 600, "dp_sgd": 60}, limit=60)
+    {'warm_up': 300, 'dp_sgd': 30}
+    >>> allot({"dp_sgd": 1.0}, {"dp_sgd": 60}, limit=100, open_part="dp_sgd")
+    {'dp_sgd': 100}
+
+    Args:
+        costs: CPU seconds of one step, by part.
+        wanted: Steps that the recipe asks for.
+        limit: CPU seconds for all parts.
+        open_part: The part that fills up the limit.
+
+    Raises:
+        ValueError: The limit does not hold one step of each part.
+    """
+    if sum(costs.values()) > limit:
+        raise ValueError(f"{limit:g} CPU seconds do not hold one training step of each part")
+    total = sum(costs[name] * wanted[name] for name in costs)
+    if total > limit:
+        return {name: max(1, math.floor(wanted[name] * limit / total)) for name in costs}
+    steps = {name: wanted[name] for name in costs}
+    if open_part is not None:
+        steps[open_part] += math.floor((limit - total) / costs[open_part])
+    return steps
+
+
+def cpu_seconds_of(run: Callable[[], object]) -> float:
+    """CPU time of this process, all threads, while `run` runs."""
+    started = time.process_time()
+    run()
+    return time.process_time() - started
+
+
+def seconds_per_step(run: Callable[[int], object], *, few: int, many: int) -> float:
+    """CPU seconds of one step, from runs of few and of many steps: what does not grow with the
+    steps cancels out. The first run, which also loads and compiles, is not counted."""
+    run(few)
+    short, long = cpu_seconds_of(lambda: run(few)), cpu_seconds_of(lambda: run(many))
+    return max(1e-6, (long - short) / (many - few))

@@ -1,0 +1,260 @@
+"""One cell: a method at one epsilon and seed, run in a throw-away project and judged.
+
+Its result is a JSON file and some pictures, written when it is finished. Which cells there are
+belongs to `configuration`, in which order they run to `bench`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dagster_project.comparison import NOTICE, project
+from dagster_project.comparison.cache import shared
+from dagster_project.comparison.configuration import Cell, Configuration, Entry
+from dagster_project.comparison.method import Request, many_records, method
+from dagster_project.evaluation.features import Extractor, make_extractor
+from dagster_project.evaluation.fidelity import FidelityReport, compare
+from dagster_project.evaluation.reference import Reference, make_reference
+from dagster_project.pairs.pairs import Pairs
+from dagster_project.provenance import code_version
+from dagster_project.stages.fidelity_report import peak_memory
+from dagster_project.stages.release import Compute, Progress, silent
+from dagster_project.table.schema import Schema
+
+_TABLE_RECORDS = 100_000
+_SAMPLES = 400  # pairs kept for the picture grid
+FIGURES = (
+    "auc_mean", "auc_floor", "auc_ceiling", "mae_mean", "mae_floor", "mae_ceiling",
+    "fd", "fd_real", "kid", "kid_real", "precision", "precision_real", "recall", "recall_real",
+    "esg", "esg_floor", "tvd_1way", "tvd_2way", "tvd_3way",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where a comparison works.
+
+    Attributes:
+        data: The data folder.
+        out: Its results; cells lie in `out/cells`.
+        cache: Work that cells share.
+        compute: Where networks run.
+    """
+
+    data: Path
+    out: Path
+    cache: Path
+    compute: Compute = field(default_factory=Compute)
+
+    def schema(self) -> Schema:
+        return Schema.from_file(self.data / "schema.yaml")
+
+    def result(self, cell: Cell) -> Path:
+        return self.out / "cells" / f"{cell.key}.json"
+
+    def pictures(self, cell: Cell) -> Path:
+        return self.out / "cells" / f"{cell.key}.npz"
+
+
+def resolve(
+    configuration: Configuration, entry: Entry, epsilon: float, places: Places
+) -> dict[str, Any]:
+    """The recipe of a method at an epsilon with every step count fixed. Reads no record."""
+    schema = places.schema()
+    with project.population(schema, epsilon=epsilon, delta=configuration.delta) as people:
+        request = Request(
+            schema=schema,
+            population=people,
+            data_version=configuration.data_version,
+            epsilon=epsilon,
+            delta=configuration.delta,
+            seed=0,
+            settings=entry.settings,
+            budget_seconds=configuration.budget_seconds,
+            compute=places.compute,
+            cache=places.cache,
+        )
+        return dict(method(entry.method).plan(request).recipe)
+
+
+def run(
+    configuration: Configuration, cell: Cell, places: Places, progress: Progress = silent
+) -> dict[str, Any]:
+    """Runs a cell, writes its files and returns its row; a finished one is read from its file."""
+    file = places.result(cell)
+    if file.is_file():
+        return json.loads(file.read_text())
+    schema, system = places.schema(), method(cell.method)
+    pairs = project.real_pairs(places.data, schema, configuration.data_version, cache=places.cache)
+    reset_peak_memory()
+    with project.population(schema, epsilon=cell.epsilon, delta=cell.delta) as people:
+        plan = system.plan(
+            Request(
+                schema=schema,
+                population=people,
+                data_version=configuration.data_version,
+                epsilon=cell.epsilon,
+                delta=cell.delta,
+                seed=cell.seed,
+                recipe=cell.recipe,
+                compute=places.compute,
+                cache=places.cache,
+            )
+        )
+        with project.reserved(
+            plan, schema, people, pairs=pairs, compute=places.compute, cache=places.cache
+        ) as release:
+            started = time.process_time()
+            synthetic = system.synthesise(
+                release,
+                places.data,
+                configuration.n,
+                cell.seed,
+                lambda fraction, text: progress(0.85 * fraction, text),
+            )
+            spent = time.process_time() - started
+            table = many_records(release, _TABLE_RECORDS, cell.seed)
+            uncharged = {m.stage for m in plan.mechanisms} - {
+                name
+                for name, stage in release.ledger.release(release.id).stages.items()
+                if stage.artifacts is not None
+            }
+            if uncharged:
+                raise RuntimeError(f"{cell.method} did not run {', '.join(sorted(uncharged))}")
+            stages = {**release.seconds}
+            stages["other"] = max(0.0, spent - sum(stages.values()))
+            row = {
+                "notice": NOTICE,
+                "method": cell.label,
+                "epsilon": cell.epsilon,
+                "seed": cell.seed,
+                "epsilon_spent": release.plan.epsilon,
+                "delta": release.plan.target_delta,
+                "cpu_seconds": sum(stages.values()),
+                "cpu_seconds_by_stage": stages,
+                "peak_memory": peak_memory_since_reset(),
+            }
+    started = time.process_time()
+    report = _judge(configuration, cell, places, pairs, synthetic, table, progress)
+    row |= _figures(report, schema) | {"evaluation_cpu_seconds": time.process_time() - started}
+    _write(cell, places, row, synthetic)
+    return row
+
+
+def _judge(
+    configuration: Configuration,
+    cell: Cell,
+    places: Places,
+    pairs: Path,
+    synthetic: Pairs,
+    table: np.ndarray | None,
+    progress: Progress,
+) -> FidelityReport:
+    schema, extractor = places.schema(), make_extractor(configuration.extractor)
+    train, heldout = (Pairs.load(pairs / part) for part in ("train", "heldout"))
+    reference = _reference(
+        pairs, train, heldout, schema, extractor, len(synthetic), cell.seed, places.cache
+    )
+    return compare(
+        reference,
+        train,
+        heldout,
+        synthetic,
+        synthetic.codes if table is None else table,
+        schema,
+        extractor,
+        cell.seed,
+        shuffles=1,
+        progress=lambda fraction, text: progress(0.85 + 0.15 * fraction, text),
+    )
+
+
+def _reference(
+    pairs: Path,
+    train: Pairs,
+    heldout: Pairs,
+    schema: Schema,
+    extractor: Extractor,
+    n: int,
+    seed: int,
+    cache: Path,
+) -> Reference:
+    """What the real data alone give: one for all methods and epsilons of a seed."""
+
+    def make(folder: Path) -> None:
+        made = make_reference(train, heldout, schema, extractor, synthetic=n, seed=seed)
+        made.save(folder)
+
+    made_from = {
+        "pairs": pairs.name,
+        "extractor": extractor.name,
+        "n": n,
+        "seed": seed,
+        "code": code_version("evaluation"),
+    }
+    return Reference.load(shared(cache, "reference", made_from, make), schema)
+
+
+def _figures(report: FidelityReport, schema: Schema) -> dict[str, Any]:
+    figures: dict[str, Any] = {name: getattr(report, name) for name in FIGURES}
+    for k, value in report.tvd_sampling_floor.items():
+        figures[f"tvd_{k}way_floor"] = value
+    figures["fd_extractor"] = report.fd_extractor
+    first = next((a.name for a in schema.attributes if a.kind == "categorical"), None)
+    for attribute in report.attributes:
+        if attribute["name"] == first:
+            figures |= {
+                "accuracy_of": first,
+                "accuracy": attribute["accuracy"],
+                "accuracy_ceiling": attribute["accuracy_ceiling"],
+            }
+    figures["attributes"] = [dict(attribute) for attribute in report.attributes]
+    return figures
+
+
+def _write(cell: Cell, places: Places, row: dict[str, Any], synthetic: Pairs) -> None:
+    """The result last and at once: where it stands, the cell is finished."""
+    file, pictures = places.result(cell), places.pictures(cell)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        pictures, images=synthetic.images[:_SAMPLES], codes=synthetic.codes[:_SAMPLES]
+    )
+    pending = file.with_suffix(f".{os.getpid()}.pending")
+    pending.write_text(json.dumps(without_nan(row), indent=1, allow_nan=False))
+    pending.replace(file)
+
+
+def without_nan(value: Any) -> Any:
+    """The same content with null where a figure does not exist."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def reset_peak_memory() -> None:
+    """Starts the peak of this process anew, where the system can (Linux)."""
+    if sys.platform == "linux":
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            return
+
+
+def peak_memory_since_reset() -> int:
+    """Largest resident memory since the reset, bytes; of the whole process where there is none."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        return peak_memory()

@@ -1,0 +1,130 @@
+"""What a system must do to be compared, and the list of those that can.
+
+A system is calibrated by the one planner to the epsilon and delta it is asked for, and runs its
+stages through `Release.once`, which charges them. How cells are run and judged is no concern of
+it (`cell`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from dagster_project.pairs.pairs import Pairs
+from dagster_project.privacy.plan import Plan
+from dagster_project.privacy.population import Population
+from dagster_project.stages.release import Compute, Progress, Release
+from dagster_project.table.schema import Schema
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a method is asked to plan.
+
+    Attributes:
+        schema: The public contract of the data.
+        population: The throw-away population; its ledger exists.
+        data_version: Version of the data.
+        epsilon, delta: What the whole may cost.
+        seed: Public seed: goes into the recipe as `public_seed`.
+        settings: Changes of the method's recipe by dotted name.
+        budget_seconds: CPU seconds of training, None for no limit; a public rule turns it into
+            step counts before the plan is solved (`budget`).
+        recipe: A recipe resolved before, to be taken as it is: settings and budget are in it.
+        compute: Where networks run.
+        cache: Folder of shared work.
+    """
+
+    schema: Schema
+    population: Population
+    data_version: str
+    epsilon: float
+    delta: float
+    seed: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    budget_seconds: float | None = None
+    recipe: Mapping[str, Any] | None = None
+    compute: Compute = field(default_factory=Compute)
+    cache: Path
+
+
+class Method(Protocol):
+    """One system under comparison.
+
+    Attributes:
+        name: As in `dptabimage compare --list`.
+        title: One line for people.
+        code: Files and packages of its own, beside the stages', whose change makes its results
+            stale; relative to the package.
+    """
+
+    name: str
+    title: str
+    code: tuple[str, ...]
+
+    def plan(self, request: Request) -> Plan:
+        """The plan at (epsilon, delta). `plan.recipe` holds every public setting, resolved: the
+        same mapping as `request.recipe` gives the same mechanisms."""
+        ...
+
+    def synthesise(
+        self, release: Release, data: Path, n: int, seed: int, progress: Progress
+    ) -> Pairs:
+        """Runs the method's stages and returns `n` synthetic pairs.
+
+        Args:
+            release: Reserved and opened; `load_train(release)` gives the real pairs.
+            data: The data folder, whose records have been read already.
+            n: Number of pairs.
+            seed: Public seed of the sampling.
+            progress: Fraction done and a text.
+        """
+        ...
+
+
+_STAGED = "dagster_project.comparison.staged:Staged"
+
+# Name -> where its class is, in the order of `--list`; called with the name.
+REGISTRY: dict[str, str] = {
+    "indep": _STAGED,
+    "base": _STAGED,
+    "randimg": _STAGED,
+    "attrimg": _STAGED,
+    "published": _STAGED,
+    "default": _STAGED,
+    "privimage": _STAGED,
+}
+
+
+def method(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if name not in REGISTRY:
+        raise ValueError(f"no method {name!r}: one of {', '.join(known())}")
+    module, _, attribute = REGISTRY[name].partition(":")
+    return getattr(import_module(module), attribute)(name)
+
+
+def known() -> list[str]:
+    """Names of all methods, in the order they are listed in."""
+    from dagster_project.presets import PRESETS
+
+    return [name for name, place in REGISTRY.items() if place != _STAGED or name in PRESETS]
+
+
+def many_records(release: Release, n: int, seed: int) -> np.ndarray | None:
+    """`n` records of the release's table model, for the distances between tables; None where the
+    method has no table model, whose only records are those of its pairs."""
+    from dagster_project.stages import table_model
+
+    if release.ledger.committed(release.id, "table_model") is None:
+        return None
+    return table_model.load(release).model.sample(n, np.random.default_rng([seed, 3]))

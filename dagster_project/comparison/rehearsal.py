@@ -1,0 +1,163 @@
+"""What a training step of a recipe costs, measured by running the stages on drawn pairs.
+
+The stages are the real ones, so that a change of theirs changes the measurement; the pairs are
+noise of the schema's shape. No private record is read and no ledger is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from dagster_project.comparison import budget
+from dagster_project.comparison.cache import shared
+from dagster_project.pairs.pairs import Pairs
+from dagster_project.planning import DISCRETIZATION, mechanisms
+from dagster_project.privacy.plan import Plan
+from dagster_project.provenance import code_version
+from dagster_project.recipe import Recipe
+from dagster_project.stages import (
+    image_model,
+    mean_pairs,
+    pairs,
+    pretrained_checkpoint,
+    table_model,
+)
+from dagster_project.stages.release import Compute, Release, silent
+from dagster_project.table.schema import Schema
+
+# Part -> the stage that runs it, and few and many of its steps.
+_PARTS = {
+    "generator.steps": (pretrained_checkpoint.make, 2, 32),
+    "warm_up.steps": (pretrained_checkpoint.make, 2, 12),
+    "dp_sgd.steps": (image_model.train, 1, 3),
+}
+_SHORT = {
+    "table.rounds": 1,
+    "table.iterations": 5,
+    "table.final_iterations": 5,
+    "warm_up.pictures": 1000,
+    "warm_up.procedural": 100,
+    "generator.steps": 2,
+    "warm_up.steps": 2,
+    "dp_sgd.steps": 1,
+    "dp_sgd.replays": 0,
+}
+
+
+def stage_costs(
+    schema: Schema, recipe: Recipe, compute: Compute, *, cache: Path
+) -> dict[str, float]:
+    """CPU seconds of one training step, by the name of the setting that counts the steps.
+
+    Args:
+        schema: The public contract: shape of pictures and records.
+        recipe: The recipe whose networks and batches are meant; its step counts do not matter.
+        compute: Where networks run.
+        cache: Folder of shared work; a measurement is made once.
+    """
+    short = recipe.changed({**_SHORT, "public_seed": 0})
+
+    def make(folder: Path) -> None:
+        costs = _measure(schema, short, compute)
+        (folder / "costs.json").write_text(json.dumps(costs, indent=1))
+
+    made_from = {
+        "schema": schema.hash,
+        "recipe": short.model_dump(mode="json"),
+        "compute": asdict(compute),
+        "threads": torch.get_num_threads(),
+        "code": code_version(),
+    }
+    return json.loads((shared(cache, "costs", made_from, make) / "costs.json").read_text())
+
+
+def _measure(schema: Schema, recipe: Recipe, compute: Compute) -> dict[str, float]:
+    # Twice as many people as a batch holds: batches have their usual size, whatever n is.
+    small = replace(schema, n_public=2 * recipe.dp_sgd.batch)
+    with tempfile.TemporaryDirectory() as root:
+        release = _Rehearsal(
+            plan=_plan(small, recipe),
+            schema=small,
+            ledger=_NO_LEDGER,
+            root=Path(root),
+            compute=compute,
+        )
+        release.models.mkdir(parents=True)
+        _random_pairs(small).save(release.private / "train")
+        table_model.fit(release, silent)
+        pairs.subsample(release)
+        mean_pairs.measure(release, silent)
+        pretrained_checkpoint.make(release, silent)
+        return {
+            name: budget.seconds_per_step(
+                lambda steps, name=name, stage=stage: stage(
+                    release.with_steps(name, steps), silent
+                ),
+                few=few,
+                many=many,
+            )
+            for name, (stage, few, many) in _PARTS.items()
+        }
+
+
+_NO_LEDGER: Any = SimpleNamespace(
+    authorise_steps=lambda *arguments: None, committed=lambda *arguments: None
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rehearsal(Release):
+    """A release of drawn pairs that is charged nowhere."""
+
+    def once(
+        self,
+        stage: str,
+        run: Callable[[], None],
+        *,
+        executed: Mapping[str, Mapping[str, Any]] | None,
+        files: Iterable[str],
+        parents: Iterable[str],
+    ) -> bool:
+        run()
+        return True
+
+    def with_steps(self, name: str, steps: int) -> _Rehearsal:
+        return replace(self, plan=_plan(self.schema, self.recipe.changed({name: steps})))
+
+
+def _plan(schema: Schema, recipe: Recipe) -> Plan:
+    """A plan at one scale of noise: how much noise there is does not change a step's cost."""
+    return Plan(
+        release_id="rehearsal",
+        population="nobody",
+        data_version="drawn",
+        schema_hash=schema.hash,
+        code_version=code_version(),
+        target_epsilon=1.0,
+        target_delta=1e-6,
+        n_public=schema.n_public,
+        discretization=DISCRETIZATION,
+        mechanisms=mechanisms(schema, recipe, 1.0),
+        composed_epsilon=1.0,
+        recipe=recipe.model_dump(mode="json"),
+    )
+
+
+def _random_pairs(schema: Schema) -> Pairs:
+    rng, image, n = np.random.default_rng(0), schema.image, schema.n_public
+    codes = np.stack([rng.integers(size, size=n) for size in schema.sizes], axis=1)
+    shape = (n, image.channels, image.height, image.width)
+    return Pairs(
+        images=rng.integers(256, size=shape, dtype=np.uint8),
+        codes=codes.astype(np.int16),
+        values=codes.astype(np.float32),
+    )

@@ -1,0 +1,158 @@
+"""What a comparison needs of the real data alone: features, ceilings, encoders.
+
+The same for every synthetic set of one size and seed, so that several sets are judged by the same
+predictor's ceiling and the same encoders, and the cost is paid once. Computed on real records:
+private, like every figure made from it. What depends on the synthetic pairs belongs to
+`fidelity`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+
+from dagster_project.evaluation import Progress, part, silent
+from dagster_project.evaluation.alignment import Encoders, fit_encoders
+from dagster_project.evaluation.features import Extractor, PooledPixels
+from dagster_project.evaluation.frechet import frechet_distance, kid, precision_recall
+from dagster_project.evaluation.predictors import AttributeScores, evaluate_alignment
+from dagster_project.pairs.pairs import Pairs
+from dagster_project.table.schema import Schema
+
+FEATURE_ROWS = 4000  # pictures in each set that feature distances compare
+MANIFOLD_ROWS = 2000  # of which precision and recall use this many: their cost is quadratic
+PREDICTOR_ROWS = 8000
+LEAST_ROWS = 10  # fewer say nothing, and nearest neighbours do not exist
+
+_ARRAYS = ("real", "real_pixels", "real_codes", "other_pixels", "other_codes")
+_NUMBERS = ("fd_real", "kid_real", "precision_real", "recall_real")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Figures and features of real pairs, for synthetic sets of `synthetic` pairs.
+
+    Attributes:
+        extractor: What the Fréchet distance on its features is called.
+        synthetic: Number of synthetic pairs it is made for.
+        real: Features (N, F) of held-out real pictures.
+        real_pixels, real_codes: Pooled pixels and cell codes of the same pairs.
+        other_pixels, other_codes: Of as many training pairs.
+        fd_real, kid_real, precision_real, recall_real: Training against held-out pictures.
+        ceiling: Scores of the predictor trained on as many real pairs.
+        encoders: Encoders of the similarity gap.
+    """
+
+    extractor: str
+    synthetic: int
+    real: np.ndarray
+    real_pixels: np.ndarray
+    real_codes: np.ndarray
+    other_pixels: np.ndarray
+    other_codes: np.ndarray
+    fd_real: float
+    kid_real: float
+    precision_real: float
+    recall_real: float
+    ceiling: AttributeScores
+    encoders: Encoders
+
+    def save(self, folder: Path) -> None:
+        """Writes the reference into a folder, without pickle."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(folder / "arrays.npz", **{name: getattr(self, name) for name in _ARRAYS})
+        state = {name: t.contiguous() for name, t in self.encoders.state().items()}
+        save_file(state, folder / "encoders.safetensors")
+        numbers = {name: getattr(self, name) for name in _NUMBERS}
+        content = numbers | {
+            "extractor": self.extractor,
+            "synthetic": self.synthetic,
+            "ceiling": asdict(self.ceiling),
+            "gap": self.encoders.real,
+        }
+        (folder / "figures.json").write_text(json.dumps(content, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path, schema: Schema) -> Reference:
+        """What `save` wrote."""
+        with np.load(folder / "arrays.npz", allow_pickle=False) as file:
+            arrays = {name: file[name] for name in _ARRAYS}
+        content = json.loads((folder / "figures.json").read_text())
+        image = schema.image
+        return cls(
+            **arrays,
+            **{name: content[name] for name in _NUMBERS},
+            extractor=content["extractor"],
+            synthetic=content["synthetic"],
+            ceiling=AttributeScores(**content["ceiling"]),
+            encoders=Encoders.of_state(
+                load_file(folder / "encoders.safetensors"),
+                (image.channels, image.height, image.width),
+                schema,
+                content["gap"],
+            ),
+        )
+
+
+def make_reference(
+    train: Pairs,
+    heldout: Pairs,
+    schema: Schema,
+    extractor: Extractor,
+    *,
+    synthetic: int,
+    seed: int,
+    progress: Progress = silent,
+) -> Reference:
+    """Computes what does not depend on the synthetic pairs.
+
+    Args:
+        train: Real pairs that synthetic ones are made from.
+        heldout: Real pairs that no mechanism has seen.
+        schema: The schema of both.
+        extractor: Feature extractor for the distances between pictures.
+        synthetic: Number of synthetic pairs to come: ceilings are taken on as many real ones.
+        seed: Public randomness of the evaluation.
+        progress: Fraction done and the current step.
+
+    Raises:
+        ValueError: A set is too small to compare.
+    """
+    if min(len(train), len(heldout), synthetic) < LEAST_ROWS:
+        raise ValueError(f"A comparison needs at least {LEAST_ROWS} pairs in every set.")
+    rng = np.random.default_rng([seed, 0])
+    n = min(FEATURE_ROWS, len(heldout), len(train), synthetic)
+    sets = [draw(pairs, n, rng) for pairs in (heldout, train)]
+    real, other = (
+        extractor(pairs.images, part(progress, 0.3 * i, 0.3 * (i + 1)))
+        for i, pairs in enumerate(sets)
+    )
+    precision, recall = precision_recall(real[:MANIFOLD_ROWS], other[:MANIFOLD_ROWS])
+    pixels = [PooledPixels()(pairs.images, silent) for pairs in sets]
+    learner = draw(train, min(PREDICTOR_ROWS, len(train), synthetic), rng)
+    return Reference(
+        extractor=extractor.distance,
+        synthetic=synthetic,
+        real=real,
+        real_pixels=pixels[0],
+        real_codes=np.asarray(sets[0].codes),
+        other_pixels=pixels[1],
+        other_codes=np.asarray(sets[1].codes),
+        fd_real=frechet_distance(real, other),
+        kid_real=kid(real, other),
+        precision_real=precision,
+        recall_real=recall,
+        ceiling=evaluate_alignment(learner, heldout, schema, seed, part(progress, 0.6, 0.75)),
+        encoders=fit_encoders(
+            train, heldout, schema, seed=seed, progress=part(progress, 0.75, 1.0)
+        ),
+    )
+
+
+def draw(pairs: Pairs, n: int, rng: np.random.Generator) -> Pairs:
+    """`n` pairs drawn without replacement."""
+    return pairs.take(np.sort(rng.choice(len(pairs), n, replace=False)))
