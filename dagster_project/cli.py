@@ -15,7 +15,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dagster_project.commands import ask, audit, importing, ledger, private, release, steward
+from dagster_project.commands import (
+    ask,
+    audit,
+    compare,
+    importing,
+    ledger,
+    private,
+    release,
+    steward,
+)
 from dagster_project.presets import DEFAULT, PRESETS
 
 OK, WRONG_REQUEST, REFUSED, FAILED = 0, 2, 3, 4
@@ -125,6 +134,9 @@ def _parser() -> argparse.ArgumentParser:
     size.add_argument("--full", action="store_true", help="every audit at its full size")
     new.add_argument("--release", metavar="ID", help="look for copies in this release instead")
     new.add_argument("--json", action="store_true")
+
+    new = add("compare", compare.compare, "run methods side by side on public data (NO release)")
+    compare.arguments(new, _setting)
     return parser
 
 
