@@ -14,12 +14,12 @@ _FAILED = 4
 
 def compare(options: argparse.Namespace) -> int:
     """All cells that are not finished; prints the table."""
-    from dagster_project.comparison import NOTICE, bench, method
+    from dagster_project.comparison import NOTICE, bench, registry
     from dagster_project.comparison.cell import Places
 
     if options.list:
-        for name in method.known():
-            print(f"{name:12} {method.method(name).title}")
+        for name in registry.known():
+            print(f"{name:12} {registry.method(name).title}")
         return 0
     if options.workers < 1:
         raise ValueError("workers must be at least 1")

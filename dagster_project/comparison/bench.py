@@ -10,14 +10,14 @@ import multiprocessing
 import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dagster_project.comparison import NOTICE, cell, grid, table
 from dagster_project.comparison.cell import Places
-from dagster_project.comparison.configuration import Cell, Configuration
+from dagster_project.comparison.configuration import Cell, Configuration, place
 from dagster_project.pairs.versions import data_version
 from dagster_project.stages.release import Progress, silent
 from dagster_project.table.schema import Schema
@@ -35,22 +35,34 @@ def require_public(schema: Schema) -> None:
         )
 
 
-def resolve(configuration: Configuration, places: Places, told: Told) -> Configuration:
-    """The configuration with every recipe resolved; what an earlier run resolved is kept."""
-    known = dict(configuration.resolved)
-    kept = places.out / "configuration.json"
-    if kept.is_file():
-        known = {**json.loads(kept.read_text())["resolved"], **known}
-    wanted: dict[str, Mapping[str, Any]] = {}
-    for entry in configuration.entries:
-        for epsilon in configuration.epsilons:
-            key = configuration.resolution_key(entry, epsilon)
-            if key not in known:
-                told(f"planning {entry.label} at epsilon {epsilon:g}")
-                known[key] = cell.resolve(configuration, entry, epsilon, places)
-            wanted[key] = known[key]
-    write(kept, {"resolved": known})
-    return configuration.with_resolved(wanted)
+def resolve(
+    configuration: Configuration, places: Places, pool: Executor, told: Told
+) -> Configuration:
+    """The configuration with every recipe resolved; what an earlier run resolved is kept.
+
+    A measurement of what a step costs differs from one time to the next, and a run that goes on
+    must go on with the same recipes.
+    """
+    file = places.out / "resolved.json"
+    kept = json.loads(file.read_text()) if file.is_file() else {}
+    wanted = [
+        (entry, epsilon)
+        for entry in configuration.entries
+        for epsilon in configuration.epsilons
+        if place(entry, epsilon) not in configuration.resolved
+    ]
+    waiting = {}
+    for entry, epsilon in wanted:
+        key = configuration.request_key(entry, epsilon)
+        if key not in kept and key not in waiting:
+            told(f"planning {entry.method} at epsilon {epsilon:g}")
+            waiting[key] = pool.submit(cell.resolve, configuration, entry, epsilon, places)
+    for key, future in waiting.items():
+        kept[key] = future.result()
+        write(file, kept)
+    return configuration.with_resolved(
+        {place(e, x): kept[configuration.request_key(e, x)] for e, x in wanted}
+    )
 
 
 def run(
@@ -83,13 +95,12 @@ def run(
     require_public(schema)
     if schema.hash != configuration.schema_hash:
         raise ValueError("the data's schema is not the one this comparison was made for")
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    with _threads(threads if workers > 1 else None):
-        configuration = resolve(configuration, places, told)
+    with _pool(workers) as pool:
+        configuration = resolve(configuration, places, pool, told)
         cells, rows, failed = configuration.cells(), {}, []
-        described = configuration.to_json(workers=workers, threads=threads)
+        described = configuration.to_json(workers=workers, threads=_share(workers))
         for done, (one, outcome) in enumerate(
-            _outcomes(configuration, cells, places, workers, progress), start=1
+            _outcomes(configuration, cells, places, pool, progress), start=1
         ):
             if isinstance(outcome, str):
                 failed.append(one)
@@ -125,20 +136,17 @@ def _outcomes(
     configuration: Configuration,
     cells: list[Cell],
     places: Places,
-    workers: int,
+    pool: Executor,
     progress: Callable[[Cell], Progress],
 ) -> Iterator[tuple[Cell, Row | str]]:
     """Each cell with its row or a trace-back, in the order in which they finish."""
-    if workers == 1:
+    if isinstance(pool, _Here):
         for one in cells:
             yield one, _attempt(configuration, one, places, progress(one))
         return
-    # A fresh interpreter, not a fork: it reads the number of threads before torch loads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        waiting = {pool.submit(_attempt, configuration, one, places): one for one in cells}
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
+    waiting = {pool.submit(_attempt, configuration, one, places): one for one in cells}
+    for future in as_completed(waiting):
+        yield waiting[future], future.result()
 
 
 def _attempt(
@@ -150,17 +158,38 @@ def _attempt(
         return traceback.format_exc()
 
 
+class _Here(Executor):
+    """Runs what it is given at once, in this process."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(function(*arguments, **named))
+        return future
+
+
+def _share(workers: int) -> int:
+    """Threads of each process."""
+    return max(1, (os.cpu_count() or 1) // workers)
+
+
 @contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """Environment for worker processes: their share of threads, and none that spins idly."""
-    if number is None:
-        yield
+def _pool(workers: int) -> Iterator[Executor]:
+    """This process, or worker processes of a fresh interpreter each: its share of threads stands
+    in its environment before torch loads."""
+    if workers == 1:
+        yield _Here()
         return
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(number)))
+    os.environ.update(dict.fromkeys(names, str(_share(workers))))
     try:
-        yield
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            try:
+                yield pool
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
     finally:
         for name, value in before.items():
             if value is None:

@@ -20,7 +20,8 @@ import numpy as np
 from dagster_project.comparison import NOTICE, project
 from dagster_project.comparison.cache import shared
 from dagster_project.comparison.configuration import Cell, Configuration, Entry
-from dagster_project.comparison.method import Request, many_records, method
+from dagster_project.comparison.method import Request, many_records
+from dagster_project.comparison.registry import method
 from dagster_project.evaluation.features import Extractor, make_extractor
 from dagster_project.evaluation.fidelity import FidelityReport, compare
 from dagster_project.evaluation.reference import Reference, make_reference

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
-from dagster_project.comparison.method import method
+from dagster_project.comparison.registry import method
 from dagster_project.privacy.plan import canonical_hash
 from dagster_project.provenance import code_version, git_facts, lock_hash
 
@@ -70,7 +70,7 @@ class Configuration:
         n: Synthetic pairs of every cell.
         extractor: Features of the distances between pictures.
         budget_seconds: CPU seconds of training of a cell, None for no limit.
-        resolved: Recipe by `resolution_key`: step counts and all; what a rerun takes.
+        resolved: Recipe by `place` of label and epsilon: step counts and all; what a rerun takes.
     """
 
     data: str
@@ -98,8 +98,8 @@ class Configuration:
         if self.budget_seconds is not None and self.budget_seconds <= 0:
             raise ValueError("budget-seconds must be above 0")
 
-    def resolution_key(self, entry: Entry, epsilon: float) -> str:
-        """Names a resolved recipe: the same request on the same data gives the same name."""
+    def request_key(self, entry: Entry, epsilon: float) -> str:
+        """Names what decides a recipe before it is resolved."""
         asked = {
             "method": entry.method,
             "settings": dict(entry.settings),
@@ -107,6 +107,7 @@ class Configuration:
             "delta": self.delta,
             "budget_seconds": self.budget_seconds,
             "schema": self.schema_hash,
+            "code": self._code(entry.method, "presets.py"),
         }
         return f"{entry.method}-eps{epsilon:g}-{canonical_hash(asked)[:10]}"
 
@@ -121,7 +122,7 @@ class Configuration:
         ]
 
     def _cell(self, entry: Entry, epsilon: float, seed: int) -> Cell:
-        recipe = {**self.resolved[self.resolution_key(entry, epsilon)], "public_seed": seed}
+        recipe = {**self.resolved[place(entry, epsilon)], "public_seed": seed}
         decides = {
             "method": entry.method,
             "epsilon": epsilon,
@@ -132,7 +133,7 @@ class Configuration:
             "extractor": self.extractor,
             "data": self.data_version,
             "schema": self.schema_hash,
-            "code": code_version(*_CODE, *method(entry.method).code),
+            "code": self._code(entry.method),
         }
         return Cell(
             label=entry.label,
@@ -143,6 +144,10 @@ class Configuration:
             recipe=recipe,
             key=f"{entry.label}-eps{epsilon:g}-seed{seed}-{canonical_hash(decides)[:12]}",
         )
+
+    @staticmethod
+    def _code(name: str, *more: str) -> str:
+        return code_version(*_CODE, *more, *method(name).code)
 
     def at(self, *, data: str, data_version: str) -> Configuration:
         """The same comparison of data in another place."""
@@ -187,6 +192,11 @@ class Configuration:
             return cls(**content)
         except (KeyError, TypeError):
             raise ValueError("this is not the configuration of a comparison") from None
+
+
+def place(entry: Entry, epsilon: float) -> str:
+    """Where a method's resolved recipe stands."""
+    return f"{entry.label} at {epsilon:g}"
 
 
 def entries(methods: Sequence[str], settings: Sequence[tuple[str, Any]]) -> tuple[Entry, ...]:

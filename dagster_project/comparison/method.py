@@ -1,4 +1,4 @@
-"""What a system must do to be compared, and the list of those that can.
+"""What a system must do to be compared; which systems there are is in `registry`.
 
 A system is calibrated by the one planner to the epsilon and delta it is asked for, and runs its
 stages through `Release.once`, which charges them. How cells are run and judged is no concern of
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,39 +84,6 @@ class Method(Protocol):
             progress: Fraction done and a text.
         """
         ...
-
-
-_STAGED = "dagster_project.comparison.staged:Staged"
-
-# Name -> where its class is, in the order of `--list`; called with the name.
-REGISTRY: dict[str, str] = {
-    "indep": _STAGED,
-    "base": _STAGED,
-    "randimg": _STAGED,
-    "attrimg": _STAGED,
-    "published": _STAGED,
-    "default": _STAGED,
-    "privimage": _STAGED,
-}
-
-
-def method(name: str) -> Method:
-    """The method of that name.
-
-    Raises:
-        ValueError: There is none.
-    """
-    if name not in REGISTRY:
-        raise ValueError(f"no method {name!r}: one of {', '.join(known())}")
-    module, _, attribute = REGISTRY[name].partition(":")
-    return getattr(import_module(module), attribute)(name)
-
-
-def known() -> list[str]:
-    """Names of all methods, in the order they are listed in."""
-    from dagster_project.presets import PRESETS
-
-    return [name for name, place in REGISTRY.items() if place != _STAGED or name in PRESETS]
 
 
 def many_records(release: Release, n: int, seed: int) -> np.ndarray | None:
