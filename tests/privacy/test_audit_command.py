@@ -225,6 +225,11 @@ def test_a_process_that_reads_records_is_seen_to(tmp_path: Path) -> None:
         assert (refusals.record_bytes(reads) > 0) == reads_records, script
 
 
+def audit_refusals(_folder: Path) -> list[Finding]:
+    return refusals.audit_refusals()
+
+
 @pytest.mark.skipif(not can_trace(), reason="REFUSAL AUDIT NOT RUN: strace may not trace here")
-def test_a_release_that_does_not_fit_is_refused_before_a_record_is_read() -> None:
-    assert [finding for finding in refusals.audit_refusals() if not finding.holds] == []
+@pytest.mark.ahead(prepare=audit_refusals)
+def test_a_release_that_does_not_fit_is_refused_before_a_record_is_read(ahead) -> None:
+    assert [finding for finding in ahead(audit_refusals) if not finding.holds] == []

@@ -10,19 +10,26 @@ import pytest
 from dagster_project.privacy.auditing import crashes
 from dagster_project.privacy.auditing.file_calls import Call, Disk, TraceError, can_trace, record
 
+Lives = dict[str, tuple[Path, list[Call]]]
+
+
+def record_lives(root: Path) -> Lives:
+    """One recorded life without a fault, and one with each."""
+    return {
+        mutant: (root / f"life{mutant}", crashes.record_life(root / f"life{mutant}", mutant=mutant))
+        for mutant in ("", "record_late", "normal_sync")
+    }
+
+
+pytestmark = pytest.mark.ahead(prepare=record_lives)
 traced = pytest.mark.skipif(
     not can_trace(), reason="CRASH AUDIT NOT RUN: strace is missing or may not trace here"
 )
 
 
 @pytest.fixture(scope="module")
-def lives(tmp_path_factory) -> dict[str, tuple[Path, list[Call]]]:
-    """One recorded life without a fault, and one with each."""
-    root = tmp_path_factory.mktemp("lives")
-    return {
-        mutant: (root / f"life{mutant}", crashes.record_life(root / f"life{mutant}", mutant=mutant))
-        for mutant in ("", "record_late", "normal_sync")
-    }
+def lives(ahead) -> Lives:
+    return ahead(record_lives)
 
 
 def audit(lives, mutant: str, model: str, every: int = 3) -> crashes.CrashReport:

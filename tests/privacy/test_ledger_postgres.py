@@ -85,14 +85,14 @@ def test_random_sequences_match_the_model(server: Server) -> None:
     case("runTest").runTest()
 
 
-def test_eight_processes_are_granted_exactly_what_fits(
+def test_processes_at_once_are_granted_exactly_what_fits(
     tmp_path: Path, server: Server, monkeypatch
 ) -> None:
     text = f"{crowds.POPULATION}ledger: {server.new()}\n"
     monkeypatch.setattr(crowds, "POPULATION", text)
-    report = crowds.audit_crowd(tmp_path, processes=8, each=15)
+    report = crowds.audit_crowd(tmp_path, processes=4, each=20)
     assert report.holds, report
-    assert report.granted == 80
+    assert report.granted == 53
     Ledger.open(Population.load(tmp_path / "population.yaml")).verify()
 
 

@@ -95,10 +95,8 @@ def kill_everywhere(folder: str) -> None:
         stop += 1
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory) -> list[Path]:
+def kill(folder: Path) -> list[Path]:
     """One folder for each boundary at which a life was ended by kill -9."""
-    folder = tmp_path_factory.mktemp("killed")
     script = f"from tests.privacy.test_ledger_processes import *; kill_everywhere({str(folder)!r})"
     root = Path(__file__).parents[2]
     done = subprocess.run(
@@ -109,9 +107,10 @@ def killed(tmp_path_factory) -> list[Path]:
     return [folder / str(number) for number in range(points)]
 
 
-def test_killed_at_any_boundary_nothing_is_under_counted(killed: list[Path]) -> None:
+@pytest.mark.ahead(prepare=kill)
+def test_killed_at_any_boundary_nothing_is_under_counted(ahead) -> None:
     seen: Counter[str] = Counter()
-    for folder in killed:
+    for folder in ahead(kill):
         saw = Counter((folder / "log").read_text().split())
         seen |= saw
         ledger = Ledger.open(Population.load(folder / "population.yaml"))
