@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -25,13 +24,11 @@ from dagster_project.privacy.auditing import (
     malformed,
     mutants,
     one_run,
-    refusals,
     suite,
     toy_release,
     toys,
 )
 from dagster_project.privacy.auditing.faults import TRAINING_FAULTS, LessNoise
-from dagster_project.privacy.auditing.file_calls import can_trace
 from dagster_project.privacy.auditing.finding import Finding, not_run
 
 TINY = replace(
@@ -206,30 +203,3 @@ def test_copies_in_a_release_are_looked_for_by_its_name(tmp_path, capsys) -> Non
         assert cli.main(["audit", "--root", str(tmp_path), "--release", "r"]) == code
     assert cli.main(["audit", "--root", str(tmp_path), "--release", "other"]) == 2
     assert "1 exact copies" in capsys.readouterr().out
-
-
-@pytest.mark.skipif(not can_trace(), reason="REFUSAL AUDIT NOT RUN: strace may not trace here")
-def test_a_process_that_reads_records_is_seen_to(tmp_path: Path) -> None:
-    toys.write_project(tmp_path / "p")
-    data = tmp_path / "p" / "data"
-    file = str(data / "train.parquet")
-    footer = f"import pyarrow.parquet as pq; pq.read_schema({file!r})"
-    for script, reads_records in (
-        (footer, False),
-        (f"import pyarrow.parquet as pq; pq.read_table({file!r})", True),
-        (f"open({file!r}, 'rb').read()", True),
-        (f"import mmap; f = open({file!r}, 'rb'); mmap.mmap(f.fileno(), 0, prot=1)", True),
-    ):
-        code, reads = refusals.traced_reads([sys.executable, "-c", script], data)
-        assert code == 0 and reads
-        assert (refusals.record_bytes(reads) > 0) == reads_records, script
-
-
-def audit_refusals(_folder: Path) -> list[Finding]:
-    return refusals.audit_refusals()
-
-
-@pytest.mark.skipif(not can_trace(), reason="REFUSAL AUDIT NOT RUN: strace may not trace here")
-@pytest.mark.ahead(prepare=audit_refusals)
-def test_a_release_that_does_not_fit_is_refused_before_a_record_is_read(ahead) -> None:
-    assert [finding for finding in ahead(audit_refusals) if not finding.holds] == []
