@@ -1,0 +1,193 @@
+"""Which public labels the private pictures are like: one Gaussian mechanism on label counts.
+
+A classifier that has seen public pictures alone gives every private picture its k most likely
+labels. The query counts them for every value of every attribute and adds Gaussian noise
+(PrivImage, Li et al. 2024, section 4, there for one class attribute; here for records).
+
+Sensitivity. Let one person with picture x and record y be added. The classifier is public and
+looks at one picture at a time, so nobody else's labels change. The labels of x are k different
+ones, and y lies in exactly one cell of each of the d attributes that are counted. So exactly d k
+entries of the matrix (cells, labels) change, each by one: the L2 norm of the change is exactly
+sqrt(d k), whatever x and y are. With one class attribute, d = 1, this is the paper's sqrt(k).
+
+The other form of the query needs no mechanism of its own: the most likely label is one more
+column of the private table (`labels.top(images, 1)`), a function of the person's own picture, so
+that the table model's marginals cover it at their usual sensitivity of 1.
+
+Choosing pictures by the counts belongs to `public_selection`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dagster_project.evaluation.features import Extractor, make_extractor
+from dagster_project.pairs.public_pool import PublicPool
+from dagster_project.privacy.noise import SecureGenerator
+
+_BATCH = 32
+_SHRINKAGE = 0.5
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class LabelClassifier:
+    """A linear classifier on features of a public network; public.
+
+    Attributes:
+        extractor: Setting of the feature extractor.
+        weights: float32 (features, labels).
+        bias: float32 (labels,).
+    """
+
+    extractor: str
+    weights: np.ndarray
+    bias: np.ndarray
+
+    def top(self, images: np.ndarray, k: int, progress: Progress) -> np.ndarray:
+        """The k most likely labels of each picture, best first, int16 (N, k).
+
+        Pictures go through the network in batches of one fixed size, filled up with black, so
+        that a picture's labels depend on it alone: the shape of a batch may change the last
+        digit of a product, and with it the winner of a tie.
+
+        Args:
+            images: uint8 (N, C, H, W).
+            k: Labels of each picture, at most all of them.
+            progress: Fraction done and a text.
+        """
+        network = make_extractor(self.extractor)
+        chosen = np.empty((len(images), k), np.int16)
+        for start in range(0, len(images), _BATCH):
+            some = np.asarray(images[start : start + _BATCH])
+            filled = np.zeros((_BATCH, *some.shape[1:]), np.uint8)
+            filled[: len(some)] = some
+            scores = network(filled, _silent) @ self.weights + self.bias
+            order = np.argsort(-scores, axis=1, kind="stable")[: len(some), :k]
+            chosen[start : start + len(some)] = order
+            progress(min(1.0, (start + _BATCH) / len(images)), "labels of the pictures")
+        return chosen
+
+    def save(self, file: Path) -> None:
+        """Writes an npz without pickle."""
+        with file.open("wb") as stream:
+            np.savez(
+                stream, extractor=np.array(self.extractor), weights=self.weights, bias=self.bias
+            )
+
+    @classmethod
+    def load(cls, file: Path) -> LabelClassifier:
+        with np.load(file, allow_pickle=False) as arrays:
+            return cls(str(arrays["extractor"]), arrays["weights"], arrays["bias"])
+
+
+def fit_classifier(
+    pool: PublicPool, *, extractor: str, most: int | None = None, progress: Progress
+) -> tuple[PublicPool, LabelClassifier]:
+    """A classifier of the pool's labels: linear discriminants of the features, labels equally
+    likely beforehand. Reads nothing private.
+
+    The covariance within labels is shrunk half-way to a multiple of the identity. On clip art that
+    costs 2 % of the accuracy on held-out clip art, and pictures of another kind (garments) get
+    labels that say half as much again about what they show.
+
+    Args:
+        pool: The public pictures.
+        extractor: Setting of `evaluation.features`.
+        most: Where the pool has more labels, they are merged into so many groups of labels
+            whose mean features are alike (Ward's rule).
+        progress: Fraction done and a text.
+
+    Returns:
+        The pool, with groups in place of labels where they were merged, and the classifier.
+    """
+    network: Extractor = make_extractor(extractor)
+    features = network(pool.images, lambda f, text: progress(0.8 * f, text))
+    if most is not None and len(pool.names) > most:
+        pool = _grouped(pool, features, most)
+    progress(0.8, "fitting the classifier of public labels")
+    means = _label_means(pool, features)
+    around = features - means[pool.labels]
+    covariance = around.T @ around / len(around)
+    identity = np.eye(len(covariance), dtype=covariance.dtype)
+    covariance = (1 - _SHRINKAGE) * covariance + _SHRINKAGE * np.mean(
+        np.diag(covariance)
+    ) * identity
+    # log P(label | f) = f' S^-1 m - m' S^-1 m / 2 + what is the same for all labels
+    weights = np.linalg.solve(covariance, means.T)
+    bias = -0.5 * np.einsum("lf,fl->l", means, weights)
+    progress(1.0, "classifier of public labels fitted")
+    return pool, LabelClassifier(extractor, weights.astype(np.float32), bias.astype(np.float32))
+
+
+def query_sensitivity(attributes: int, top_k: int) -> float:
+    """L2 sensitivity of all counts together: sqrt(d k)."""
+    return math.sqrt(attributes * top_k)
+
+
+def noisy_label_counts(
+    top: np.ndarray,
+    one_hot: np.ndarray,
+    *,
+    labels: int,
+    attributes: int,
+    noise_multiplier: float,
+    generator: SecureGenerator,
+) -> np.ndarray:
+    """The mechanism: how often each label occurs in each cell, plus N(0, (multiplier √(dk))²).
+
+    Args:
+        top: (N, k) different labels of each person's picture.
+        one_hot: (N, cells) with exactly `attributes` ones in each row.
+        labels: Number of labels, public.
+        attributes: d, the attributes that are counted.
+        noise_multiplier: Solved by the plan.
+        generator: The operating system's randomness.
+
+    Returns:
+        (cells, labels) float64, private no more.
+
+    Raises:
+        ValueError: A person has a label twice, or is not in exactly `attributes` cells.
+    """
+    people, k = top.shape
+    if len(one_hot) != people or (
+        people and (np.count_nonzero(one_hot == 1, axis=1) != attributes).any()
+    ):
+        raise ValueError("every person must be in exactly one cell of each attribute")
+    if k > 1 and people and (np.diff(np.sort(top, axis=1), axis=1) == 0).any():
+        raise ValueError("the labels of one picture must differ")
+    member = np.zeros((people, labels))
+    np.put_along_axis(member, top.astype(np.intp), 1.0, axis=1)
+    counts = one_hot.astype(np.float64).T @ member
+    scale = noise_multiplier * query_sensitivity(attributes, k)
+    return counts + generator.gaussian(counts.shape, scale=scale)
+
+
+def _grouped(pool: PublicPool, features: np.ndarray, most: int) -> PublicPool:
+    from sklearn.cluster import AgglomerativeClustering
+
+    means = _label_means(pool, features)
+    means = means / np.linalg.norm(means, axis=1, keepdims=True)
+    group = AgglomerativeClustering(n_clusters=most).fit_predict(means)
+    labels = group[pool.labels].astype(np.int32)
+    # A group bears the name of its largest label.
+    counts, names = pool.counts, []
+    for number in range(most):
+        inside = np.flatnonzero(group == number)
+        first = pool.names[inside[np.argmax(counts[inside])]]
+        names.append(f"{first} and {len(inside) - 1} more" if len(inside) > 1 else first)
+    return PublicPool(pool.name, pool.images, labels, tuple(names), pool.skipped)
+
+
+def _label_means(pool: PublicPool, features: np.ndarray) -> np.ndarray:
+    return np.stack([features[pool.labels == i].mean(0) for i in range(len(pool.names))])
+
+
+def _silent(fraction: float, text: str) -> None:
+    pass
