@@ -117,7 +117,7 @@ def open_archive(source: Path, request: Request) -> Archive:
         size=request.size or (40, 40),
         rows=rows,
         total=int(count),
-        documented=round((PEOPLE if by_person else PICTURES) * share, -2),
+        documented=int(round((PEOPLE if by_person else PICTURES) * share, -2)),
         about=(
             "CelebA (Liu et al., ICCV 2015). Attributes and their two values are those of its "
             "documentation (list_attr_celeba.txt: 1 is yes, -1 is no).",

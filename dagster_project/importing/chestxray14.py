@@ -126,7 +126,7 @@ def open_archive(source: Path, request: Request) -> Archive:
         size=request.size or (40, 40),
         rows=rows,
         total=len(where),
-        documented=round((PEOPLE if by_person else PICTURES) * share, -2),
+        documented=int(round((PEOPLE if by_person else PICTURES) * share, -2)),
         about=(
             "ChestX-ray14 (Wang et al., CVPR 2017). From the NIH's list of entries: sex (Patient "
             "Gender), view (View Position), a finding is yes where Finding Labels names it, age in "

@@ -101,7 +101,7 @@ def open_archive(source: Path, request: Request) -> Archive:
         size=request.size or (48, 32),
         rows=rows,
         total=PICTURES,
-        documented=None if by_item else round(PICTURES * share, -2),
+        documented=None if by_item else int(round(PICTURES * share, -2)),
         about=(
             "DeepFashion-MultiModal (Jiang et al., SIGGRAPH 2022). Each attribute is yes for the "
             "codes of its documentation that the name says, else no; parts that are not visible "

@@ -116,8 +116,10 @@ def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
             for batch in reader:
                 for start in range(0, len(batch), _BATCH):
                     yield batch.slice(start, _BATCH).select(columns)
-    except (pa.ArrowException, KeyError) as error:
-        raise WrongArchive(f"{file.name} breaks off, or lacks a column of the others") from error
+    except (pa.ArrowException, OSError, KeyError):
+        raise WrongArchive(
+            f"{file.name} cannot be read to its end, or lacks a column of the others"
+        ) from None
 
 
 def _arrow(source: Any) -> Any:
