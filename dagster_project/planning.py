@@ -9,39 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from dagster_project.mechanisms import Mechanisms, mechanisms, table_counts, table_sizes
 from dagster_project.privacy import accounting, calibration
-from dagster_project.privacy.events import (
-    DiscreteGaussian,
-    Event,
-    Gaussian,
-    PoissonSampledGaussian,
-    PureDP,
-)
+from dagster_project.privacy.events import Event
 from dagster_project.privacy.plan import Mechanism, Plan, canonical_json
 from dagster_project.recipe import Recipe
-from dagster_project.table.aim import aim_counts, recommended_rounds
-from dagster_project.table.measurements import MechanismCounts
-from dagster_project.table.mst import mst_counts
+from dagster_project.table.aim import recommended_rounds
 from dagster_project.table.schema import Schema
 
 DISCRETIZATION = 1e-4
-Mechanisms = Callable[[Schema, Recipe, float], tuple[Mechanism, ...]]
-_ENOUGH = 1.5  # noise multiplier of the mean pairs under which less noise buys nothing
-
-
-def table_counts(schema: Schema, recipe: Recipe) -> MechanismCounts:
-    """How often the table model measures and selects."""
-    d = len(schema.attributes)
-    if recipe.table.method == "mst":
-        return mst_counts(d)
-    # Where the rounds are still open: 2.5 for each attribute, the most the rule ever asks for.
-    rounds = recipe.table.rounds or min(d * (d - 1) // 2, math.ceil(2.5 * d))
-    return aim_counts(d, rounds)
 
 
 def dp_sgd_steps(target_epsilon: float) -> int:
@@ -52,21 +32,6 @@ def dp_sgd_steps(target_epsilon: float) -> int:
     at a large one each step still improves the pictures, and time is the limit.
     """
     return round(60 * min(max(target_epsilon / 3, 1), 2))
-
-
-def mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism, ...]:
-    """Everything that touches private data, with the noise that the scalar `mu` gives.
-
-    Args:
-        schema: The public contract.
-        recipe: Public settings.
-        mu: Gaussian-DP parameter of the whole plan, divided by the recipe's shares.
-    """
-    return (
-        *_table_mechanisms(schema, recipe, mu),
-        _mean_pairs_mechanism(schema, recipe, mu),
-        _image_mechanism(schema, recipe, mu),
-    )
 
 
 def build_plan(
@@ -178,103 +143,9 @@ def _with_rounds(
     sigma = next((m.declared["sigma"] for m in first if m.name == "table_model.measurement"), None)
     if sigma is None:
         return recipe
-    rounds = recommended_rounds(schema.sizes, n_public=schema.n_public, sigma=sigma)
+    rounds = recommended_rounds(table_sizes(schema, recipe), n_public=schema.n_public, sigma=sigma)
     return recipe.changed({"table.rounds": rounds})
 
 
 def _keyed_hash(key: bytes, identity: dict[str, Any]) -> str:
     return hmac.new(key, canonical_json(identity).encode(), hashlib.sha256).hexdigest()
-
-
-def _share(recipe: Recipe, part: str, mu: float) -> float:
-    """A part's share of mu^2: the recipe's, but no more for the mean pairs than does any good.
-
-    Features and generator limit the warm-up once the noise multiplier is under 1.5; what is left
-    at a large epsilon goes to DP-SGD, which can use it.
-    """
-    shares = recipe.shares.model_dump()
-    total = sum(shares.values())
-    enough = min(shares["pairs"] / total, 1 / (_ENOUGH * mu) ** 2)
-    if part == "pairs":
-        return enough
-    rest = shares["pairs"] / total - enough if part == "image" else 0.0
-    return shares[part] / total + rest
-
-
-def _table_mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism, Mechanism]:
-    counts, share = table_counts(schema, recipe), _share(recipe, "table", mu)
-    selection_share = share * recipe.table.selection_share
-    epsilon = calibration.selection_epsilon(mu=mu, share=selection_share, count=counts.selections)
-    sigma = calibration.gaussian_noise_multiplier(
-        mu=mu, share=share - selection_share, count=counts.measurements
-    )
-    return (
-        Mechanism(
-            name="table_model.selection",
-            stage="table_model",
-            event=PureDP(epsilon=epsilon, count=counts.selections),
-            declared={
-                "method": recipe.table.method,
-                "epsilon": epsilon,
-                "rounds": counts.selections,
-            },
-        ),
-        Mechanism(
-            name="table_model.measurement",
-            stage="table_model",
-            event=DiscreteGaussian(sigma=sigma, count=counts.measurements),
-            declared={"sigma": sigma, "sensitivity": 1, "marginals": counts.measurements},
-        ),
-    )
-
-
-def _mean_pairs_mechanism(schema: Schema, recipe: Recipe, mu: float) -> Mechanism:
-    rate, share = recipe.mean_pairs.sample_rate, _share(recipe, "pairs", mu)
-    event: Event
-    if rate == 1:
-        noise = calibration.gaussian_noise_multiplier(mu=mu, share=share)
-        event = Gaussian(noise_multiplier=noise)
-    else:
-        noise = calibration.sampled_noise_multiplier(mu=mu, share=share, sample_rate=rate, steps=1)
-        event = PoissonSampledGaussian(noise_multiplier=noise, sample_rate=rate)
-    return Mechanism(
-        name="mean_pairs",
-        stage="mean_pairs",
-        event=event,
-        declared={
-            "noise_multiplier": noise,
-            "sample_rate": rate,
-            "clip_norm": 1,
-            "attributes": len(schema.attributes),
-            "sampler": "poisson",
-        },
-    )
-
-
-def _image_mechanism(schema: Schema, recipe: Recipe, mu: float) -> Mechanism:
-    sgd = recipe.dp_sgd
-    if sgd.steps is None:
-        raise ValueError("the steps of DP-SGD are not fixed yet")
-    rate = min(1.0, sgd.batch / schema.n_public)
-    # The noise must pay for every step that may run, the replays after a crash included.
-    replay_steps = sgd.replays * min(sgd.checkpoint_steps, sgd.steps)
-    noise = calibration.sampled_noise_multiplier(
-        mu=mu, share=_share(recipe, "image", mu), sample_rate=rate, steps=sgd.steps + replay_steps
-    )
-    return Mechanism(
-        name="image_model",
-        stage="image_model",
-        event=PoissonSampledGaussian(
-            noise_multiplier=noise, sample_rate=rate, count=sgd.steps + replay_steps
-        ),
-        declared={
-            "noise_multiplier": noise,
-            "max_grad_norm": sgd.max_grad_norm,
-            "sample_rate": rate,
-            "expected_batch_size": rate * schema.n_public,
-            "steps": sgd.steps,
-            "replay_steps": replay_steps,
-            "sampler": "poisson",
-            "divisor": "expected_batch_size",
-        },
-    )

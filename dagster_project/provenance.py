@@ -9,7 +9,16 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
 _ROOT = _PACKAGE.parent
-_STAGE_CODE = ("privacy", "table", "pairs", "image", "stages", "recipe.py", "planning.py")
+_STAGE_CODE = (
+    "privacy",
+    "table",
+    "pairs",
+    "image",
+    "stages",
+    "recipe.py",
+    "mechanisms.py",
+    "planning.py",
+)
 
 
 @cache

@@ -1,17 +1,28 @@
 """Public settings of a release, stage by stage. Nothing here is, or depends on, private data.
 
-A preset is one configuration of the same stages. Values that follow from public numbers by a rule
-(the steps of DP-SGD, the rounds of the table) are filled in by `planning`, where the rule and its
-grounds stand. Noise is not a setting: it is solved from epsilon and delta.
+A preset (`presets`) is one configuration of the same stages. Values that follow from public numbers
+by a rule (the steps of DP-SGD, the rounds of the table) are filled in by `planning`, where the rule
+and its grounds stand. Noise is not a setting: it is solved from epsilon and delta.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 Share = PositiveFloat
+OptionalShare = NonNegativeFloat
 
 
 class _Settings(BaseModel):
@@ -19,10 +30,12 @@ class _Settings(BaseModel):
 
 
 class Shares(_Settings):
-    """How the budget is divided: parts of 1 / sigma^2, in any unit."""
+    """How the budget is divided: parts of 1 / sigma^2, in any unit. What may be 0 is optional: its
+    mechanism is then not in the plan, and its stage spends nothing."""
 
     table: Share = 0.15
-    pairs: Share = 0.55
+    query: OptionalShare = 0.0
+    pairs: OptionalShare = 0.55
     image: Share = 0.30
 
 
@@ -30,7 +43,7 @@ class Table(_Settings):
     """The table model. `rounds` None: planning's rule; `selections_per_fit` None: half of d."""
 
     method: Literal["aim", "mst"] = "aim"
-    rounds: PositiveInt | None = None
+    rounds: NonNegativeInt | None = None
     selections_per_fit: PositiveInt | None = None
     iterations: PositiveInt = 300
     final_iterations: PositiveInt = 2000
@@ -38,15 +51,96 @@ class Table(_Settings):
     selection_share: float = Field(0.03, gt=0, lt=1)
 
 
+class PublicImages(_Settings):
+    """The pool of public pictures, of which the user states that it is public.
+
+    Attributes:
+        source: A folder of pictures in labelled folders, an .npz file of a pool, "procedural" for
+            drawn shapes, or None for no pool. A relative path starts in the working directory.
+        name: What manifest and card call a folder; None is the folder's name.
+        depth: Nested folders joined to a label at most; None is all.
+        smallest: Labels of fewer pictures join the one above.
+        pictures: Number of drawn pictures of a procedural pool.
+        negatives: Adds each picture's negative under a label of its own, so that the private
+            pictures choose the ground.
+        labels: Labels at most; more are merged to groups that look alike. None is all.
+        extractor: Features of the classifier.
+    """
+
+    source: str | None = None
+    name: str | None = None
+    depth: PositiveInt | None = None
+    smallest: PositiveInt = 8
+    pictures: PositiveInt = 4000
+    negatives: bool = True
+    labels: int | None = Field(None, ge=2)
+    extractor: Literal["efficientnet-lite0", "pixels"] = "efficientnet-lite0"
+
+
+class SemanticQuery(_Settings):
+    """Which public labels the private pictures are like.
+
+    Attributes:
+        form: "histogram" is a Gaussian mechanism with the share `shares.query`; "column" makes the
+            most likely label a hidden column of the table, at no share of its own.
+        top_k: Labels counted for each picture, in a histogram.
+        selected: Share of the pool that is chosen.
+        least_noise: Noise multiplier below which less noise buys nothing: labels are told apart
+            by hundreds of people. At 45 the query costs under .1 of epsilon at any total.
+    """
+
+    form: Literal["histogram", "column"] = "histogram"
+    top_k: PositiveInt = 3
+    selected: float = Field(0.1, ge=0.01, le=0.2)
+    least_noise: float = Field(45.0, ge=0)
+
+
+class PublicTraining(_Settings):
+    """Pre-training on the chosen public pictures. `records`: whole ones drawn for each showing of
+    a picture, or the soft ones of its label. `pictures`: showings that are prepared."""
+
+    records: Literal["drawn", "soft"] = "drawn"
+    pictures: PositiveInt = 8000
+    steps: PositiveInt = 600
+    batch: PositiveInt = 128
+    learning_rate: PositiveFloat = 2e-3
+    condition_dropout: float = Field(0.1, ge=0, lt=1)
+    shift: int = Field(1, ge=0)
+
+
 class MeanPairs(_Settings):
-    """Mean images and mean embeddings. `sample_rate` 1 is one release over everybody."""
+    """Mean images and mean embeddings.
+
+    Attributes:
+        sample_rate: Share of people in the Poisson sample; 1 is one release over everybody.
+        side: Largest height and width of the summed images; None is half of the image's.
+        scales, frequencies: Of the mean embeddings; without meaning where `pixel_share` is 1.
+        pixel_share: Part of the squared norm given to mean images; 1 is mean images alone.
+        centred: Sums of the images less mid-grey, which halves their norm, or of the pixels.
+        groups: Cells are attribute values, or as many random groups (an ablation).
+        counts: Sums are divided by the table model's counts, which cost nothing, or by noisy
+            counts, which are released with the sums.
+        minimum_count: Cells with a smaller count are left out.
+        consistent: All attributes are given one total.
+        denoised: Mean images are shrunk by what is known of their noise.
+        records: Records of the mean images: the table model's, or uniform (an ablation).
+        least_noise: Noise multiplier below which less noise buys nothing: features and generator
+            are the limit from there on. 0 is none.
+    """
 
     sample_rate: float = Field(1.0, gt=0, le=1)
-    side: PositiveInt = 14
+    side: PositiveInt | None = 14
     scales: tuple[PositiveFloat, ...] = (1 / 3, 1 / 6)
     frequencies: PositiveInt = 1000
-    pixel_share: float = Field(0.1, gt=0, lt=1)
+    pixel_share: float = Field(0.1, gt=0, le=1)
+    centred: bool = True
+    groups: Literal["values", "random"] = "values"
+    counts: Literal["model", "noisy"] = "model"
     minimum_count: float = Field(10.0, ge=0)
+    consistent: bool = True
+    denoised: bool = True
+    records: Literal["model", "uniform"] = "model"
+    least_noise: float = Field(1.5, ge=0)
 
 
 class Generator(_Settings):
@@ -61,8 +155,10 @@ class Generator(_Settings):
 
 
 class WarmUp(_Settings):
-    """Warm-up of the diffusion model on released statistics."""
+    """Warm-up of the diffusion model on released statistics. `teacher` "mean_pairs" trains on the
+    mean pairs alone, at all noise levels; "none" is no warm-up."""
 
+    teacher: Literal["generator", "mean_pairs", "none"] = "generator"
     pictures: PositiveInt = 20_000
     procedural: PositiveInt = 4000
     procedural_sigma: float = Field(0.4, ge=0)
@@ -86,7 +182,7 @@ class Network(_Settings):
 
 class DpSgd(_Settings):
     """Private fine-tuning. `batch` is the expected one; it fixes the public sampling rate. `steps`
-    None: planning's rule."""
+    None: planning's rule. `condition_dropout` 1 never shows a record: an unconditional model."""
 
     steps: PositiveInt | None = None
     batch: PositiveInt = 512
@@ -94,18 +190,18 @@ class DpSgd(_Settings):
     max_grad_norm: PositiveFloat = 1.0
     learning_rate: PositiveFloat = 5e-4
     ema_half_life_share: PositiveFloat = 0.15
-    condition_dropout: float = Field(0.1, ge=0, lt=1)
+    condition_dropout: float = Field(0.1, ge=0, le=1)
     checkpoint_steps: PositiveInt = 10
     replays: int = Field(1, ge=0)
     engine: Literal["auto", "vmap", "loop"] = "auto"
 
 
 class Sampler(_Settings):
-    """How images are drawn from the model."""
+    """How images are drawn from the model. `guidance` 0 draws them without their record."""
 
     steps: PositiveInt = 12
     churn: float = Field(10.0, ge=0)
-    guidance: PositiveFloat = 1.5
+    guidance: float = Field(1.5, ge=0)
     heun: bool = True
     chunk: PositiveInt = 1000
 
@@ -115,6 +211,9 @@ class Recipe(_Settings):
 
     shares: Shares = Shares()
     table: Table = Table()
+    public_images: PublicImages = PublicImages()
+    semantic_query: SemanticQuery = SemanticQuery()
+    public_training: PublicTraining = PublicTraining()
     mean_pairs: MeanPairs = MeanPairs()
     generator: Generator = Generator()
     warm_up: WarmUp = WarmUp()
@@ -122,6 +221,31 @@ class Recipe(_Settings):
     dp_sgd: DpSgd = DpSgd()
     sampler: Sampler = Sampler()
     public_seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _what_is_taught_is_released(self) -> Recipe:
+        if self.warm_up.teacher != "none" and not self.shares.pairs:
+            raise ValueError("without shares.pairs only warm_up.teacher=none is possible")
+        return self
+
+    @model_validator(mode="after")
+    def _a_pool_is_asked_once(self) -> Recipe:
+        pool, asked = self.public_images, self.semantic_query.form
+        if bool(self.shares.query) != (pool.source is not None and asked == "histogram"):
+            raise ValueError(
+                "shares.query is for public_images.source with semantic_query.form=histogram, and "
+                "both need it"
+            )
+        if pool.source is not None and asked == "column" and pool.labels is None:
+            raise ValueError("semantic_query.form=column needs public_images.labels")
+        return self
+
+    @property
+    def label_cells(self) -> int:
+        """Cells of the table's hidden column of public labels, 0 where there is none."""
+        if self.public_images.source is None or self.semantic_query.form == "histogram":
+            return 0
+        return self.public_images.labels or 0
 
     def changed(self, changes: dict[str, Any]) -> Recipe:
         """A copy with changes by dotted name, checked again.
@@ -144,4 +268,5 @@ class Recipe(_Settings):
         except ValidationError as error:
             fault = error.errors()[0]
             place = ".".join(str(part) for part in fault["loc"])
-            raise ValueError(f"setting {place!r}: {fault['msg'].lower()}") from None
+            text = fault["msg"].removeprefix("Value error, ")
+            raise ValueError(f"setting {place!r}: {text.lower()}" if place else text) from None

@@ -8,7 +8,8 @@ import pytest
 from dp_accounting.pld import privacy_loss_distribution as pld
 
 from dagster_project import planning
-from dagster_project.planning import build_plan, mechanisms, table_counts
+from dagster_project.mechanisms import mechanisms, share, table_counts
+from dagster_project.planning import build_plan
 from dagster_project.privacy import accounting
 from dagster_project.privacy.events import (
     DiscreteGaussian,
@@ -202,7 +203,7 @@ def test_mean_pairs_take_no_more_than_they_can_use():
     # What is left goes to DP-SGD: the shares still fill the whole budget.
     spent = 1 / 1.5**2 / 9
     table = recipe.shares.table / sum(recipe.shares.model_dump().values())
-    assert planning._share(recipe, "image", 3.0) == pytest.approx(1 - spent - table)
+    assert share(recipe, "image", 3.0) == pytest.approx(1 - spent - table)
 
 
 @pytest.mark.parametrize(("epsilon", "steps"), [(0.5, 60), (3, 60), (4.5, 90), (10, 120)])

@@ -67,6 +67,12 @@ def test_every_setting_is_bound_to_the_plan(name):
     assert Recipe.model_validate(stored) == Recipe()  # every setting has a default
 
 
+def test_a_warm_up_without_its_teacher_is_refused():
+    with pytest.raises(ValueError, match=r"^without shares\.pairs only warm_up\.teacher=none"):
+        Recipe().changed({"shares.pairs": 0})
+    assert Recipe().changed({"shares.pairs": 0, "warm_up.teacher": "none"}).shares.pairs == 0
+
+
 def test_settings_cannot_be_changed_in_place():
     with pytest.raises(ValueError):
         Recipe().dp_sgd.steps = 3  # type: ignore[misc]

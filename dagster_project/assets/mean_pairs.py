@@ -22,13 +22,15 @@ def mean_pairs(run: StageRun) -> Mapping[str, Any]:
     from dagster_project.stages import mean_pairs as library
 
     library.measure(run.release, run.progress)
-    released = library.load(run.release)
-    images = (released.images()[released.shares > 0] * 255).round().astype("uint8")
-    grid = png_bytes(image_grid(images, columns=12))
+    images, _ = library.mean_images(run.release)
+    shown = {}
+    if len(images):
+        grid = png_bytes(image_grid((images * 255).round().astype("uint8"), columns=12))
+        shown["mean images"] = dg.MetadataValue.md(f"![mean images]({data_uri(grid)})")
     return {
-        "denoised mean images": dg.MetadataValue.md(f"![mean images]({data_uri(grid)})"),
-        "cells": int((released.shares > 0).sum()),
-        "features": released.feature_map.size,
+        **shown,
+        "cells": len(images),
+        "features": library.feature_map(run.release).size,
         "data_version": run.release.ledger.committed(run.release.id, "mean_pairs").files[
             library.FILES[0]
         ],

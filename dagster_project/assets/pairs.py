@@ -29,8 +29,10 @@ def subsample(run: StageRun) -> Mapping[str, Any]:
     system. Read once, by mean_pairs, and destroyed."""
     from dagster_project.stages import pairs as library
 
-    library.subsample(run.release)
+    release = run.release
+    library.subsample(release)
+    spends = release.spends("mean_pairs")
     return {
-        "sample_rate": run.release.declared("mean_pairs")["sample_rate"],
-        "data_version": run.release.id,
+        "sample_rate": release.declared("mean_pairs")["sample_rate"] if spends else 0,
+        "data_version": release.id,
     }

@@ -38,21 +38,23 @@ def pool_images(images: torch.Tensor, *, side: int) -> torch.Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureMap:
-    """phi(x) = [sqrt(a) fourier(x), sqrt(1 - a) clip(pool(x) - 1/2)], so ||phi(x)||_2 <= 1.
+    """phi(x) = [sqrt(a) fourier(x), sqrt(1 - a) clip(pool(x) - grey)], so ||phi(x)||_2 <= 1.
 
     The Fourier part has unit norm for every x (cos^2 + sin^2 = 1 in each pair of coordinates),
-    the pixel part is clipped to unit norm after public mid-grey centring and scaling by
-    `pixel_clip`; the two share the norm by `1 - pixel_share` and `pixel_share`.
+    the pixel part is clipped to unit norm after public mid-grey centring (if any) and scaling by
+    `pixel_clip`; the two share the norm by `1 - pixel_share` and `pixel_share`. With a pixel share
+    of 1 there is no Fourier part, whatever `frequencies` says.
 
     Attributes:
         channels, height, width: Size of the pooled images.
         scales: Standard deviations of the projections, one block of features each, stated for
             196 pixel values in [0, 1].
         frequencies: Random projections per scale.
-        pixel_share: a's complement, in [0, 1): part of the squared norm given to mean images.
-        pixel_clip: L2 norm to which a centred pooled image is clipped.
+        pixel_share: a's complement, in [0, 1]: part of the squared norm given to mean images.
+        pixel_clip: L2 norm to which a (centred) pooled image is clipped.
         seed: Public seed of the projections.
         decay: How fast the projections' weight falls with spatial frequency; 0 sees all alike.
+        centred: Whether the pixel part is the image less mid-grey, or the image itself.
     """
 
     channels: int
@@ -64,18 +66,24 @@ class FeatureMap:
     pixel_clip: float
     seed: int
     decay: float = 0.0
+    centred: bool = True
 
     def __post_init__(self) -> None:
-        if not (0 <= self.pixel_share < 1 and self.pixel_clip > 0 and self.frequencies > 0):
-            raise ValueError("pixel_share in [0, 1), pixel_clip > 0 and frequencies > 0 required")
+        if not (0 <= self.pixel_share <= 1 and self.pixel_clip > 0 and self.frequencies > 0):
+            raise ValueError("pixel_share in [0, 1], pixel_clip > 0 and frequencies > 0 required")
 
     @property
     def pixels(self) -> int:
         return self.channels * self.height * self.width
 
     @property
+    def grey(self) -> float:
+        """What the pixel part is relative to."""
+        return 0.5 if self.centred else 0.0
+
+    @property
     def fourier_size(self) -> int:
-        return 2 * self.frequencies * len(self.scales)
+        return 2 * self.frequencies * len(self.scales) if self.pixel_share < 1 else 0
 
     @property
     def size(self) -> int:
@@ -110,13 +118,15 @@ class FeatureMap:
         return torch.cat([phase.cos(), phase.sin()], dim=1) * scale
 
     def pixel_part(self, pooled: torch.Tensor) -> torch.Tensor:
-        """(N, C, h, w) in [0, 1] -> (N, pixels): mid-grey-centred, clipped to norm one."""
-        centred = (pooled.flatten(1) - 0.5) / self.pixel_clip
-        norm = centred.norm(dim=1, keepdim=True)
-        return centred / norm.clamp(min=1.0)
+        """(N, C, h, w) in [0, 1] -> (N, pixels): less mid-grey if centred, clipped to norm one."""
+        scaled = (pooled.flatten(1) - self.grey) / self.pixel_clip
+        norm = scaled.norm(dim=1, keepdim=True)
+        return scaled / norm.clamp(min=1.0)
 
     def __call__(self, pooled: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) in [0, 1] -> (N, size) with rows of L2 norm at most one."""
+        if self.pixel_share == 1:
+            return self.pixel_part(pooled)
         fourier = self.fourier(pooled)
         if not self.pixel_share:
             return fourier
@@ -146,10 +156,10 @@ def cell_sums(
         most sqrt(d): d rows, each phi(x) with ||phi(x)||_2 <= 1.
     """
     total = np.zeros((one_hot.shape[1], feature_map.size))
-    side = max(feature_map.height, feature_map.width)
+    size = (feature_map.height, feature_map.width)
     for start in range(0, len(images), chunk):
         batch = torch.from_numpy(np.ascontiguousarray(images[start : start + chunk])).float() / 255
-        features = feature_map(pool_images(batch, side=side))
+        features = feature_map(functional.adaptive_avg_pool2d(batch, size))
         member = torch.from_numpy(one_hot[start : start + chunk]).double()
         total += (member.T @ features.double()).numpy()
     return total

@@ -10,6 +10,14 @@ the change is therefore at most sqrt(d + p), whatever x and y are. The counts th
 means come from the table model, which has been paid for, so they cost nothing and do not depend
 on the person here (DP-TabImage, Chen et al. 2026, theorem 2, with sigma_m infinite).
 
+Noisy counts instead are one more column of the same matrix: a person's row is then (phi(x), 1) in
+each of d + p cells, of norm at most sqrt(2), and the sensitivity is sqrt(2 (d + p)). With the one
+scale s = noise_multiplier sqrt(2 d) for sums and counts this is the paper's multiplier
+sigma_P = (d / s^2 + d / s^2)^(-1/2) at sigma_x = sigma_m = s (theorem 2 there).
+
+Cells may be random groups instead of attribute values (`random_groups`, an ablation): the bound is
+the same, because a person is in one of them for each attribute.
+
 A mean image belongs to a soft record: one-hot in its own attribute, the table model's conditional
 distribution in every other (same paper, section 4).
 """
@@ -29,9 +37,25 @@ from dagster_project.pairs.embeddings import FeatureMap, cell_sums
 from dagster_project.privacy.noise import SecureGenerator
 
 
-def sensitivity(attributes: int, pairs: int = 0) -> float:
-    """L2 sensitivity of all sums together: sqrt(d + p)."""
-    return math.sqrt(attributes + pairs)
+def sensitivity(attributes: int, pairs: int = 0, *, counted: bool = False) -> float:
+    """L2 sensitivity of all sums together: sqrt(d + p), or sqrt(2 (d + p)) with the counts."""
+    return math.sqrt((2 if counted else 1) * (attributes + pairs))
+
+
+def random_groups(people: int, sizes: Sequence[int], *, generator: SecureGenerator) -> np.ndarray:
+    """Random cells: for each attribute a fair die as large as it, thrown by each person.
+
+    A person's throws are their own: they depend on no record and on nobody's place in the data.
+    Given all throws, the release is the Gaussian mechanism on cells that contain a person d times,
+    so the bound above holds; the throws of the others have the same distribution with and without
+    the person, and a mixture over them is no easier to tell apart than its worst part (the hockey
+    stick divergence is jointly convex). Groups drawn for places in the data from a public seed
+    would not do: one person removed moves everybody behind them to another place.
+
+    Returns:
+        (people, d) int64 in the form of records.
+    """
+    return np.stack([generator.integers(people, size) for size in sizes], axis=1)
 
 
 def noisy_sums(
@@ -42,8 +66,9 @@ def noisy_sums(
     attributes: int,
     noise_multiplier: float,
     generator: SecureGenerator,
+    counted: bool = False,
 ) -> np.ndarray:
-    """The mechanism: sums of phi over each cell plus N(0, (noise_multiplier sqrt(d))^2).
+    """The mechanism: sums of phi over each cell plus N(0, (noise_multiplier sensitivity)^2).
 
     Args:
         images: (N, C, H, W) uint8, one for each person.
@@ -52,19 +77,21 @@ def noisy_sums(
         attributes: d, the number of cells one person is in.
         noise_multiplier: Solved by the plan.
         generator: The operating system's randomness.
+        counted: Whether the number of people in each cell is released too, as a last column.
 
     Returns:
-        (cells, feature_map.size) float64, private no more.
+        (cells, feature_map.size), or one column more, float64; private no more.
 
     Raises:
         ValueError: A row is not in exactly `attributes` cells.
     """
-    if len(one_hot) and not np.array_equal(
-        np.count_nonzero(one_hot == 1, axis=1), np.full(len(one_hot), attributes)
-    ):
+    ones, others = (np.count_nonzero(m, axis=1) for m in (one_hot == 1, one_hot))
+    if not ((ones == attributes).all() and (others == attributes).all()):
         raise ValueError("every person must be in exactly one cell of each attribute")
     sums = cell_sums(images, one_hot, feature_map)
-    scale = noise_multiplier * sensitivity(attributes)
+    if counted:
+        sums = np.column_stack([sums, one_hot.sum(axis=0, dtype=np.float64)])
+    scale = noise_multiplier * sensitivity(attributes, counted=counted)
     return sums + generator.gaussian(sums.shape, scale=scale)
 
 
@@ -99,12 +126,26 @@ class MeanPairs:
     soft_records: np.ndarray
     feature_map: FeatureMap
 
-    def images(self) -> np.ndarray:
-        """Mean images denoised with the known noise level: (cells, C, h, w) in [0, 1]."""
+    @classmethod
+    def none(cls, cells: int, feature_map: FeatureMap) -> MeanPairs:
+        """No mean pairs at all, where a plan has no mechanism for them."""
+        return cls(
+            means=np.zeros((0, feature_map.size)),
+            noise_std=np.zeros(0),
+            shares=np.zeros(0),
+            soft_records=np.zeros((0, cells)),
+            feature_map=feature_map,
+        )
+
+    def images(self, *, denoised: bool = True) -> np.ndarray:
+        """Mean images, denoised with the known noise level or as they are: (cells, C, h, w) in
+        [0, 1]."""
         fm = self.feature_map
         pixels = self.means[:, fm.fourier_size :] / math.sqrt(fm.pixel_share)
-        noise = self.noise_std / math.sqrt(fm.pixel_share)
-        flat = 0.5 + fm.pixel_clip * shrink(pixels, noise, self.shares)
+        if denoised:
+            noise = self.noise_std / math.sqrt(fm.pixel_share)
+            pixels = shrink(pixels, noise, self.shares)
+        flat = fm.grey + fm.pixel_clip * pixels
         return flat.reshape(-1, fm.channels, fm.height, fm.width).clip(0, 1)
 
     def save(self, folder: Path) -> None:
@@ -138,6 +179,8 @@ def complete(
     noise_scale: float,
     feature_map: FeatureMap,
     minimum_count: float,
+    counts: np.ndarray | None = None,
+    consistent: bool = True,
 ) -> MeanPairs:
     """Means and soft records from noisy sums and the table model. Post-processing.
 
@@ -149,13 +192,18 @@ def complete(
         people: Expected number of people in the sums (the model's total times the sample rate).
         noise_scale: Standard deviation of the noise in each sum.
         feature_map: The public map.
-        minimum_count: Cells with fewer expected people are left out.
+        minimum_count: Cells with fewer people are left out.
+        counts: (cells,) noisy counts, where they are to be used instead of the table model's.
+        consistent: Whether all attributes are given one total first.
     """
-    counts = np.asarray(probabilities) * people
+    if counts is None:
+        counts = np.asarray(probabilities) * people
+    else:
+        probabilities = counts.clip(min=0) / max(people, 1.0)
     kept = counts >= minimum_count
     # Noise of a mean over fewer people than this exceeds any signal; avoids division by zero.
     divisor = np.maximum(counts, 1.0)
-    means = make_consistent(sums, sizes) / divisor[:, None]
+    means = (make_consistent(sums, sizes) if consistent else sums) / divisor[:, None]
     return MeanPairs(
         means=np.where(kept[:, None], means, 0.0),
         noise_std=noise_scale / divisor,
@@ -163,6 +211,12 @@ def complete(
         soft_records=np.asarray(soft_records),
         feature_map=feature_map,
     )
+
+
+def uniform_records(sizes: Sequence[int]) -> np.ndarray:
+    """(cells, cells): for each cell the record that says nothing, uniform in every attribute."""
+    record = np.repeat(1 / np.asarray(sizes, dtype=np.float64), sizes)
+    return np.tile(record, (len(record), 1))
 
 
 def shrink(means: np.ndarray, noise_std: np.ndarray, shares: np.ndarray) -> np.ndarray:

@@ -6,6 +6,9 @@ mean pairs teach the high noise levels alone: there the best denoiser's output i
 of everybody who fits the record, which is exactly what a mean pair is; at low noise it would
 teach blur. Public procedural pictures teach the low noise levels, where a denoiser needs to know
 how edges look and not what is shown: there the generator would teach its speckle.
+
+Without a generator the mean pairs can be the pictures themselves, moved about a little, at all
+noise levels (DP-TabImage, Chen et al. 2026).
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ class WarmUpSettings:
         prototypes: Mean pairs in each batch.
         prototype_sigma: Lowest noise level at which mean pairs are used.
         shift: Augmentation of mean pairs, pixels.
+        shift_pictures: Augmentation of the pictures, pixels.
         procedural_sigma: Noise level below which procedural pictures are used; 0 for none.
         seed: Public seed.
     """
@@ -41,6 +45,7 @@ class WarmUpSettings:
     prototypes: int = 16
     prototype_sigma: float = 3.0
     shift: int = 1
+    shift_pictures: int = 0
     procedural_sigma: float = 0.4
     seed: int = 0
 
@@ -62,11 +67,11 @@ def warm_up(
 
     Args:
         model: The diffusion network.
-        pictures: (N, C, H, W) in [-1, 1], drawn by the generator.
-        records: (N, width) their one-hot records.
+        pictures: (N, C, H, W) in [-1, 1], drawn by the generator; N > 0.
+        records: (N, width) their records.
         mean_images: (M, C, H, W) in [-1, 1]; M may be 0.
         soft_records: (M, width).
-        procedural: (P, C, H, W) in [-1, 1], public.
+        procedural: (P, C, H, W) in [-1, 1], public; P may be 0.
         levels: Public constants of the diffusion.
         settings: Public settings.
         device: Where to train.
@@ -80,10 +85,13 @@ def warm_up(
     for step in range(settings.steps):
         chosen = torch.randint(len(pictures), (settings.batch,), generator=random)
         clean, record = pictures[chosen], records[chosen]
+        if settings.shift_pictures:
+            clean = shift_images(clean, pixels=settings.shift_pictures, generator=random)
         sigma = levels.draw((size,), random)
-        texture = procedural[torch.randint(len(procedural), (settings.batch,), generator=random)]
-        low = sigma[: settings.batch] < settings.procedural_sigma
-        clean = torch.where(low[:, None, None, None], texture, clean)
+        if len(procedural):
+            drawn = torch.randint(len(procedural), (settings.batch,), generator=random)
+            low = sigma[: settings.batch] < settings.procedural_sigma
+            clean = torch.where(low[:, None, None, None], procedural[drawn], clean)
         if prototypes:
             means = torch.randint(len(mean_images), (prototypes,), generator=random)
             moved = shift_images(mean_images[means], pixels=settings.shift, generator=random)

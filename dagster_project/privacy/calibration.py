@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from dagster_project.privacy.accounting import epsilon
-from dagster_project.privacy.events import Event
+from dagster_project.privacy.accounting import epsilon, rdp
+from dagster_project.privacy.events import Event, PoissonSampledGaussian
 
 _COARSE = 1e-3
 _COARSE_TOLERANCE = 0.01
@@ -107,6 +107,40 @@ def sampled_noise_multiplier(*, mu: float, share: float, sample_rate: float, ste
     if sample_rate == 1:
         return gaussian_noise_multiplier(mu=mu, share=share, count=steps)
     return 1 / math.sqrt(math.log1p(_spent(mu, share, steps) ** 2 / (sample_rate**2 * steps)))
+
+
+def sampled_release_noise_multiplier(*, mu: float, share: float, sample_rate: float) -> float:
+    """Noise multiplier of one Poisson-sampled Gaussian that spends a share of `mu`^2.
+
+    The central limit of many steps is wrong for a lone one: its loss is small for nearly all
+    outcomes and large for those that only a sampled person makes likely. So its Rényi divergence
+    is set to the share's, order * share * mu^2 / 2, at order 1 + 5 / mu: the order that turns a
+    Gaussian of parameter mu into its smallest epsilon is 1 + sqrt(2 log(1 / delta)) / mu, and 5
+    stands for deltas of about 1e-5 to 1e-6.
+
+    Raises:
+        ValueError: `sample_rate` is not in (0, 1], or `mu` or `share` is out of range.
+    """
+    if not 0 < sample_rate <= 1:
+        raise ValueError(f"sample_rate must lie in (0, 1], not {sample_rate!r}")
+    whole = 1 / _spent(mu, share, 1)  # without sampling: more noise is never needed
+    order = 1 + 5 / mu
+    goal = order / (2 * whole**2)
+    low, high = 0.1 * sample_rate * whole, whole
+    if _sampled_divergence(low, sample_rate, order) <= goal:
+        return low
+    while high / low > 1 + 1e-9:
+        middle = math.sqrt(low * high)
+        if _sampled_divergence(middle, sample_rate, order) > goal:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _sampled_divergence(sigma: float, rate: float, order: float) -> float:
+    event = PoissonSampledGaussian(noise_multiplier=sigma, sample_rate=rate)
+    return rdp([event], order=order)
 
 
 def selection_epsilon(*, mu: float, share: float, count: int) -> float:

@@ -1,6 +1,12 @@
-"""Measures the mean pairs on the subsample, and completes them from the table model."""
+"""Measures the mean pairs on the subsample, and completes them from the table model.
+
+A plan without the mechanism has none: the stage then spends nothing and writes an empty set.
+"""
 
 from __future__ import annotations
+
+import math
+from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +25,12 @@ FILES = ("mean_pairs/mean_pairs.npz", "mean_pairs/feature_map.json")
 def feature_map(release: Release) -> FeatureMap:
     """The public feature map of this release's images."""
     settings, image = release.recipe.mean_pairs, release.schema.image
-    height, width = min(image.height, settings.side), min(image.width, settings.side)
+    if settings.side is None:
+        height, width = math.ceil(image.height / 2), math.ceil(image.width / 2)
+    else:
+        height, width = min(image.height, settings.side), min(image.width, settings.side)
+    # The largest norm a picture can have, less mid-grey or as it is: nothing is ever clipped.
+    largest = (0.5 if settings.centred else 1.0) * (image.channels * height * width) ** 0.5
     return FeatureMap(
         channels=image.channels,
         height=height,
@@ -27,51 +38,76 @@ def feature_map(release: Release) -> FeatureMap:
         scales=settings.scales,
         frequencies=settings.frequencies,
         pixel_share=settings.pixel_share,
-        # The largest norm a mid-grey-centred picture can have: nothing is ever clipped.
-        pixel_clip=0.5 * (image.channels * height * width) ** 0.5,
+        pixel_clip=largest,
+        centred=settings.centred,
         seed=release.recipe.public_seed,
     )
 
 
 def measure(release: Release, progress: Progress) -> bool:
-    """Spends the `mean_pairs` mechanism once and writes `models/<id>/mean_pairs`."""
-    declared = release.declared("mean_pairs")
-    attributes = len(release.schema.attributes)
-    executed = {
-        "mean_pairs": {
-            "noise_multiplier": declared["noise_multiplier"],
-            "sample_rate": release.recipe.mean_pairs.sample_rate,
-            "clip_norm": 1,
-            "attributes": attributes,
-            "sampler": "poisson",
-        }
-    }
-
-    def run() -> None:
-        progress(0.0, "summing features")
-        people, public_map = take_subsample(release), feature_map(release)
-        sums = mean_pairs.noisy_sums(
-            people.images,
-            release.schema.one_hot(people.codes),
-            public_map,
-            attributes=attributes,
-            noise_multiplier=declared["noise_multiplier"],
-            generator=SecureGenerator(),
+    """Spends the `mean_pairs` mechanism once, if there is one, and writes
+    `models/<id>/mean_pairs`."""
+    if not release.spends("mean_pairs"):
+        empty = MeanPairs.none(release.schema.width, feature_map(release))
+        return release.once(
+            "mean_pairs",
+            lambda: empty.save(_folder(release)),
+            executed=None,
+            files=FILES,
+            parents=("table_model",),
         )
-        model = table_model.load(release).model
-        mean_pairs.complete(
-            sums,
-            sizes=release.schema.sizes,
-            probabilities=one_way(model),
-            soft_records=model.conditional_blocks(),
-            people=model.total * release.recipe.mean_pairs.sample_rate,
-            noise_scale=declared["noise_multiplier"] * mean_pairs.sensitivity(attributes),
-            feature_map=public_map,
-            minimum_count=release.recipe.mean_pairs.minimum_count,
-        ).save(release.models / "mean_pairs")
-        progress(1.0, "mean pairs released")
+    settings, attributes = release.recipe.mean_pairs, len(release.schema.attributes)
+    noise_multiplier = release.declared("mean_pairs")["noise_multiplier"]
+    executed = {
+        "noise_multiplier": noise_multiplier,
+        "sample_rate": settings.sample_rate,
+        "clip_norm": 1,
+        "attributes": attributes,
+        "sampler": "poisson",
+    }
+    if settings.counts == "noisy":
+        executed["noisy_counts"] = True
+    return release.once(
+        "mean_pairs",
+        lambda: _measure(release, noise_multiplier, progress),
+        executed={"mean_pairs": executed},
+        files=FILES,
+        parents=("table_model",),
+    )
 
-    return release.once("mean_pairs", run, executed=executed, files=FILES, parents=("table_model",))
+
+def _measure(release: Release, noise_multiplier: float, progress: Progress) -> None:
+    progress(0.0, "summing features")
+    settings, schema = release.recipe.mean_pairs, release.schema
+    people, public_map, generator = take_subsample(release), feature_map(release), SecureGenerator()
+    codes = people.codes
+    if settings.groups == "random":
+        codes = mean_pairs.random_groups(len(people), schema.sizes, generator=generator)
+    counted = settings.counts == "noisy"
+    sums = mean_pairs.noisy_sums(
+        people.images,
+        schema.one_hot(codes),
+        public_map,
+        attributes=len(schema.attributes),
+        noise_multiplier=noise_multiplier,
+        generator=generator,
+        counted=counted,
+    )
+    scale = mean_pairs.sensitivity(len(schema.attributes), counted=counted)
+    model, uniform = table_model.load(release).model, mean_pairs.uniform_records(schema.sizes)
+    mean_pairs.complete(
+        sums[:, : public_map.size],
+        sizes=schema.sizes,
+        probabilities=uniform[0] if settings.groups == "random" else one_way(model),
+        soft_records=uniform if settings.records == "uniform" else model.conditional_blocks(),
+        people=model.total * settings.sample_rate,
+        noise_scale=noise_multiplier * scale,
+        feature_map=public_map,
+        minimum_count=settings.minimum_count,
+        counts=sums[:, -1] if counted else None,
+        consistent=settings.consistent,
+    ).save(_folder(release))
+    progress(1.0, "mean pairs released")
 
 
 def one_way(model: GraphicalModel) -> np.ndarray:
@@ -80,5 +116,18 @@ def one_way(model: GraphicalModel) -> np.ndarray:
 
 
 def load(release: Release) -> MeanPairs:
-    """The released mean pairs."""
-    return MeanPairs.load(release.models / "mean_pairs")
+    """The released mean pairs; none where the plan has no mechanism for them."""
+    return MeanPairs.load(_folder(release))
+
+
+def mean_images(release: Release) -> tuple[np.ndarray, np.ndarray]:
+    """The mean images (M, C, h, w) in [0, 1] of the cells that are used, denoised if the recipe
+    says so, and their soft records (M, cells)."""
+    released = load(release)
+    kept = released.shares > 0
+    images = released.images(denoised=release.recipe.mean_pairs.denoised)
+    return images[kept], released.soft_records[kept]
+
+
+def _folder(release: Release) -> Path:
+    return release.models / "mean_pairs"

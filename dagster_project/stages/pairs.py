@@ -59,8 +59,10 @@ def subsample(release: Release) -> None:
     """Draws the Poisson sample for the mean pairs from a fresh key of the operating system.
 
     The sample belongs to one reservation and is used once: `mean_pairs` destroys it. At rate 1
-    it is everybody.
+    it is everybody; where the plan has no mean pairs there is none.
     """
+    if not release.spends("mean_pairs"):
+        return
     if release.ledger.committed(release.id, "mean_pairs") is not None:
         return
     people = len(load_train(release))

@@ -1,15 +1,19 @@
-"""Fits the generator and warms up the diffusion model on released statistics. Cost: none."""
+"""Warms up the diffusion model on released statistics, as the recipe's teacher says. Cost: none.
+
+A teacher turns what has been released into lessons; without one, or where it has nothing to teach,
+the checkpoint is the network as it came: untrained, or pre-trained on public pictures.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from dagster_project.image.edm import NoiseLevels
-from dagster_project.image.table_encoder import RecordLayout
-from dagster_project.image.unet import UNet, UNetSettings
+from dagster_project.image.unet import UNet
 from dagster_project.pairs.generator import (
     Generator,
     GeneratorSettings,
@@ -18,64 +22,63 @@ from dagster_project.pairs.generator import (
 )
 from dagster_project.pairs.procedural import dead_leaves
 from dagster_project.pairs.warm_up import WarmUpSettings, warm_up
-from dagster_project.stages import mean_pairs, table_model
+from dagster_project.stages import mean_pairs, public_checkpoint, public_images, table_model
+from dagster_project.stages.network import LEVELS, new_network
 from dagster_project.stages.release import Progress, Release
 
-FILES = ("generator.safetensors", "pretrained.safetensors")
-LEVELS = NoiseLevels()
+CHECKPOINT, GENERATOR = "pretrained.safetensors", "generator.safetensors"
 _GENERATOR_PART = 0.5  # of the stage's time, for the progress bar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lessons:
+    """What a warm-up learns from: pictures in [-1, 1] and their records, see `warm_up`."""
+
+    pictures: torch.Tensor
+    records: torch.Tensor
+    mean_images: torch.Tensor
+    soft_records: torch.Tensor
+    procedural: torch.Tensor
+    settings: WarmUpSettings
 
 
 def make(release: Release, progress: Progress) -> bool:
     """Writes `models/<id>/pretrained.safetensors`; reads nothing private."""
 
     def run() -> None:
-        generator = _fit(release, lambda f, text: progress(f * _GENERATOR_PART, text))
-        save_file(generator.state_dict(), release.models / FILES[0])
-        model = new_network(release)
-        pictures, records = _pictures(release, generator)
-        images, soft = _prototypes(release)
-        device = release.compute.torch_device
-        model.to(device)
-        settings = release.recipe.warm_up.model_dump(exclude={"pictures", "procedural"})
-        warm_up(
-            model,
-            pictures,
-            records,
-            images,
-            soft,
-            _procedural(release),
-            levels=LEVELS,
-            settings=WarmUpSettings(**settings, seed=release.recipe.public_seed),
-            device=device,
-            progress=lambda f, text: progress(_GENERATOR_PART * (1 + f), text),
-        )
-        save_file({n: p.cpu() for n, p in model.state_dict().items()}, release.models / FILES[1])
+        lessons = _lessons(release, lambda f, text: progress(f * _GENERATOR_PART, text))
+        model = public_checkpoint.start(release)
+        if lessons is not None:
+            device = release.compute.torch_device
+            warm_up(
+                model.to(device),
+                lessons.pictures,
+                lessons.records,
+                lessons.mean_images,
+                lessons.soft_records,
+                lessons.procedural,
+                levels=LEVELS,
+                settings=lessons.settings,
+                device=device,
+                progress=lambda f, text: progress(_GENERATOR_PART * (1 + f), text),
+            )
+        weights = {n: p.cpu() for n, p in model.state_dict().items()}
+        save_file(weights, release.models / CHECKPOINT)
 
+    teaches = release.recipe.warm_up.teacher == "generator"
     return release.once(
         "pretrained_checkpoint",
         run,
         executed=None,
-        files=FILES,
-        parents=("table_model", "mean_pairs"),
+        files=(GENERATOR, CHECKPOINT) if teaches else (CHECKPOINT,),
+        parents=("table_model", "mean_pairs", *public_images.stage_of(release, "public_checkpoint")),
     )
-
-
-def new_network(release: Release) -> UNet:
-    """The diffusion network with public initial weights."""
-    settings = release.recipe.network
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(release.recipe.public_seed)
-        return UNet(
-            RecordLayout.of(release.schema),
-            UNetSettings(image_channels=release.schema.image.channels, **settings.model_dump()),
-        )
 
 
 def load(release: Release) -> UNet:
     """The network after the warm-up."""
     model = new_network(release)
-    model.load_state_dict(load_file(release.models / FILES[1]))
+    model.load_state_dict(load_file(release.models / CHECKPOINT))
     return model
 
 
@@ -85,12 +88,12 @@ def draw_records(release: Release, n: int, rng: np.random.Generator) -> np.ndarr
 
 
 def preview(release: Release, n: int) -> np.ndarray:
-    """Some of the generator's pictures, uint8 (n, C, H, W)."""
+    """Some of the generator's pictures, uint8 (n, C, H, W), where the teacher has one."""
     width = release.schema.width
     public_map = mean_pairs.feature_map(release)
     shape = (public_map.channels, public_map.height, public_map.width)
     generator = Generator(width, shape, _generator_settings(release))
-    generator.load_state_dict(load_file(release.models / FILES[0]))
+    generator.load_state_dict(load_file(release.models / GENERATOR))
     image, rng = release.schema.image, np.random.default_rng(release.recipe.public_seed)
     pictures = draw_pictures(
         generator.eval(),
@@ -100,6 +103,39 @@ def preview(release: Release, n: int) -> np.ndarray:
         generator=torch.Generator().manual_seed(release.recipe.public_seed),
     )
     return (pictures * 255).round().to(torch.uint8).numpy()
+
+
+def _lessons(release: Release, progress: Progress) -> Lessons | None:
+    recipe = release.recipe.warm_up
+    if recipe.teacher == "none":
+        return None
+    settings = WarmUpSettings(
+        **recipe.model_dump(exclude={"teacher", "pictures", "procedural"}),
+        seed=release.recipe.public_seed,
+    )
+    images, soft = _prototypes(release)
+    if recipe.teacher == "mean_pairs":
+        if not len(images):  # every cell was too small
+            return None
+        return Lessons(
+            pictures=images,
+            records=soft,
+            mean_images=images[:0],
+            soft_records=soft[:0],
+            procedural=images[:0],
+            settings=replace(settings, shift_pictures=recipe.shift),
+        )
+    generator = _fit(release, progress)
+    save_file(generator.state_dict(), release.models / GENERATOR)
+    pictures, records = _pictures(release, generator)
+    return Lessons(
+        pictures=pictures,
+        records=records,
+        mean_images=images,
+        soft_records=soft,
+        procedural=_procedural(release),
+        settings=settings,
+    )
 
 
 def _generator_settings(release: Release) -> GeneratorSettings:
@@ -132,12 +168,12 @@ def _pictures(release: Release, generator: Generator) -> tuple[torch.Tensor, tor
 
 def _prototypes(release: Release) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean images in [-1, 1], enlarged, and their soft records."""
-    released, image = mean_pairs.load(release), release.schema.image
-    kept = released.shares > 0
-    images = torch.from_numpy(released.images()[kept]).float()
+    images, soft = (torch.from_numpy(part).float() for part in mean_pairs.mean_images(release))
+    image = release.schema.image
     size = (image.height, image.width)
-    large = functional.interpolate(images, size=size, mode="bicubic", align_corners=False)
-    return large.clamp(0, 1) * 2 - 1, torch.from_numpy(released.soft_records[kept]).float()
+    if len(images):
+        images = functional.interpolate(images, size=size, mode="bicubic", align_corners=False)
+    return images.clamp(0, 1) * 2 - 1, soft
 
 
 def _procedural(release: Release) -> torch.Tensor:

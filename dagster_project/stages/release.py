@@ -93,6 +93,10 @@ class Release:
         """The declared parameters of a mechanism of the plan."""
         return self.plan.mechanism(mechanism).declared
 
+    def spends(self, mechanism: str) -> bool:
+        """Whether a mechanism is in the plan."""
+        return any(item.name == mechanism for item in self.plan.mechanisms)
+
     def write_schema(self) -> None:
         """The schema beside the models, so that they can be used without the data. The plan is
         the ledger's: it names the data's version, which may be private."""

@@ -17,7 +17,8 @@ pictures = hnp.arrays(
 )
 maps = st.fixed_dictionaries(
     {
-        "pixel_share": st.sampled_from([0.0, 0.1, 0.99]),
+        "pixel_share": st.sampled_from([0.0, 0.1, 0.99, 1.0]),
+        "centred": st.booleans(),
         "pixel_clip": st.sampled_from([1e-6, 0.5, 2.0, 1e6]),
         "scales": st.sampled_from([(1.0,), (1 / 3, 1 / 6), (1e-6, 1e4)]),
     }
@@ -63,6 +64,23 @@ def test_pictures_of_the_largest_norm_meet_the_clip_and_pass_it_nowhere():
     assert torch.allclose(part * public.pixel_clip + 0.5, extreme.flatten(1), atol=1e-6)
 
 
+def test_plain_mean_images_are_sums_of_pixels_of_sensitivity_sqrt_pixels():
+    """phi is the picture over the largest norm of one, sqrt(pixels): all white has norm 1."""
+    public = feature_map(pixel_share=1.0, centred=False, pixel_clip=4.0)
+    assert (public.size, public.fourier_size) == (16, 0)
+    white, black, any_ = torch.ones(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), torch.rand(1, 1, 4, 4)
+    assert public(white).norm().item() == pytest.approx(1) and not public(black).any()
+    assert torch.allclose(public(any_) * 4, any_.flatten(1))
+
+
+def test_the_map_decides_the_size_whatever_its_shape():
+    images = np.random.default_rng(0).integers(0, 256, (3, 1, 12, 8), dtype=np.uint8)
+    public = feature_map(height=6, width=4, pixel_share=1.0, centred=False, pixel_clip=24**0.5)
+    found = cell_sums(images, np.ones((3, 1), np.float32), public)
+    expected = images.reshape(3, 6, 2, 4, 2).mean((2, 4)).sum(0).flatten() / 255 / 24**0.5
+    np.testing.assert_allclose(found[0], expected, rtol=1e-5)
+
+
 def test_projections_follow_the_public_seed_alone():
     assert torch.equal(feature_map().projections, feature_map().projections)
     assert not torch.equal(feature_map().projections, feature_map(seed=1).projections)
@@ -85,7 +103,7 @@ def test_fourier_features_are_the_gaussian_kernel():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"pixel_share": 1.0}, {"pixel_share": -0.1}, {"pixel_clip": 0}, {"frequencies": 0}]
+    "changes", [{"pixel_share": 1.1}, {"pixel_share": -0.1}, {"pixel_clip": 0}, {"frequencies": 0}]
 )
 def test_settings_without_meaning_are_refused(changes):
     with pytest.raises(ValueError):

@@ -11,9 +11,11 @@ from dagster_project.pairs.mean_pairs import (
     complete,
     make_consistent,
     noisy_sums,
+    random_groups,
     sensitivity,
     shift_images,
     shrink,
+    uniform_records,
 )
 from dagster_project.privacy.noise import SecureGenerator
 from tests.pairs.feature_toys import Silent, feature_map, one_hot
@@ -58,6 +60,90 @@ def test_one_person_moves_the_sums_by_at_most_sqrt_d(seed, others, extreme, crow
     assert moved >= np.sqrt(0.9 * len(SIZES)) * (1 - 1e-5)
 
 
+PLAIN = feature_map(pixel_share=1.0, centred=False, pixel_clip=4.0)  # as published
+
+
+def counted(images, codes, public=PLAIN, noise_multiplier=1.0, generator=None):
+    return noisy_sums(
+        images, one_hot(codes, SIZES), public, attributes=len(SIZES), counted=True,
+        noise_multiplier=noise_multiplier, generator=generator or Silent(),
+    )  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    others=st.integers(0, 6),
+    extreme=st.integers(0, 3),
+    crowd=st.booleans(),
+    plain=st.booleans(),
+)
+def test_one_person_moves_sums_and_counts_together_by_at_most_sqrt_2d(
+    seed, others, extreme, crowd, plain
+):
+    rng = np.random.default_rng(seed)
+    image, codes = person(rng, extreme)
+    people = [(image, codes) if crowd else person(rng, rng.integers(4)) for _ in range(others)]
+    images = np.stack([image, *(p[0] for p in people)])
+    records = np.stack([codes, *(p[1] for p in people)])
+    public = PLAIN if plain else feature_map(pixel_clip=CLIP)
+    moved = counted(images, records, public) - counted(images[1:], records[1:], public)
+    assert np.linalg.norm(moved) <= sensitivity(3, counted=True) * (1 + 1e-6)
+    # The counts alone move by sqrt(d), and in the person's own cells.
+    np.testing.assert_array_equal(moved[:, -1], one_hot(codes[None], SIZES)[0])
+
+
+def test_a_white_picture_in_rare_cells_or_an_empty_data_set_meets_the_joint_bound():
+    white = np.full((1, 1, 8, 8), 255, np.uint8)
+    crowd = np.zeros((5, 1, 8, 8), np.uint8)
+    rare, common = np.array([[1, 2, 1]]), np.zeros((5, 3), int)
+    alone = counted(white, rare) - counted(white[:0], rare[:0])
+    among = counted(np.concatenate([crowd, white]), np.concatenate([common, rare])) - counted(
+        crowd, common
+    )
+    for moved in (alone, among):
+        assert np.linalg.norm(moved) == pytest.approx(np.sqrt(6), rel=1e-6)
+    assert sensitivity(3, counted=True) == pytest.approx(np.sqrt(6))
+
+
+@settings(max_examples=40, deadline=None)
+@given(d=st.integers(1, 30), noise_multiplier=st.floats(0.5, 50))
+def test_the_noise_is_the_papers_joint_multiplier(d, noise_multiplier):
+    """Theorem 2: sigma_P = (d / sigma_m^2 + d / sigma_x^2)^(-1/2), with both the drawn scale."""
+    drawn = Silent()
+    member = np.ones((1, d), np.float32)
+    noisy_sums(
+        np.zeros((1, 1, 8, 8), np.uint8), member, PLAIN, attributes=d, counted=True,
+        noise_multiplier=noise_multiplier, generator=drawn,
+    )  # fmt: skip
+    (scale,) = drawn.scales
+    assert (d / scale**2 + d / scale**2) ** -0.5 == pytest.approx(noise_multiplier)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), people=st.integers(1, 8), gone=st.integers(0, 7))
+def test_random_groups_keep_the_bound_whoever_leaves(seed, people, gone):
+    """Given everybody's throws, as in the proof: a person takes their own along, and the others
+    keep theirs."""
+    rng, gone = np.random.default_rng(seed), gone % people
+    images = rng.integers(0, 2, (people, 1, 8, 8)).astype(np.uint8) * 255
+    groups = random_groups(people, SIZES, generator=SecureGenerator())
+    left = np.arange(people) != gone
+    moved = counted(images, groups) - counted(images[left], groups[left])
+    assert np.linalg.norm(moved) <= sensitivity(3, counted=True) * (1 + 1e-6)
+
+
+def test_random_groups_are_fair_independent_dice():
+    groups = random_groups(60_000, SIZES, generator=SecureGenerator())
+    assert groups.shape == (60_000, 3)
+    joint = np.zeros(SIZES)
+    np.add.at(joint, tuple(groups.T), 1)
+    expected = 60_000 / joint.size
+    chi = ((joint - expected) ** 2 / expected).sum()
+    assert chi < 11 + 6 * np.sqrt(22)
+    assert random_groups(0, SIZES, generator=SecureGenerator()).shape == (0, 3)
+
+
 def test_the_bound_is_met():
     black = np.zeros((1, 1, 8, 8), np.uint8)
     moved = release(black, np.array([[0, 0, 0]])) - release(black[:0], np.zeros((0, 3), int))
@@ -65,7 +151,7 @@ def test_the_bound_is_met():
     assert sensitivity(3) == pytest.approx(np.sqrt(3)) and sensitivity(3, 1) == 2
 
 
-@pytest.mark.parametrize("fault", ["two cells", "no cell", "weight"])
+@pytest.mark.parametrize("fault", ["two cells", "no cell", "weight", "part of a cell"])
 def test_a_person_in_other_than_one_cell_for_each_attribute_is_refused(fault):
     """The bound rests on it."""
     images = np.zeros((2, 1, 8, 8), np.uint8)
@@ -74,6 +160,8 @@ def test_a_person_in_other_than_one_cell_for_each_attribute_is_refused(fault):
         member[1, 1] = 1  # both cells of the first attribute
     elif fault == "no cell":
         member[1, 0] = 0
+    elif fault == "part of a cell":
+        member[1, 1] = 0.5
     else:
         member[1, 0] = 2
     with pytest.raises(ValueError, match="exactly one cell"):
@@ -186,6 +274,41 @@ def test_nothing_here_counts_the_people():
     sums = np.random.default_rng(3).normal(size=(7, feature_map().size))
     doubled = completed(sums, people=2000.0)
     np.testing.assert_allclose(completed(sums).means[0], 2 * doubled.means[0])
+
+
+def test_noisy_counts_divide_and_decide_which_cells_stay():
+    codes = np.repeat([[0, 0, 0], [1, 1, 1]], (150, 20), axis=0)
+    images = np.full((170, 1, 8, 8), 51, np.uint8)
+    sums = counted(images, codes)
+    made = completed(
+        sums[:, :-1], counts=sums[:, -1], people=170.0, minimum_count=100.0, consistent=False,
+        feature_map=PLAIN, probabilities=np.full(7, 0.5), noise_scale=1e-9,
+    )  # fmt: skip
+    assert (made.shares > 0).tolist() == [True, False, True, False, False, True, False]
+    np.testing.assert_allclose(made.images(denoised=False)[[0, 2, 5]], 0.2, atol=1e-6)
+    # Noise can make a count negative: then the cell has no share, and nothing is infinite.
+    none = completed(sums[:, :-1], counts=-np.ones(7), minimum_count=0.0, feature_map=PLAIN)
+    assert not none.shares.any() and np.isfinite(none.means).all()
+
+
+def test_sums_are_left_as_they_are_where_consistency_is_off():
+    sums = np.random.default_rng(3).normal(size=(7, feature_map().size))
+    plain = completed(sums, consistent=False)
+    np.testing.assert_allclose(plain.means[0] * 500, sums[0])
+    assert not np.allclose(plain.means, completed(sums).means)
+
+
+def test_uniform_records_say_nothing():
+    records = uniform_records(SIZES)
+    assert records.shape == (7, 7) and (records == records[0]).all()
+    assert records[0].tolist() == pytest.approx([1 / 2] * 2 + [1 / 3] * 3 + [1 / 2] * 2)
+
+
+def test_no_mean_pairs_are_an_empty_set(tmp_path):
+    MeanPairs.none(7, PLAIN).save(tmp_path)
+    found = MeanPairs.load(tmp_path)
+    assert found.images().shape == found.images(denoised=False).shape == (0, 1, 4, 4)
+    assert found.soft_records.shape == (0, 7) and found.feature_map == PLAIN
 
 
 def test_shrinkage_reduces_the_error():

@@ -100,6 +100,29 @@ def test_without_mean_pairs_it_runs():
     )  # fmt: skip
 
 
+def test_mean_pairs_alone_are_moved_about_and_teach_all_noise_levels(monkeypatch):
+    seen = []
+
+    def spy(model, clean, sigma, noise, record, *rest, **options):
+        seen.append((clean.clone(), sigma.clone(), record.clone()))
+        return sum(p.sum() for p in model.parameters()) * 0.0
+
+    monkeypatch.setattr(module.edm, "loss", spy)
+    picture = torch.full((1, 1, 8, 8), -1.0)
+    picture[..., 4, 4] = 1
+    soft = torch.full((1, 9), 1 / 3)
+    warm_up(
+        network(), picture, soft, picture[:0], soft[:0], picture[:0], levels=LEVELS,
+        settings=WarmUpSettings(steps=10, batch=16, shift_pictures=1, procedural_sigma=0.4),
+        device=torch.device("cpu"), progress=lambda f, t: None,
+    )  # fmt: skip
+    clean, sigma, record = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    assert len(clean) == 160 and torch.allclose(record, torch.tensor(1 / 3))
+    places = {tuple(c[0].argmax().unsqueeze(0).tolist()) for c in clean}
+    assert len(places) > 3 and (clean.flatten(1).sum(1) == picture.sum()).all()
+    assert sigma.min() < 0.1 and sigma.max() > 1
+
+
 @pytest.mark.parametrize("name", ["pairs/warm_up.py", "pairs/generator.py"])
 def test_it_can_read_nothing_private(name):
     """No import through which a record, a file or a mechanism could be reached."""

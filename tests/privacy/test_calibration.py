@@ -9,6 +9,7 @@ from dagster_project.privacy.calibration import (
     calibrate,
     gaussian_noise_multiplier,
     sampled_noise_multiplier,
+    sampled_release_noise_multiplier,
     selection_epsilon,
 )
 from dagster_project.privacy.events import (
@@ -119,6 +120,36 @@ def test_sampling_everyone_is_the_repeated_gaussian():
     ) == gaussian_noise_multiplier(**arguments, count=9)
 
 
+@pytest.mark.parametrize("mu", [0.15, 0.5, 2.0])
+@pytest.mark.parametrize("sample_rate", [0.001, 0.05, 0.5])
+def test_a_lone_sampled_release_spends_its_share_at_the_deciding_order(mu, sample_rate):
+    sigma = sampled_release_noise_multiplier(mu=mu, share=0.2, sample_rate=sample_rate)
+    event = PoissonSampledGaussian(noise_multiplier=sigma, sample_rate=sample_rate)
+    order = 1 + 5 / mu
+    assert rdp([event], order=order) == pytest.approx(order * 0.2 * mu**2 / 2, rel=1e-6)
+    assert sigma < gaussian_noise_multiplier(mu=mu, share=0.2)
+    more = sampled_release_noise_multiplier(mu=mu * 1.01, share=0.2, sample_rate=sample_rate)
+    assert more < sigma  # as the solver needs it
+
+
+def test_the_central_limit_would_give_a_lone_release_far_too_little_noise():
+    arguments = {"mu": 0.22, "share": 0.2, "sample_rate": 0.05}
+    right = sampled_release_noise_multiplier(**arguments)
+    assert sampled_noise_multiplier(**arguments, steps=1) < 0.7 * right
+    costs = [
+        epsilon([PoissonSampledGaussian(noise_multiplier=s, sample_rate=0.05)], target_delta=1e-6)
+        for s in (right, sampled_noise_multiplier(**arguments, steps=1))
+    ]
+    share = epsilon([Gaussian(noise_multiplier=1 / (0.22 * 0.2**0.5))], target_delta=1e-6)
+    assert costs[0] < share < costs[1] / 3
+
+
+def test_a_lone_release_over_everybody_is_the_gaussian():
+    arguments = {"mu": 0.5, "share": 0.5}
+    found = sampled_release_noise_multiplier(**arguments, sample_rate=1.0)
+    assert found == pytest.approx(gaussian_noise_multiplier(**arguments), rel=1e-6)
+
+
 def test_selection_share_in_concentrated_terms():
     each = selection_epsilon(mu=0.5, share=0.2, count=12)
     assert 12 * each**2 / 8 == pytest.approx(0.2 * 0.5**2 / 2)
@@ -149,3 +180,5 @@ def test_refuses_malformed_shares(arguments):
 def test_refuses_a_malformed_sample_rate(sample_rate):
     with pytest.raises(ValueError, match="sample_rate"):
         sampled_noise_multiplier(mu=1.0, share=0.5, sample_rate=sample_rate, steps=10)
+    with pytest.raises(ValueError, match="sample_rate"):
+        sampled_release_noise_multiplier(mu=1.0, share=0.5, sample_rate=sample_rate)
