@@ -17,6 +17,9 @@ from dagster_project.assets.mean_pairs import mean_pairs
 from dagster_project.assets.pairs import pairs, subsample
 from dagster_project.assets.pretrained_checkpoint import pretrained_checkpoint
 from dagster_project.assets.privacy_plan import privacy_plan
+from dagster_project.assets.public_checkpoint import public_checkpoint
+from dagster_project.assets.public_images import public_images
+from dagster_project.assets.semantic_query import semantic_query
 from dagster_project.assets.stage import ReleaseIdIOManager
 from dagster_project.assets.synthetic_release import synthetic_release
 from dagster_project.assets.table_model import table_model
@@ -33,8 +36,11 @@ from dagster_project.sensors import data_changed
 ASSETS = (
     dataset,
     privacy_plan,
+    public_images,
     pairs,
     table_model,
+    semantic_query,
+    public_checkpoint,
     subsample,
     mean_pairs,
     pretrained_checkpoint,

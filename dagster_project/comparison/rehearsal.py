@@ -29,6 +29,9 @@ from dagster_project.stages import (
     mean_pairs,
     pairs,
     pretrained_checkpoint,
+    public_checkpoint,
+    public_images,
+    semantic_query,
     table_model,
 )
 from dagster_project.stages.release import Compute, Release, silent
@@ -36,6 +39,7 @@ from dagster_project.table.schema import Schema
 
 # Part -> the stage that runs it, and few and many of its steps.
 _PARTS = {
+    "public_training.steps": (public_checkpoint.make, 2, 12),
     "generator.steps": (pretrained_checkpoint.make, 2, 32),
     "warm_up.steps": (pretrained_checkpoint.make, 2, 12),
     "dp_sgd.steps": (image_model.train, 1, 3),
@@ -44,12 +48,23 @@ _SHORT = {
     "table.rounds": 1,
     "table.iterations": 5,
     "table.final_iterations": 5,
+    # Nobody is too few: a warm-up that found nothing to learn from would seem to cost nothing.
+    "mean_pairs.minimum_count": 0.0,
+    "mean_pairs.sample_rate": 1.0,
     "warm_up.pictures": 1000,
     "warm_up.procedural": 100,
     "generator.steps": 2,
     "warm_up.steps": 2,
     "dp_sgd.steps": 1,
     "dp_sgd.replays": 0,
+}
+# A small pool and quick features: neither changes what a step costs.
+_SMALL_POOL = {
+    "public_images.source": "procedural",
+    "public_images.pictures": 200,
+    "public_images.extractor": "pixels",
+    "public_training.pictures": 1000,
+    "public_training.steps": 2,
 }
 
 
@@ -64,7 +79,8 @@ def stage_costs(
         compute: Where networks run.
         cache: Folder of shared work; a measurement is made once.
     """
-    short = recipe.changed({**_SHORT, "public_seed": 0})
+    pool = _SMALL_POOL if recipe.public_images.source is not None else {}
+    short = recipe.changed({**_SHORT, **pool, "public_seed": 0})
 
     def make(folder: Path) -> None:
         costs = _measure(schema, short, compute)
@@ -93,7 +109,10 @@ def _measure(schema: Schema, recipe: Recipe, compute: Compute) -> dict[str, floa
         )
         release.models.mkdir(parents=True)
         _random_pairs(small).save(release.private / "train")
+        public_images.prepare(release, silent)
         table_model.fit(release, silent)
+        semantic_query.ask(release, silent)
+        public_checkpoint.make(release, silent)
         pairs.subsample(release)
         mean_pairs.measure(release, silent)
         pretrained_checkpoint.make(release, silent)
@@ -106,6 +125,7 @@ def _measure(schema: Schema, recipe: Recipe, compute: Compute) -> dict[str, floa
                 many=many,
             )
             for name, (stage, few, many) in _PARTS.items()
+            if name != "public_training.steps" or recipe.public_images.source is not None
         }
 
 

@@ -23,6 +23,9 @@ from dagster_project.stages import (
     mean_pairs,
     pairs,
     pretrained_checkpoint,
+    public_checkpoint,
+    public_images,
+    semantic_query,
     synthetic_release,
     table_model,
 )
@@ -37,6 +40,7 @@ TITLES = {
     "randimg": "warm-up on random images of the mean pairs' kind",
     "attrimg": "warm-up on images by attribute",
     "privimage": "public images chosen by a private query, then DP-SGD",
+    "privimage+pairs": "public images chosen by a private query, then this project's release",
 }
 OPEN = "dp_sgd.steps"  # left open by a recipe, it takes what is left of the budget
 
@@ -75,8 +79,11 @@ class Staged:
     def synthesise(
         self, release: Release, data: Path, n: int, seed: int, progress: Progress
     ) -> Pairs:
+        public_images.prepare(release, silent)
         table_model.fit(release, silent)
         progress(0.1, "table model")
+        semantic_query.ask(release, silent)
+        public_checkpoint.make(release, silent)
         pairs.subsample(release)
         mean_pairs.measure(release, silent)
         pretrained_checkpoint.make(release, lambda f, text: progress(0.15 + 0.35 * f, text))

@@ -195,6 +195,15 @@ def read_folder(
     )
 
 
+def list_files(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of every picture, by which a changed pool shows."""
+    found = []
+    for name in sorted(_files(folder)):
+        status = (folder / name).lstat()
+        found.append((name, status.st_size, status.st_mtime_ns))
+    return found
+
+
 def decode_public(content: bytes, spec: ImageSpec) -> np.ndarray:
     """One public picture, of any raster format, as uint8 (channels, height, width).
 

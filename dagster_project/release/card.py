@@ -72,6 +72,7 @@ def write_card(
         numeric=any(a.kind == "numeric" for a in schema.attributes),
         quality=quality,
         mechanisms=[_mechanism(item["name"], item["event"]) for item in privacy["mechanisms"]],
+        public_images=manifest.get("public_images"),
         ledger_head=manifest["ledger_head"],
         release_id=manifest["release_id"],
         code_version=manifest["code_version"],

@@ -52,7 +52,12 @@ class Verified:
 
 
 def build(
-    plan: Plan, schema: Schema, *, sampling: Mapping[str, Any], ledger_head: str
+    plan: Plan,
+    schema: Schema,
+    *,
+    sampling: Mapping[str, Any],
+    ledger_head: str,
+    public_images: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The manifest of a release, complete but for the file hashes, which `BundleWriter` adds.
 
@@ -61,6 +66,8 @@ def build(
         schema: The public contract; its `public` decides whether hashes of the data are shown.
         sampling: How the pairs were drawn: "n", "seed" and any other public setting.
         ledger_head: Hash of the newest ledger entry that this release rests on.
+        public_images: The pool of public pictures it learnt from (name, hash, number, and the
+            statement that it is public); None for none.
 
     Raises:
         ValueError: The schema is not the plan's.
@@ -92,6 +99,7 @@ def build(
         "schema_hash": schema.hash,
         "code_version": plan.code_version,
         "sampling": dict(sampling),
+        **({"public_images": dict(public_images)} if public_images else {}),
         "ledger_head": ledger_head,
         "packages": {
             "python": platform.python_version(),

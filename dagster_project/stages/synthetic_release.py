@@ -19,12 +19,17 @@ from dagster_project.privacy.ledger.errors import WrongState
 from dagster_project.privacy.ledger.files import file_sha256
 from dagster_project.release import card, manifest, quality
 from dagster_project.release.bundle import BundleWriter
-from dagster_project.stages import image_model, table_model
+from dagster_project.stages import image_model, public_images, table_model
 from dagster_project.stages.pretrained_checkpoint import LEVELS
 from dagster_project.stages.release import Progress, Release
 
 PARENTS = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model")
 _FORWARD = 500  # images in one pass of the network
+
+
+def parents(release: Release) -> tuple[str, ...]:
+    """The committed stages that a bundle is made from."""
+    return (*PARENTS, *public_images.stage_of(release, "semantic_query"))
 
 
 def make(
@@ -36,7 +41,7 @@ def make(
     against the ledger first, so that nothing is made from altered or uncommitted models.
     """
     models: dict[str, str] = {}
-    for stage in PARENTS:
+    for stage in parents(release):
         made = release.ledger.verify_artifacts(release.id, stage, release.models)
         models |= dict(made.files)
     sampler = release.recipe.sampler
@@ -69,6 +74,7 @@ def make(
         release.schema,
         sampling={"n": n, "seed": seed, **sampler.model_dump(mode="json")},
         ledger_head=_rests_on(release),
+        public_images=public_images.facts(release),
     )
     text = card.write_card(stated, release.schema, report)
     return writer.finish(stated, text, report)
@@ -87,12 +93,12 @@ def commit(release: Release, folder: Path) -> None:
         return
     hashes = {name: entry["sha256"] for name, entry in stated["files"].items()}
     hashes[manifest.NAME] = file_sha256(folder / manifest.NAME)
-    release.ledger.commit(release.id, stage, hashes, list(PARENTS))
+    release.ledger.commit(release.id, stage, hashes, list(parents(release)))
 
 
 def _rests_on(release: Release) -> str:
     """Hash of the ledger entry that made the last parent final: the same for every sampling."""
-    made = [release.ledger.committed(release.id, stage) for stage in PARENTS]
+    made = [release.ledger.committed(release.id, stage) for stage in parents(release)]
     newest = max(artifacts.entry for artifacts in made if artifacts is not None)
     return release.ledger.entries()[newest - 1].hash
 

@@ -1,0 +1,44 @@
+"""The diffusion model, pre-trained on the chosen public pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from dagster_project.assets.stage import StageRun, stage
+
+_SHOWN = 8
+
+
+@stage(
+    zone="dp",
+    after=["semantic_query", "table_model"],
+    code=["pairs/public_selection.py", "pairs/warm_up.py", "image", "stages/public_checkpoint.py"],
+    pool="gpu",
+)
+def public_checkpoint(run: StageRun) -> Mapping[str, Any]:
+    """Pre-trains on public pictures of the labels that private ones are like, with records that
+    belong to the labels. Post-processing: costs nothing."""
+    from dagster_project.evaluation.plots import data_uri, image_grid, png_bytes
+    from dagster_project.stages import public_checkpoint as library
+
+    library.make(run.release, run.progress)
+    made = run.release.ledger.committed(run.release.id, "public_checkpoint")
+    if made is None:
+        return {"pictures": 0, "data_version": "none"}
+    selection = library.load(run.release)
+    images, names = library.preview(run.release, _SHOWN)
+    shown = {}
+    if names:
+        grid = png_bytes(image_grid(images, columns=_SHOWN))
+        shown["chosen pictures"] = dg.MetadataValue.md(
+            f"{', '.join(names)}\n\n![chosen public pictures]({data_uri(grid)})"
+        )
+    return {
+        **shown,
+        "pictures": len(selection.pictures),
+        "labels": len(selection.labels),
+        "data_version": made.files[library.CHECKPOINT],
+    }

@@ -1,0 +1,100 @@
+"""Asks which public labels the private pictures are like, once, in the form the recipe names.
+
+As a histogram it is a Gaussian mechanism with a share of the budget; as a column of the table it
+is an answer of the table model, which has been paid for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dagster_project.pairs import semantic_query
+from dagster_project.privacy.noise import SecureGenerator
+from dagster_project.stages import public_images, table_model
+from dagster_project.stages.pairs import load_train
+from dagster_project.stages.release import Progress, Release
+
+ANSWER = "semantic_query.npz"
+FILES = (*public_images.FILES, ANSWER)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How often private pictures with each attribute value are like each public label.
+
+    Attributes:
+        counts: (cells, labels), noisy.
+        noise_std: Standard deviation of the noise in each count (in the form of a column about
+            that of the measured marginals).
+    """
+
+    counts: np.ndarray
+    noise_std: float
+
+
+def ask(release: Release, progress: Progress) -> bool:
+    """Writes `models/<id>/semantic_query.npz`, and enters the pool's files in the ledger with it.
+    Without a public pool it does nothing."""
+    if not public_images.used(release):
+        return False
+    if not release.spends("semantic_query"):
+        return release.once(
+            "semantic_query",
+            lambda: _save(release, _from_table(release)),
+            executed=None,
+            files=FILES,
+            parents=("table_model",),
+        )
+    d, k = len(release.schema.attributes), release.recipe.semantic_query.top_k
+    noise_multiplier = release.declared("semantic_query")["noise_multiplier"]
+
+    def run() -> None:
+        pool = public_images.load_pool(release)
+        people = load_train(release)
+        top = public_images.load_classifier(release).top(people.images, k, progress)
+        counts = semantic_query.noisy_label_counts(
+            top,
+            release.schema.one_hot(people.codes),
+            labels=len(pool.names),
+            attributes=d,
+            noise_multiplier=noise_multiplier,
+            generator=SecureGenerator(),
+        )
+        _save(release, Answer(counts, noise_multiplier * semantic_query.query_sensitivity(d, k)))
+
+    return release.once(
+        "semantic_query",
+        run,
+        executed={
+            "semantic_query": {
+                "noise_multiplier": noise_multiplier,
+                "attributes": d,
+                "top_k": k,
+            }
+        },
+        files=FILES,
+        parents=("table_model",),
+    )
+
+
+def load(release: Release) -> Answer:
+    """The released answer."""
+    with np.load(release.models / ANSWER, allow_pickle=False) as arrays:
+        return Answer(arrays["counts"], float(arrays["noise_std"]))
+
+
+def _from_table(release: Release) -> Answer:
+    """The table model's joint distributions of the label and every attribute, as counts."""
+    whole = table_model.load_whole(release).model
+    counts = whole.total * np.concatenate(
+        [whole.marginal((name, table_model.LABEL)) for name in release.schema.names]
+    )
+    labels = len(public_images.load_pool(release).names)
+    return Answer(counts[:, :labels], release.declared("table_model.measurement")["sigma"])
+
+
+def _save(release: Release, answer: Answer) -> None:
+    with (release.models / ANSWER).open("wb") as stream:
+        np.savez(stream, counts=answer.counts, noise_std=np.array(answer.noise_std))

@@ -1,0 +1,46 @@
+"""A table model whose last column stays inside: it explains the others and is never released.
+
+Used where the public label of a picture is measured with the table. The hidden column is not summed
+out of the cliques, which could make them large; it is left out of what is drawn and asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dagster_project.table.estimation import TableFit
+from dagster_project.table.graphical_model import GraphicalModel
+
+
+class VisiblePart(GraphicalModel):
+    """A graphical model without its last column.
+
+    Args:
+        whole: The model of all columns.
+    """
+
+    def __init__(self, whole: GraphicalModel) -> None:
+        self._whole = whole
+        self.names, self.sizes = whole.names[:-1], whole.sizes[:-1]
+        self.cliques, self.marginals, self.total = whole.cliques, whole.marginals, whole.total
+
+    def marginal(self, names: Sequence[str]) -> np.ndarray:
+        """P(A_names); see `GraphicalModel.marginal`."""
+        if not set(names) <= set(self.names):
+            raise ValueError(f"{tuple(names)} are not distinct attributes of the model")
+        return self._whole.marginal(names)
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """`n` records of the visible columns; see `GraphicalModel.sample`."""
+        return self._whole.sample(n, rng)[:, :-1]
+
+
+def hide_last(fit: TableFit) -> TableFit:
+    """The fit without its last column: neither model nor measurements show it."""
+    hidden = fit.model.names[-1]
+    return TableFit(
+        model=VisiblePart(fit.model),
+        measurements=tuple(m for m in fit.measurements if hidden not in m.names),
+    )
