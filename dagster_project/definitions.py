@@ -10,6 +10,7 @@ import dagster as dg
 
 from dagster_project import checks
 from dagster_project.assets.budget_lineage import budget_lineage
+from dagster_project.assets.comparison import comparison
 from dagster_project.assets.dataset import dataset
 from dagster_project.assets.fidelity_report import fidelity_report
 from dagster_project.assets.image_model import image_model
@@ -63,13 +64,13 @@ def build_definitions(
     """
     place = str(root)
     return dg.Definitions(
-        assets=ASSETS,
+        assets=(*ASSETS, comparison),
         asset_checks=CHECKS,
         sensors=[data_changed],
         jobs=[
             dg.define_asset_job(
                 "release",
-                selection=dg.AssetSelection.all(),
+                selection=dg.AssetSelection.all() - dg.AssetSelection.groups("comparison"),
                 description="A private release from the data to the report.",
                 # The ledger decides what may be drawn again, never the orchestrator.
                 tags={"dagster/max_retries": "0"},

@@ -91,10 +91,7 @@ def run(
     Raises:
         ValueError: The data is not public, or is not what the configuration was made for.
     """
-    schema = places.schema()
-    require_public(schema)
-    if schema.hash != configuration.schema_hash:
-        raise ValueError("the data's schema is not the one this comparison was made for")
+    _require_same(configuration, places)
     with _pool(workers) as pool:
         configuration = resolve(configuration, places, pool, told)
         cells, rows, failed = configuration.cells(), {}, []
@@ -119,6 +116,13 @@ def run(
     return [rows[c.key] for c in cells if c.key in rows], failed
 
 
+def run_one(configuration: Configuration, places: Places, *, told: Told) -> Row:
+    """The row of a comparison of one cell, in this process; see `run`."""
+    _require_same(configuration, places)
+    (one,) = resolve(configuration, places, _Here(), told).cells()
+    return cell.run(configuration, one, places)
+
+
 def current_version(data: Path) -> str:
     """Version of a data folder, without a record being read."""
     return data_version(data).text
@@ -130,6 +134,13 @@ def write(file: Path, content: Mapping[str, Any]) -> None:
     pending = file.with_name(f".{file.name}.pending")
     pending.write_text(json.dumps(content, indent=1))
     pending.replace(file)
+
+
+def _require_same(configuration: Configuration, places: Places) -> None:
+    schema = places.schema()
+    require_public(schema)
+    if schema.hash != configuration.schema_hash:
+        raise ValueError("the data's schema is not the one this comparison was made for")
 
 
 def _outcomes(

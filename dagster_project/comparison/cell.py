@@ -7,7 +7,6 @@ belongs to `configuration`, in which order they run to `bench`.
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import time
@@ -23,7 +22,8 @@ from dagster_project.comparison.configuration import Cell, Configuration, Entry
 from dagster_project.comparison.method import Request, many_records
 from dagster_project.comparison.registry import method
 from dagster_project.evaluation.features import Extractor, make_extractor
-from dagster_project.evaluation.fidelity import FidelityReport, compare
+from dagster_project.evaluation.fidelity import compare
+from dagster_project.evaluation.figures import FidelityReport, plain
 from dagster_project.evaluation.reference import Reference, make_reference
 from dagster_project.pairs.pairs import Pairs
 from dagster_project.provenance import code_version
@@ -94,78 +94,16 @@ def run(
     file = places.result(cell)
     if file.is_file():
         return json.loads(file.read_text())
-    schema, system = places.schema(), method(cell.method)
+    schema = places.schema()
     pairs = project.real_pairs(places.data, schema, configuration.data_version, cache=places.cache)
-    reset_peak_memory()
-    with project.population(schema, epsilon=cell.epsilon, delta=cell.delta) as people:
-        plan = system.plan(
-            Request(
-                schema=schema,
-                population=people,
-                data_version=configuration.data_version,
-                epsilon=cell.epsilon,
-                delta=cell.delta,
-                seed=cell.seed,
-                recipe=cell.recipe,
-                compute=places.compute,
-                cache=places.cache,
-            )
-        )
-        with project.reserved(
-            plan, schema, people, pairs=pairs, compute=places.compute, cache=places.cache
-        ) as release:
-            started = time.process_time()
-            synthetic = system.synthesise(
-                release,
-                places.data,
-                configuration.n,
-                cell.seed,
-                lambda fraction, text: progress(0.85 * fraction, text),
-            )
-            spent = time.process_time() - started
-            table = many_records(release, _TABLE_RECORDS, cell.seed)
-            uncharged = {m.stage for m in plan.mechanisms} - {
-                name
-                for name, stage in release.ledger.release(release.id).stages.items()
-                if stage.artifacts is not None
-            }
-            if uncharged:
-                raise RuntimeError(f"{cell.method} did not run {', '.join(sorted(uncharged))}")
-            stages = {**release.seconds}
-            stages["other"] = max(0.0, spent - sum(stages.values()))
-            row = {
-                "notice": NOTICE,
-                "method": cell.label,
-                "epsilon": cell.epsilon,
-                "seed": cell.seed,
-                "epsilon_spent": release.plan.epsilon,
-                "delta": release.plan.target_delta,
-                "cpu_seconds": sum(stages.values()),
-                "cpu_seconds_by_stage": stages,
-                "peak_memory": peak_memory_since_reset(),
-            }
-    started = time.process_time()
-    report = _judge(configuration, cell, places, pairs, synthetic, table, progress)
-    row |= _figures(report, schema) | {"evaluation_cpu_seconds": time.process_time() - started}
-    _write(cell, places, row, synthetic)
-    return row
-
-
-def _judge(
-    configuration: Configuration,
-    cell: Cell,
-    places: Places,
-    pairs: Path,
-    synthetic: Pairs,
-    table: np.ndarray | None,
-    progress: Progress,
-) -> FidelityReport:
-    schema, extractor = places.schema(), make_extractor(configuration.extractor)
+    row, synthetic, table = _make(configuration, cell, places, pairs, progress)
+    extractor = make_extractor(configuration.extractor)
     train, heldout = (Pairs.load(pairs / part) for part in ("train", "heldout"))
     reference = _reference(
         pairs, train, heldout, schema, extractor, len(synthetic), cell.seed, places.cache
     )
-    return compare(
+    started = time.process_time()
+    report = compare(
         reference,
         train,
         heldout,
@@ -177,6 +115,61 @@ def _judge(
         shuffles=1,
         progress=lambda fraction, text: progress(0.85 + 0.15 * fraction, text),
     )
+    row |= _figures(report, schema) | {"evaluation_cpu_seconds": time.process_time() - started}
+    _write(cell, places, row, synthetic)
+    return row
+
+
+def _make(
+    configuration: Configuration, cell: Cell, places: Places, pairs: Path, progress: Progress
+) -> tuple[dict[str, Any], Pairs, np.ndarray | None]:
+    """Plans, reserves and runs the method: what it spent, its pairs, and many of its records."""
+    schema, system = places.schema(), method(cell.method)
+    reset_peak_memory()
+    with project.population(schema, epsilon=cell.epsilon, delta=cell.delta) as people:
+        request = Request(
+            schema=schema,
+            population=people,
+            data_version=configuration.data_version,
+            epsilon=cell.epsilon,
+            delta=cell.delta,
+            seed=cell.seed,
+            recipe=cell.recipe,
+            compute=places.compute,
+            cache=places.cache,
+        )
+        with project.reserved(
+            system.plan(request),
+            schema,
+            people,
+            pairs=pairs,
+            compute=places.compute,
+            cache=places.cache,
+        ) as release:
+            started = time.process_time()
+            synthetic = system.synthesise(
+                release,
+                places.data,
+                configuration.n,
+                cell.seed,
+                lambda fraction, text: progress(0.85 * fraction, text),
+            )
+            spent = time.process_time() - started
+            project.require_all_run(release)
+            seconds = {**release.seconds, "sampling": max(0.0, spent - release.own_seconds)}
+            row = {
+                "notice": NOTICE,
+                "cell": cell.key,
+                "method": cell.label,
+                "epsilon": cell.epsilon,
+                "seed": cell.seed,
+                "epsilon_spent": release.plan.epsilon,
+                "delta": release.plan.target_delta,
+                "cpu_seconds": sum(seconds.values()),
+                "cpu_seconds_by_stage": seconds,
+                "peak_memory": peak_memory_since_reset(),
+            }
+            return row, synthetic, many_records(release, _TABLE_RECORDS, cell.seed)
 
 
 def _reference(
@@ -230,17 +223,8 @@ def _write(cell: Cell, places: Places, row: dict[str, Any], synthetic: Pairs) ->
         pictures, images=synthetic.images[:_SAMPLES], codes=synthetic.codes[:_SAMPLES]
     )
     pending = file.with_suffix(f".{os.getpid()}.pending")
-    pending.write_text(json.dumps(without_nan(row), indent=1, allow_nan=False))
+    pending.write_text(json.dumps(plain(row), indent=1, allow_nan=False))
     pending.replace(file)
-
-
-def without_nan(value: Any) -> Any:
-    """The same content with null where a figure does not exist."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def reset_peak_memory() -> None:

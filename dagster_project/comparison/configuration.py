@@ -19,7 +19,7 @@ from dagster_project.provenance import code_version, git_facts, lock_hash
 
 # What decides a cell's figures beside its recipe.
 _CODE = (
-    "comparison/project.py", "evaluation", "image", "pairs", "planning.py",
+    "comparison/project.py", "evaluation", "image", "mechanisms.py", "pairs", "planning.py",
     "privacy/accounting.py", "privacy/calibration.py", "privacy/noise.py", "privacy/sampling.py",
     "recipe.py", "stages", "table",
 )  # fmt: skip

@@ -36,7 +36,7 @@ def draw(configuration: Configuration, cells: Sequence[Cell], places: Places) ->
             continue
         shown.add((cell.label, cell.epsilon))
         with np.load(places.pictures(cell), allow_pickle=False) as kept:
-            rows.append((f"{cell.label}, ε = {cell.epsilon:g}", kept["images"], kept["codes"]))
+            rows.append((f"{cell.label}, epsilon {cell.epsilon:g}", kept["images"], kept["codes"]))
     return _sheet(rows, schema)
 
 

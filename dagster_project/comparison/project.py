@@ -29,6 +29,12 @@ from dagster_project.table.schema import Schema
 # Public on purpose: all cells of all comparisons hold out the same people.
 HELDOUT_KEY = b"held-out people of a comparison on public data"
 
+# Parts of a recipe that a table model cannot depend on; its seed and all else may decide it.
+_AFTER_THE_TABLE = {
+    "shares", "mean_pairs", "generator", "warm_up", "network", "dp_sgd", "sampler",
+    "public_training",
+}  # fmt: skip
+
 _POPULATION = """\
 population: comparison
 unit: person
@@ -52,6 +58,12 @@ class CellRelease(Release):
 
     cache: Path
     seconds: dict[str, float] = field(default_factory=dict)
+    _own: list[float] = field(default_factory=list)
+
+    @property
+    def own_seconds(self) -> float:
+        """CPU seconds that this process spent in stages."""
+        return sum(self._own)
 
     def once(
         self,
@@ -64,6 +76,7 @@ class CellRelease(Release):
     ) -> bool:
         def timed() -> None:
             self.seconds[stage] = cpu_seconds_of(run)
+            self._own.append(self.seconds[stage])
 
         def taken() -> None:
             self._share(timed, executed, tuple(files))
@@ -93,9 +106,8 @@ class CellRelease(Release):
             "schema": self.plan.schema_hash,
             "n_public": self.plan.n_public,
             "executed": executed,
-            "settings": self.plan.recipe.get("table"),
-            "seed": self.plan.recipe.get("public_seed"),
-            "code": code_version("table", "privacy/noise.py", "stages/table_model.py"),
+            "settings": {k: v for k, v in self.plan.recipe.items() if k not in _AFTER_THE_TABLE},
+            "code": code_version("table", "pairs", "privacy/noise.py", "stages"),
         }
         folder = shared(self.cache, "table", made_from, make)
         self.seconds["table_model"] = float((folder / "seconds").read_text())
@@ -166,3 +178,12 @@ def reserved(
         yield release
     finally:
         ledger.close()
+
+
+def require_all_run(release: Release) -> None:
+    """Raises RuntimeError where a planned stage has not run: its method charged what it did not
+    use, or went round the ledger."""
+    stages = release.ledger.release(release.id).stages
+    run = {name for name, stage in stages.items() if stage.artifacts is not None}
+    if missing := sorted({m.stage for m in release.plan.mechanisms} - run):
+        raise RuntimeError(f"the method did not run {', '.join(missing)}")

@@ -34,7 +34,7 @@ from dagster_project.stages import (
     semantic_query,
     table_model,
 )
-from dagster_project.stages.release import Compute, Release, silent
+from dagster_project.stages.release import Compute, Progress, Release, silent
 from dagster_project.table.schema import Schema
 
 # Part -> the stage that runs it, and few and many of its steps.
@@ -117,16 +117,16 @@ def _measure(schema: Schema, recipe: Recipe, compute: Compute) -> dict[str, floa
         mean_pairs.measure(release, silent)
         pretrained_checkpoint.make(release, silent)
         return {
-            name: budget.seconds_per_step(
-                lambda steps, name=name, stage=stage: stage(
-                    release.with_steps(name, steps), silent
-                ),
-                few=few,
-                many=many,
-            )
+            name: budget.seconds_per_step(_run_of(stage, release, name), few=few, many=many)
             for name, (stage, few, many) in _PARTS.items()
             if name != "public_training.steps" or recipe.public_images.source is not None
         }
+
+
+def _run_of(
+    stage: Callable[[Release, Progress], object], release: _Rehearsal, name: str
+) -> Callable[[int], object]:
+    return lambda steps: stage(release.with_steps(name, steps), silent)
 
 
 _NO_LEDGER: Any = SimpleNamespace(

@@ -1,15 +1,13 @@
 """All figures of the fidelity report, from real and synthetic pairs.
 
-The result is computed on real records and is not differentially private. Showing it belongs to
-`report`; what is compared and how belongs to the modules named there.
+The result is computed on real records and is not differentially private. Its form is in
+`figures`, showing it belongs to `report`; what is compared and how belongs to the modules named
+there.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from dagster_project.evaluation.alignment import similarity_gap
 from dagster_project.evaluation.correlation import CorrelationScores, correlation_scores
 from dagster_project.evaluation.distributions import kway_tvd, pairwise_tvd, sampling_floor
 from dagster_project.evaluation.features import Extractor, PooledPixels
+from dagster_project.evaluation.figures import FidelityReport
 from dagster_project.evaluation.frechet import frechet_distance, kid, precision_recall
 from dagster_project.evaluation.predictors import (
     AttributeScores,
@@ -37,86 +36,6 @@ from dagster_project.pairs.pairs import Pairs
 from dagster_project.table.schema import Schema
 
 _SHUFFLES = 2  # one shuffled predictor's chance is noisy
-
-NOTICE = "Private: computed on real records, not differentially private. Do not release."
-
-
-@dataclass(frozen=True, kw_only=True)
-class FidelityReport:
-    """Figures of one release; NaN where the data allows none (no numeric attribute, say).
-
-    Floor: pictures and records tied at random. Ceiling, and every `_real`: as many real pairs,
-    scored in the same way.
-
-    Attributes:
-        epsilon: Privacy loss of the release; filled by the caller.
-        delta: Its delta; filled by the caller.
-        auc_mean: Mean over attributes of the macro one-vs-rest AUC on held-out real pairs of a
-            predictor trained on the synthetic pairs.
-        auc_floor: The same for synthetic pictures with shuffled records.
-        auc_ceiling: The same for real training pairs.
-        mae_mean: Mean range-normalised error of the same predictor over numeric attributes.
-        mae_floor: For shuffled records.
-        mae_ceiling: For real training pairs.
-        tvd_1way: Mean total variation distance of 1-way marginals to the training table.
-        tvd_2way: Of 2-way marginals.
-        tvd_3way: Of 3-way marginals.
-        tvd_sampling_floor: By "1", "2", "3": what as many rows of the real table would have.
-        fd: Fréchet distance of synthetic to held-out real pictures.
-        fd_real: Of real training to held-out real pictures.
-        fd_extractor: What `fd` is called, by its features: "FID", "FD-Lite0", "FD-pixels".
-        kid: Kernel distance on the same features.
-        kid_real: Of real training pictures.
-        precision: Share of synthetic pictures within the real manifold.
-        precision_real: Of real training pictures.
-        recall: Share of real pictures within the synthetic manifold.
-        recall_real: Within that of real training pictures.
-        esg: Embedding-similarity gap over that of held-out real pairs (1 = as real).
-        esg_floor: The same with shuffled records.
-        correlation: Record-picture correlations, on pooled pixels.
-        attributes: One row for each attribute: name, kind, tvd, auc, auc_floor, auc_ceiling,
-            accuracy, accuracy_ceiling, mae, mae_floor, mae_ceiling, eta_squared,
-            eta_squared_real.
-        tvd_pairs: 2-way distances by attributes, 1-way on the diagonal (d rows of d).
-        rows: Number of pairs or records compared, by set.
-        peak_memory: Bytes, of the whole run; filled by the caller.
-        seconds: Wall-clock seconds by asset; filled by the caller.
-    """
-
-    epsilon: float | None = None
-    delta: float | None = None
-    auc_mean: float
-    auc_floor: float
-    auc_ceiling: float
-    mae_mean: float
-    mae_floor: float
-    mae_ceiling: float
-    tvd_1way: float
-    tvd_2way: float
-    tvd_3way: float
-    tvd_sampling_floor: Mapping[str, float]
-    fd: float
-    fd_real: float
-    fd_extractor: str
-    kid: float
-    kid_real: float
-    precision: float
-    precision_real: float
-    recall: float
-    recall_real: float
-    esg: float
-    esg_floor: float
-    correlation: CorrelationScores
-    attributes: tuple[Mapping[str, Any], ...]
-    tvd_pairs: tuple[tuple[float, ...], ...]
-    rows: Mapping[str, int]
-    peak_memory: int | None = None
-    seconds: Mapping[str, float] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """Strict JSON (NaN becomes null), with a notice that it is private."""
-        content = {"notice": NOTICE, **_plain(asdict(self))}
-        return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def evaluate(
@@ -302,14 +221,3 @@ def _attribute_rows(
         }
         for i, a in enumerate(schema.attributes)
     )
-
-
-def _plain(value: Any) -> Any:
-    """The same content with only JSON's types; NaN and infinities become None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value

@@ -15,7 +15,8 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from dagster_project.evaluation.fidelity import NOTICE, FidelityReport, evaluate
+from dagster_project.evaluation.fidelity import evaluate
+from dagster_project.evaluation.figures import NOTICE, FidelityReport
 from dagster_project.evaluation.plots import (
     data_uri,
     image_grid,

@@ -63,7 +63,10 @@ def test_a_stage_that_is_planned_must_run(places: Places, monkeypatch: pytest.Mo
     monkeypatch.setattr(system, "synthesise", lambda self, release, data, n, seed, progress: None)
     rows, failed = bench.run(configured(places.data), places, json_file=places.out / "results.json")
     assert not rows and len(failed) == 1
-    assert "did not run count" in places.result(failed[0]).with_suffix(".error.txt").read_text()
+    assert (
+        "the method did not run count"
+        in places.result(failed[0]).with_suffix(".error.txt").read_text()
+    )
 
 
 def test_a_killed_comparison_goes_on_cell_by_cell(
