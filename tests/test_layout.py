@@ -17,7 +17,7 @@ from dagster import AssetKey, AssetSelection, Definitions, asset
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dagster_project"
-LIBRARY = ("evaluation", "image", "pairs", "privacy", "release", "table")
+LIBRARY = ("evaluation", "image", "importing", "pairs", "privacy", "release", "table")
 ORCHESTRATION = {"dagster", "dvc", "great_expectations", "mlflow"}
 MODULES = sorted(path for part in LIBRARY for path in (PACKAGE / part).rglob("*.py"))
 

@@ -157,9 +157,9 @@ def _drawing(path: Path) -> np.ndarray | None:
         with Image.open(path, formats=("PNG",)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 return None
-            picture = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, "white")
-        flat = Image.alpha_composite(ground, picture).convert("RGB")
+            drawn = picture.convert("RGBA")
+        ground = Image.new("RGBA", drawn.size, "white")
+        flat = Image.alpha_composite(ground, drawn).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
     pixels = np.asarray(ImageOps.pad(flat, (SIDE, SIDE), Image.Resampling.LANCZOS, color="white"))

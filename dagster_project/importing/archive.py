@@ -50,6 +50,7 @@ class Archive:
         attributes: The schema's attributes, as in schema.yaml.
         channels, size: Of the pictures to be written.
         rows: Starts the stream of rows.
+        name: Of the data set, if it has one.
         total: About how many rows there are, for a progress bar.
         documented: How many people train according to the data set's documentation, if it says.
         about: Sentences on where all this comes from, for the schema's comment.
@@ -59,6 +60,7 @@ class Archive:
     channels: int
     size: Size
     rows: Callable[[], Iterator[Row]]
+    name: str | None = None
     total: int | None = None
     documented: int | None = None
     about: tuple[str, ...] = ()

@@ -112,6 +112,7 @@ def open_archive(source: Path, request: Request) -> Archive:
     )
     split = "identity, so that nobody is in two parts" if identities else "picture"
     return Archive(
+        name="celeba",
         attributes=attributes,
         channels=request.channels or 3,
         size=request.size or (40, 40),

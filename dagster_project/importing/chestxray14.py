@@ -121,6 +121,7 @@ def open_archive(source: Path, request: Request) -> Archive:
         "X-ray, NOT a patient with several."
     )
     return Archive(
+        name="chestxray14",
         attributes=attributes,
         channels=request.channels or 1,
         size=request.size or (40, 40),

@@ -96,6 +96,7 @@ def open_archive(source: Path, request: Request) -> Archive:
         "people."
     )
     return Archive(
+        name="deepfashion-multimodal",
         attributes=attributes,
         channels=request.channels or 3,
         size=request.size or (48, 32),

@@ -108,7 +108,7 @@ def require_free(destination: Path) -> None:
 def _content(archive: Archive, destination: Path, request: Request) -> dict[str, Any]:
     height, width = archive.size
     return {
-        "name": request.name or destination.name,
+        "name": request.name or archive.name or destination.name,
         "public": request.public,
         "person_id": "person",
         "n_public": request.n_public or archive.documented or 1,
@@ -122,10 +122,21 @@ def _content(archive: Archive, destination: Path, request: Request) -> dict[str,
     }
 
 
+class _Plain(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        """Writes what stands twice twice: people read and correct this file."""
+        return True
+
+
 def _commented(content: dict[str, Any], about: tuple[str, ...]) -> str:
     note = "".join(f"# {line}\n" for text in about for line in wrap(text, 96))
-    body = yaml.safe_dump(
-        content, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True
+    body = yaml.dump(
+        content,
+        Dumper=_Plain,
+        sort_keys=False,
+        default_flow_style=None,
+        width=100,
+        allow_unicode=True,
     )
     return note + body
 

@@ -95,7 +95,10 @@ def test_public_data_counts_its_people_and_shows_its_labels(tmp_path):
 def test_documented_numbers_stand_in_for_a_count(tmp_path):
     source = archives.celeba(tmp_path / "source")
     assert bring("celeba", source, tmp_path / "data") == 0
-    assert Schema.from_file(tmp_path / "data" / "schema.yaml").n_public == 141_800
+    schema = Schema.from_file(tmp_path / "data" / "schema.yaml")
+    assert (schema.name, schema.n_public) == ("celeba", 141_800)
+    text = (tmp_path / "data" / "schema.yaml").read_text()
+    assert text.startswith("# CelebA") and "&" not in text
 
 
 @pytest.mark.parametrize("kind", ["celeba", "chestxray14", "deepfashion"])
