@@ -17,9 +17,9 @@ DEFAULT = "default"
 # not published (its sigmas of 10 pass the budget by themselves); here the mean pairs get as much as
 # the table. More would buy little: a release of a 5 % sample costs next to nothing down to a
 # multiplier of about 2 and very much below it, so its noise hardly depends on its share.
-# The published minimum of 100 people in a cell is hard on small data: of 20,000 people the sample has
-# 1,000, so cells with less than a tenth of them go; of 6,000 nearly all cells do, and where all do
-# there is no warm-up.
+# The published minimum of 100 people in a cell is hard on small data: of 20,000 people the sample
+# has 1,000, so cells with less than a tenth of them go; of 6,000 nearly all cells do, and where all
+# do there is no warm-up.
 _PUBLISHED = Recipe().changed(
     {
         "shares.table": 0.2,
