@@ -11,7 +11,8 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
-from dagster_project.privacy.auditing import crowds
+from dagster_project.privacy.auditing import crowds, postgres_server
+from dagster_project.privacy.auditing.postgres_server import Server
 from dagster_project.privacy.ledger import (
     KeyLost,
     Ledger,
@@ -22,10 +23,9 @@ from dagster_project.privacy.ledger import (
     PopulationChanged,
 )
 from dagster_project.privacy.ledger.chain import digest
+from dagster_project.privacy.ledger.postgresql import PostgresStore
 from dagster_project.privacy.population import Population
-from tests.privacy import postgres_server
 from tests.privacy.ledger_toys import SHA, executed, plan, population
-from tests.privacy.postgres_server import Server
 from tests.privacy.test_ledger_model import LedgerAgainstModel
 
 if postgres_server.programs() is None:
@@ -85,14 +85,9 @@ def test_random_sequences_match_the_model(server: Server) -> None:
     case("runTest").runTest()
 
 
-def test_processes_at_once_are_granted_exactly_what_fits(
-    tmp_path: Path, server: Server, monkeypatch
-) -> None:
-    text = f"{crowds.POPULATION}ledger: {server.new()}\n"
-    monkeypatch.setattr(crowds, "POPULATION", text)
-    report = crowds.audit_crowd(tmp_path, processes=4, each=20)
-    assert report.holds, report
-    assert report.granted == 53
+def test_processes_at_once_are_granted_exactly_what_fits(tmp_path: Path, server: Server) -> None:
+    report = crowds.audit_crowd(tmp_path, processes=4, each=20, ledger=server.new())
+    assert report.holds and report.granted == 53, report
     Ledger.open(Population.load(tmp_path / "population.yaml")).verify()
 
 
@@ -221,6 +216,27 @@ def test_a_killed_writer_leaves_its_lock_and_no_entry(toy: Population, tmp_path:
     assert ledger.release("second").status == "RESERVED"
     ledger.void("second")
     assert ledger.verify().entries == ENTRIES + 1
+
+
+def test_what_was_returned_survives_the_server_s_crash(tmp_path: Path, monkeypatch) -> None:
+    """Its own background writer sleeps, so that only what the ledger waits for is kept."""
+    with postgres_server.server("wal_writer_delay=10000", "autovacuum=off") as running:
+        toy = population(tmp_path, ledger=running.new())
+        ledger, other = Ledger.open(toy), Ledger.open(toy)
+        ledger.reserve(plan("first"), approved_by="x", schema_public=False)
+        ledger.reserve(plan("second"), approved_by="x", schema_public=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(PostgresStore, "_harden", lambda *_: None)
+            other.open_reservation("first")
+        # Who finds the answer recorded by another waits for the other's entry.
+        assert ledger.open_reservation("first").status == "OPENED"
+        running.crash()
+        assert ledger.release("first").status == "OPENED"
+        with monkeypatch.context() as patch:
+            patch.setattr(PostgresStore, "_harden", lambda *_: None)
+            other.open_reservation("second")
+        running.crash()
+        assert ledger.release("second").status == "RESERVED"  # the fault is one that is seen
 
 
 def test_a_server_that_does_not_sync_is_refused(tmp_path: Path) -> None:

@@ -52,15 +52,16 @@ class CrowdReport:
 
 
 def audit_crowd(
-    folder: Path, *, processes: int = 8, each: int = 1000, mutant: str = ""
+    folder: Path, *, processes: int = 8, each: int = 1000, ledger: str = "", mutant: str = ""
 ) -> CrowdReport:
     """Lets processes reserve `each` plans at once under a cap that fits two in three of them.
 
     Args:
         folder: an empty one.
+        ledger: URL of an empty database; the default is a file in the folder.
     """
     path = folder / "population.yaml"
-    path.write_text(POPULATION)
+    path.write_text(POPULATION + (f"ledger: {ledger}\n" if ledger else ""))
     population = Population.load(path)
     fits = processes * each * 2 // 3
     cost = population.rdp_cap / (fits + 0.5)
@@ -79,8 +80,7 @@ def audit_crowd(
     seconds = time.perf_counter() - start
     for process in crowd:
         process.join()
-    ledger = Ledger.open(population) if not mutant else None
-    recorded = len(ledger.releases()) if ledger is not None else granted
+    recorded = granted if mutant else len(Ledger.open(population).releases())
     return CrowdReport(
         mutant=mutant,
         processes=processes,

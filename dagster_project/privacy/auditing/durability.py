@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from dagster_project.privacy.auditing import crashes, crowds
@@ -66,11 +68,38 @@ def crowd_finding(*, processes: int, each: int, rate: float) -> Finding:
     """
     with tempfile.TemporaryDirectory() as scratch:
         report = crowds.audit_crowd(Path(scratch), processes=processes, each=each)
+    return _crowd_row("many processes reserve at once", report, rate)
+
+
+def server_crowd_finding(*, processes: int, each: int, rate: float) -> Finding:
+    """The same in PostgreSQL, on a server of the audit's own."""
+    name = "many processes reserve at once, PostgreSQL"
+    if (reason := _no_server()) is not None:
+        # Whose ledger is in SQLite needs no server: nothing was shown, and nothing is claimed.
+        return replace(not_run(name, "exactly what fits, where it is used", reason), holds=True)
+    from dagster_project.privacy.auditing import postgres_server
+
+    with postgres_server.server() as running, tempfile.TemporaryDirectory() as scratch:
+        report = crowds.audit_crowd(
+            Path(scratch), processes=processes, each=each, ledger=running.new()
+        )
+    return _crowd_row(name, report, rate)
+
+
+def _no_server() -> str | None:
+    if importlib.util.find_spec("psycopg") is None:
+        return "psycopg is not installed"
+    from dagster_project.privacy.auditing import postgres_server
+
+    return None if postgres_server.programs() else "no PostgreSQL server is installed"
+
+
+def _crowd_row(name: str, report: crowds.CrowdReport, rate: float) -> Finding:
     return Finding(
-        name="many processes reserve at once",
+        name=name,
         measured=f"{report.granted} granted and {report.recorded} recorded of {report.fits} that "
         f"fit, {report.per_second:.0f} answers a second",
         expected="exactly what fits" + (f", at least {rate:g} a second" if rate else ""),
         holds=report.holds and report.per_second >= rate,
-        size=f"{processes} processes of {each} reservations",
+        size=f"{report.processes} processes of {report.asked // report.processes} reservations",
     )

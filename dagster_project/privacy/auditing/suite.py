@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from dagster_project.privacy.auditing.finding import Finding
 
 Audit = Callable[[], Iterable[Finding]]
-TIMED = ("crowd", "lineage")
+TIMED = ("crowd", "server crowd", "lineage")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class Sizes:
         inputs: Malformed inputs.
         entries, traced: Length of the ledger and number of the files that are traced.
         pictures: Drawn pictures for the search of copies.
+        servers: Whether databases with a server of their own are tried as well.
         toy_release: Whether a whole release of drawn people is made.
     """
 
@@ -49,6 +50,7 @@ class Sizes:
     entries: int
     traced: int
     pictures: int
+    servers: bool
     toy_release: bool
 
 
@@ -70,6 +72,7 @@ QUICK = Sizes(
     entries=600,
     traced=50,
     pictures=300,
+    servers=False,
     toy_release=False,
 )
 FULL = Sizes(
@@ -90,6 +93,7 @@ FULL = Sizes(
     entries=10_000,
     traced=300,
     pictures=2000,
+    servers=True,
     toy_release=True,
 )
 
@@ -135,6 +139,12 @@ def audits(sizes: Sizes) -> Mapping[str, Audit]:
         "malformed": lambda: [malformed.audit_malformed(inputs=sizes.inputs)],
         "copies": lambda: [copies.audit_search(pictures=sizes.pictures)],
     }
+    if sizes.servers:
+        chosen["server crowd"] = lambda: [
+            durability.server_crowd_finding(
+                processes=sizes.processes, each=sizes.each, rate=sizes.rate
+            )
+        ]
     if sizes.toy_release:
         chosen["release"] = toy_release.audit_toy_release
     return chosen

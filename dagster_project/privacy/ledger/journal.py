@@ -30,6 +30,14 @@ class Journal:
             self._catch_up(transaction)
             return self._state
 
+    def known(self) -> State:
+        """The state as far as it was read, at no cost once anything was; live as well."""
+        return self._state if self._state.head.entries else self.fresh()
+
+    def settled(self) -> State:
+        """As `fresh`, once no power cut can take any of it back."""
+        return self.record("", lambda _state: None)
+
     def entries(self) -> list[Entry]:
         """All entries, verified against the chain."""
         with self._store.reading() as transaction:

@@ -56,8 +56,6 @@ class Ledger:
         """
         return cls(open_journal(population, wait=wait), Members(population.key_path))
 
-    # Reading ---------------------------------------------------------------------------------
-
     @property
     def head(self) -> str:
         """Hash of the last entry, as printed in manifests."""
@@ -65,7 +63,7 @@ class Ledger:
 
     def anchor(self) -> Head:
         """The end of the chain, to be kept outside the ledger (`Population.write_anchor`)."""
-        return self._journal.fresh().head
+        return self._journal.settled().head
 
     def entries(self) -> list[Entry]:
         """All entries, verified against the chain."""
@@ -110,8 +108,6 @@ class Ledger:
             pricing.require_repriced(state)
         return state.head
 
-    # Spending --------------------------------------------------------------------------------
-
     def add_block(self, name: str, *, n_public: int, approved_by: str) -> None:
         """Opens a cohort for people first seen from now on, with its public size."""
         body = {"block": name, "n_public": n_public, "approved_by": approved_by}
@@ -132,9 +128,13 @@ class Ledger:
         Raises:
             BudgetExceeded, DeltaTooLarge, PlanRefused, ReleaseExists.
         """
-        plan_json, plan_hash, known_now = plan.to_json(), plan.hash, self._journal.fresh()
-        exception = pricing.require_plan(plan, known_now, schema_public, allow_delta)
-        charges, priced = pricing.charges(plan, known_now), set(known_now.blocks)
+        plan_json, plan_hash = plan.to_json(), plan.hash
+        # A price follows from the blocks and what never changes: it is taken without a lock.
+        before = self._journal.known()
+        if not {item.block for item in plan.mechanisms} <= {"all", *before.blocks}:
+            before = self._journal.fresh()
+        exception = pricing.require_plan(plan, before, schema_public, allow_delta)
+        charges, priced = pricing.charges(plan, before), set(before.blocks)
 
         def body(state: State) -> dict[str, Any] | None:
             known = state.releases.get(plan.release_id)
@@ -144,13 +144,11 @@ class Ledger:
                         f"release {plan.release_id!r} was given back: choose another name"
                     )
                 return None
-            if set(state.blocks) != priced:
-                raise errors.WrongState("a block was added while the plan was priced: try again")
             return {
                 "release_id": plan.release_id,
                 "plan_hash": plan_hash,
                 "plan": plan_json,
-                "charges": charges,
+                "charges": charges if set(state.blocks) == priced else pricing.charges(plan, state),
                 "approved_by": approved_by,
                 "schema_public": schema_public,
                 "delta_exception": exception,

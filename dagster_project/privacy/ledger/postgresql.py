@@ -38,10 +38,17 @@ _GUARDS = {
 }
 # Any constant: it stands for "the writer of the ledger in this database".
 _LOCK = 0x6C6564676572
+_BEGIN = f"SELECT set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock({_LOCK})"
+# The smallest transaction whose commit, synchronous as the session is, waits for the disk.
+_HARDEN = "SELECT pg_logical_emit_message(true, 'ledger', '')"
 
 
 class PostgresStore(Store):
-    """See `Store`. Writers queue at a lock of their transaction, which a killed one gives back."""
+    """See `Store`. Writers queue at a lock of their transaction, which a killed one gives back.
+
+    The disk is waited for after the lock is given back, so that one flush serves all who wait: a
+    writer returns once everything logged up to its own entry, and all it has read, is durable.
+    """
 
     mark: ClassVar[str] = "%s"
 
@@ -73,7 +80,19 @@ class PostgresStore(Store):
 
     def _begin(self, connection: Connection) -> None:
         if connection.get_execution_options().get("writing", False):
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            connection.exec_driver_sql(_BEGIN)
+
+    def _harden(self, connection: Connection) -> None:
+        import psycopg
+
+        raw: Any = connection.connection.driver_connection
+        try:
+            raw.autocommit = True
+            raw.execute(_HARDEN)
+            raw.autocommit = False
+        except psycopg.Error as error:
+            message = str(error).partition("\n")[0]
+            raise LedgerUnavailable(f"the ledger cannot be used now: {message}") from error
 
     def exists(self) -> bool:
         with self._errors(), self._engine.connect() as connection:

@@ -134,6 +134,9 @@ class Store(ABC):
     @abstractmethod
     def _begin(self, connection: Connection) -> None: ...
 
+    def _harden(self, connection: Connection) -> None:  # noqa: B027
+        """Makes all that was committed so far durable, where committing did not."""
+
     @abstractmethod
     def _is_damage(self, error: Any) -> bool: ...
 
@@ -151,6 +154,7 @@ class Store(ABC):
             connection = plain.execution_options(**self._connection_options(writing=True))
             with connection.begin():
                 yield Transaction(connection, self)
+            self._harden(connection)
 
     def close(self) -> None:
         """Gives back the connections."""

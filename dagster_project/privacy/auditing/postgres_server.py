@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: a temporary folder, loopback, a free port."""
+"""A PostgreSQL server for an audit or a test alone: a temporary folder, loopback, a free port."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -28,11 +29,40 @@ def programs() -> Path | None:
 
 
 class Server:
-    """A running server."""
+    """A running server.
 
-    def __init__(self, port: int) -> None:
+    Args:
+        command: runs it.
+        options: of the process.
+    """
+
+    def __init__(self, port: int, command: Sequence[str | Path], **options: Any) -> None:
         self.port = port
         self._numbers = count()
+        self._command, self._options = command, options
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(self._command, **self._options)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self.sql(self.url(), "SELECT 1")
+                return process
+            except psycopg.OperationalError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Ends it at once; what it has not written to its files is lost."""
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait()
+
+    def crash(self) -> None:
+        """Ends it at once, and starts it again on its files."""
+        self.stop()
+        self._process = self._start()
 
     def url(self, name: str = "public", database: str = "postgres") -> str:
         """The URL of a place for one ledger: a schema, which costs less than a database."""
@@ -63,7 +93,8 @@ def _free_port() -> int:
 def server(*settings: str) -> Iterator[Server]:
     """Runs a server until the block ends; `settings` are more "name=value" of postgresql.conf."""
     place = programs()
-    assert place is not None
+    if place is None:
+        raise RuntimeError("no PostgreSQL server is installed")
     folder = Path(tempfile.mkdtemp(prefix="ledger-postgres-"))
     # postgres refuses to run as root: there the account that its package made is taken.
     account = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
@@ -81,27 +112,17 @@ def server(*settings: str) -> Iterator[Server]:
     )
     options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", f"port={port}", *settings]
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
+        running = Server(
+            port,
             [place / "postgres", "-D", data, *(a for item in options for a in ("-c", item))],
             stdout=log,
             stderr=log,
             cwd=folder,
             extra_groups=[] if account is not None else None,
-            **identity,  # type: ignore[arg-type]
+            **identity,
         )
-    try:
-        running = Server(port)
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                running.sql(running.url(), "SELECT 1")
-                break
-            except psycopg.OperationalError:
-                log_text = (folder / "log").read_text()
-                assert process.poll() is None and time.monotonic() < deadline, log_text
-                time.sleep(0.1)
-        yield running
-    finally:
-        process.send_signal(signal.SIGQUIT)  # at once: nothing here is to be kept
-        process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            yield running
+        finally:
+            running.stop()
+            shutil.rmtree(folder, ignore_errors=True)
