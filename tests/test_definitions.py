@@ -8,15 +8,20 @@ import pytest
 from dagster_project.definitions import build_definitions, definitions
 
 ORDER = (
-    "dataset", "privacy_plan", "pairs", "table_model", "subsample", "mean_pairs",
-    "pretrained_checkpoint", "image_model", "synthetic_release", "fidelity_report",
-    "budget_lineage",
+    "dataset", "privacy_plan", "public_images", "pairs", "table_model", "semantic_query",
+    "public_checkpoint", "subsample", "mean_pairs", "pretrained_checkpoint", "image_model",
+    "synthetic_release", "fidelity_report", "budget_lineage",
 )  # fmt: skip
 ZONES = {
     "private": {"pairs", "subsample", "fidelity_report"},
-    "dp": {"table_model", "mean_pairs", "pretrained_checkpoint", "image_model"},
-    "public": {"dataset", "privacy_plan", "synthetic_release", "budget_lineage"},
-}
+    "dp": {
+        "table_model", "semantic_query", "public_checkpoint", "mean_pairs",
+        "pretrained_checkpoint", "image_model",
+    },
+    "public": {
+        "dataset", "privacy_plan", "public_images", "synthetic_release", "budget_lineage",
+    },
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +107,7 @@ def test_string_selections_resolve(graph):
 def test_training_shares_one_pool(graph):
     pools = {name: node(graph, name).pools for name in ORDER}
     assert {n for n, p in pools.items() if p} == {
-        "pretrained_checkpoint", "image_model", "synthetic_release"
+        "public_checkpoint", "pretrained_checkpoint", "image_model", "synthetic_release"
     }  # fmt: skip
     assert set().union(*pools.values()) == {"gpu"}
 

@@ -40,7 +40,6 @@ TITLES = {
     "randimg": "warm-up on random images of the mean pairs' kind",
     "attrimg": "warm-up on images by attribute",
     "privimage": "public images chosen by a private query, then DP-SGD",
-    "privimage+pairs": "public images chosen by a private query, then this project's release",
 }
 OPEN = "dp_sgd.steps"  # left open by a recipe, it takes what is left of the budget
 

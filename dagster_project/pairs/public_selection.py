@@ -24,16 +24,17 @@ def select_pictures(
     """The public pictures of the labels with the largest counts, until they are `share` of the
     pool (PrivImage, section 4; a share of 5 to 20 % does best there).
 
-    Every cell in turn proposes its best label, then every cell its second best, and so on; cells
-    with more of the noise's standard deviations behind a label go first. Of the last label only
+    Every cell in turn proposes its best label, then every cell its second best, and so on; the
+    larger count goes first. Of the last label only
     as many pictures are taken, at random, as are still wanted.
 
     Args:
         counts: (cells, labels) noisy counts.
         pool_labels: (N,) labels of the pool.
         share: In (0, 1].
-        noise_std: Standard deviation of the noise in each count; labels within two of it are no
-            signal and are taken only if the others do not suffice.
+        noise_std: Standard deviation of the noise in each count. What noise alone is expected to
+            reach among so many labels, √(2 ln labels) of it, is no signal, and is taken only if
+            the rest does not suffice.
         rng: Public randomness.
 
     Returns:
@@ -58,7 +59,7 @@ def label_order(counts: np.ndarray, *, noise_std: float) -> list[int]:
     cells, labels = counts.shape
     ranked = np.argsort(-counts, axis=1, kind="stable")  # (cells, rank)
     sorted_counts = np.take_along_axis(counts, ranked, axis=1)
-    signal = sorted_counts > 2 * noise_std
+    signal = sorted_counts > noise_std * np.sqrt(2 * np.log(labels))
     # First what stands out of the noise, then rank by rank, then by strength.
     rank = np.broadcast_to(np.arange(labels), (cells, labels))
     order = np.lexsort((-sorted_counts.ravel(), rank.ravel(), ~signal.ravel()))

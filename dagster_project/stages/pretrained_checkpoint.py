@@ -71,7 +71,11 @@ def make(release: Release, progress: Progress) -> bool:
         run,
         executed=None,
         files=(GENERATOR, CHECKPOINT) if teaches else (CHECKPOINT,),
-        parents=("table_model", "mean_pairs", *public_images.stage_of(release, "public_checkpoint")),
+        parents=(
+            "table_model",
+            "mean_pairs",
+            *public_images.stage_of(release, "public_checkpoint"),
+        ),
     )
 
 
