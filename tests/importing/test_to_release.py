@@ -38,9 +38,9 @@ SMALLEST = SETTINGS | {
     "sampler.steps": 1,
 }
 FEW = {  # of the paper's attributes, for the time of the table model
-    "celeba": ["--attributes", "Male,Smiling,Young"],
-    "chestxray14": ["--attributes", "sex,Effusion,age"],
-    "deepfashion": ["--attributes", "hat,denim,floral"],
+    "celeba": ["--attributes", "Male,Smiling"],
+    "chestxray14": ["--attributes", "sex,age"],
+    "deepfashion": ["--attributes", "hat,denim"],
 }
 PAIRS = 12
 
