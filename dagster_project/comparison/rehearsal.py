@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cache as cache_call
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,13 +39,16 @@ from dagster_project.stages import (
 from dagster_project.stages.release import Compute, Progress, Release, silent
 from dagster_project.table.schema import Schema
 
-# Part -> the stage that runs it, and few and many of its steps.
-_PARTS = {
-    "public_training.steps": (public_checkpoint.make, 2, 12),
-    "generator.steps": (pretrained_checkpoint.make, 2, 32),
-    "warm_up.steps": (pretrained_checkpoint.make, 2, 12),
-    "dp_sgd.steps": (image_model.train, 1, 3),
-}
+# Part -> its stage, few and many of its steps, and the sections of a recipe that decide
+# what a step costs: methods that share them are given the same cost.
+_PARTS: dict[str, tuple[Callable[[Release, Progress], object], int, int, tuple[str, ...]]] = {
+    "public_training.steps": (
+        public_checkpoint.make, 2, 12, ("network", "public_training", "public_images"),
+    ),
+    "generator.steps": (pretrained_checkpoint.make, 2, 32, ("generator", "mean_pairs", "warm_up")),
+    "warm_up.steps": (pretrained_checkpoint.make, 2, 12, ("network", "warm_up")),
+    "dp_sgd.steps": (image_model.train, 1, 3, ("network", "dp_sgd")),
+}  # fmt: skip
 _SHORT = {
     "table.rounds": 1,
     "table.iterations": 5,
@@ -79,24 +84,43 @@ def stage_costs(
         compute: Where networks run.
         cache: Folder of shared work; a measurement is made once.
     """
-    pool = _SMALL_POOL if recipe.public_images.source is not None else {}
-    short = recipe.changed({**_SHORT, **pool, "public_seed": 0})
+    has_pool = recipe.public_images.source is not None
+    short = recipe.changed({**_SHORT, **(_SMALL_POOL if has_pool else {}), "public_seed": 0})
+    sections = short.model_dump(mode="json")
+    with ExitStack() as stack:
+        rehearsed = cache_call(lambda: stack.enter_context(_rehearsed(schema, short, compute)))
+        costs = {}
+        for name, (stage, few, many, decided_by) in _PARTS.items():
+            if name == "public_training.steps" and not has_pool:
+                continue
 
-    def make(folder: Path) -> None:
-        costs = _measure(schema, short, compute)
-        (folder / "costs.json").write_text(json.dumps(costs, indent=1))
+            def make(
+                folder: Path, name: str = name, stage: Any = stage, few: int = few, many: int = many
+            ) -> None:
+                release = rehearsed()
+                cost = budget.seconds_per_step(
+                    lambda steps: stage(release.with_steps(name, steps), silent),
+                    few=few,
+                    many=many,
+                )
+                (folder / "cost.json").write_text(json.dumps(cost))
 
-    made_from = {
-        "schema": schema.hash,
-        "recipe": short.model_dump(mode="json"),
-        "compute": asdict(compute),
-        "threads": torch.get_num_threads(),
-        "code": code_version(),
-    }
-    return json.loads((shared(cache, "costs", made_from, make) / "costs.json").read_text())
+            made_from = {
+                "part": name,
+                "recipe": {section: sections[section] for section in decided_by},
+                "schema": schema.hash,
+                "compute": asdict(compute),
+                "threads": torch.get_num_threads(),
+                "code": code_version(),
+            }
+            folder = shared(cache, "cost", made_from, make)
+            costs[name] = json.loads((folder / "cost.json").read_text())
+    return costs
 
 
-def _measure(schema: Schema, recipe: Recipe, compute: Compute) -> dict[str, float]:
+@contextmanager
+def _rehearsed(schema: Schema, recipe: Recipe, compute: Compute) -> Iterator[_Rehearsal]:
+    """A release of drawn pairs whose stages have all run once, briefly."""
     # Twice as many people as a batch holds: batches have their usual size, whatever n is.
     small = replace(schema, n_public=2 * recipe.dp_sgd.batch)
     with tempfile.TemporaryDirectory() as root:
@@ -116,17 +140,7 @@ def _measure(schema: Schema, recipe: Recipe, compute: Compute) -> dict[str, floa
         pairs.subsample(release)
         mean_pairs.measure(release, silent)
         pretrained_checkpoint.make(release, silent)
-        return {
-            name: budget.seconds_per_step(_run_of(stage, release, name), few=few, many=many)
-            for name, (stage, few, many) in _PARTS.items()
-            if name != "public_training.steps" or recipe.public_images.source is not None
-        }
-
-
-def _run_of(
-    stage: Callable[[Release, Progress], object], release: _Rehearsal, name: str
-) -> Callable[[int], object]:
-    return lambda steps: stage(release.with_steps(name, steps), silent)
+        yield release
 
 
 _NO_LEDGER: Any = SimpleNamespace(

@@ -119,6 +119,10 @@ def test_a_budget_becomes_steps_before_the_plan(places: Places) -> None:
     recipe = Recipe().changed({**SETTINGS, "dp_sgd.steps": None})
     costs = stage_costs(places.schema(), recipe, Compute(), cache=places.cache)
     assert set(costs) == {"generator.steps", "warm_up.steps", "dp_sgd.steps"}
+    other = recipe.changed({"warm_up.teacher": "none"})
+    others = stage_costs(places.schema(), other, Compute(), cache=places.cache)
+    assert others["dp_sgd.steps"] == costs["dp_sgd.steps"]  # one price for all methods
+    assert others["warm_up.steps"] < costs["warm_up.steps"]
     given = entries(["default"], list({**SETTINGS, "dp_sgd.steps": None}.items()))
     total = 200 * costs["dp_sgd.steps"] + 15 * costs["generator.steps"]
     total += 6 * costs["warm_up.steps"]
