@@ -6,6 +6,7 @@ pictures are like, each with a record from P(record | label).
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,17 +79,41 @@ def load(release: Release) -> Selection:
         return Selection(**{name: arrays[name] for name in arrays.files})
 
 
-def preview(release: Release, n: int) -> tuple[np.ndarray, list[str]]:
-    """`n` pictures of each of the first labels, uint8 (rows * n, C, H, W), and the labels' names;
-    labels with fewer pictures among the chosen ones are left out."""
-    pool, selection = public_images.load_pool(release), load(release)
-    rows, names = [], []
-    for label in selection.labels:
-        own = selection.pictures[pool.labels[selection.pictures] == label]
-        if len(own) >= n:
-            rows.append(pool.images[own[np.linspace(0, len(own) - 1, n).astype(int)]])
-            names.append(pool.names[label])
-    return np.concatenate(rows) if rows else pool.images[:0], names
+def picture(release: Release, *, labels: int = 2, pictures: int = 6) -> bytes:
+    """The chosen labels with the largest counts for each value of the first attribute, with
+    pictures of theirs: a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    pool, selection, answer = (
+        public_images.load_pool(release),
+        load(release),
+        semantic_query.load(release),
+    )
+    attribute = release.schema.attributes[0]
+    figure = Figure(figsize=(0.55 * labels * (pictures + 0.5) + 1.2, 0.75 * attribute.size))
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(attribute.size, labels, squeeze=False)
+    for row, value in enumerate(attribute.labels):
+        best = selection.labels[np.argsort(-answer.counts[row, selection.labels])[:labels]]
+        axes[row, 0].set_ylabel(value, rotation=0, ha="right", va="center", fontsize=8)
+        for axis in axes[row]:
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        for axis, label in zip(axes[row], best, strict=False):
+            own = selection.pictures[pool.labels[selection.pictures] == label]
+            shown = pool.images[
+                own[np.linspace(0, len(own) - 1, min(pictures, len(own))).astype(int)]
+            ]
+            strip = np.concatenate(list(shown), axis=2).transpose(1, 2, 0)
+            axis.imshow(strip.squeeze(), cmap="gray", vmin=0, vmax=255)
+            axis.set_title(
+                f"{pool.names[label]}: {answer.counts[row, label]:,.0f}", fontsize=6, pad=2
+            )
+    stream = io.BytesIO()
+    figure.tight_layout(pad=0.3)
+    figure.savefig(stream, format="png", dpi=90)
+    return stream.getvalue()
 
 
 def _select(release: Release) -> Selection:
