@@ -82,10 +82,10 @@ def _blob(grid: Grid, rng: np.random.Generator) -> np.ndarray:
 
 def _speckle(grid: Grid, rng: np.random.Generator) -> np.ndarray:
     u, v = grid
-    waves = sum(
-        np.sin(rng.normal(0, 9, (len(u), 1, 1)) * u + rng.normal(0, 9, (len(u), 1, 1)) * v)
-        for _ in range(6)
-    )
+    waves = np.zeros_like(u)
+    for _ in range(6):
+        along, across = rng.normal(0, 9, (2, len(u), 1, 1))
+        waves += np.sin(along * u + across * v)
     return _soft(-0.25 * waves)
 
 
