@@ -9,6 +9,7 @@ import pytest
 
 from dagster_project.privacy.auditing import crashes
 from dagster_project.privacy.auditing.file_calls import Call, Disk, TraceError, can_trace, record
+from dagster_project.privacy.auditing.lives import MUTANTS
 
 Lives = dict[str, tuple[Path, list[Call]]]
 
@@ -17,7 +18,7 @@ def record_lives(root: Path) -> Lives:
     """One recorded life without a fault, and one with each."""
     return {
         mutant: (root / f"life{mutant}", crashes.record_life(root / f"life{mutant}", mutant=mutant))
-        for mutant in ("", "record_late", "normal_sync")
+        for mutant in ("", *MUTANTS)
     }
 
 
@@ -46,8 +47,9 @@ def test_no_crash_under_counts_breaks_or_loses(lives, model: str) -> None:
 
 
 @traced
-def test_recording_after_drawing_is_found(lives) -> None:
-    assert audit(lives, "record_late", "kill", every=3).under_counts > 0
+@pytest.mark.parametrize("mutant", ["record_late", "admit_late"])
+def test_recording_afterwards_is_found(lives, mutant: str) -> None:
+    assert audit(lives, mutant, "kill", every=3).under_counts > 0
 
 
 @traced
@@ -59,7 +61,7 @@ def test_a_missing_sync_is_found_by_a_power_cut_and_not_by_a_kill(lives) -> None
 
 @traced
 def test_a_life_killed_for_real_is_as_its_replay_says(lives) -> None:
-    report = crashes.audit_kills(len(lives[""][1]), every=60)
+    report = crashes.audit_kills(lives[""][1], every=70)
     assert report.points >= 5 and report.holds, report
 
 

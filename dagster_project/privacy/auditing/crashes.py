@@ -24,6 +24,8 @@ from dagster_project.privacy.auditing import file_calls
 from dagster_project.privacy.auditing.file_calls import Call
 from dagster_project.privacy.auditing.lives import INTERVAL, POPULATION
 from dagster_project.privacy.ledger import Ledger, LedgerError
+from dagster_project.privacy.ledger.members import Members
+from dagster_project.privacy.ledger.opening import open_journal
 from dagster_project.privacy.population import Population, PopulationError
 
 COST = 0.125
@@ -40,6 +42,7 @@ class CrashReport:
         mutant: the fault that was planted, "" for none.
         calls: file-changing calls of the life.
         points: crashes that were examined.
+        saw: of those, the ones before which something was seen or promised.
         under_counts: points at which the ledger knew less than had been seen.
         broken: points at which the ledger could not be opened or verified.
         lost: points at which something the ledger had promised was gone.
@@ -49,6 +52,7 @@ class CrashReport:
     mutant: str = ""
     calls: int = 0
     points: int = 0
+    saw: int = 0
     under_counts: int = 0
     broken: int = 0
     lost: int = 0
@@ -56,7 +60,8 @@ class CrashReport:
     @property
     def holds(self) -> bool:
         """Whether no crash did harm."""
-        return self.points > 0 and not (self.under_counts or self.broken or self.lost)
+        # Crashes before anything was seen show nothing.
+        return 2 * self.saw > self.points and not (self.under_counts or self.broken or self.lost)
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON."""
@@ -118,26 +123,30 @@ def audit_crashes(
         for done, past in file_calls.crashes(calls, before, target, survives):
             if done % every == 0:
                 seen = b"".join(c.data for c in past if c.paths[0].endswith("/seen"))
+                report.saw += bool(seen)
                 _examine(target, Counter(seen.decode().splitlines()), report)
     return report
 
 
-def audit_kills(calls: int, *, releases: int = 3, mutant: str = "", every: int = 1) -> CrashReport:
-    """Kills a life for real before each (or each `every`-th) of its file-changing calls."""
-    report = CrashReport(model="killed", mutant=mutant, calls=calls)
-    names = file_calls.TRACED
-    for number in range(1, calls + 1, every):
+def audit_kills(
+    calls: Sequence[Call], *, releases: int = 3, mutant: str = "", every: int = 1
+) -> CrashReport:
+    """Kills a life for real before each (or each `every`-th) of the calls of a recorded one."""
+    report = CrashReport(model="killed", mutant=mutant, calls=len(calls))
+    for call in calls[::every]:
+        name, number = call.moment
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "life"
             _settle(folder)
-            inject = f"inject={names}:signal=KILL:when={number}"
-            tracer = ["strace", "-o", "/dev/null", "-e", f"trace={names}", "-e", inject]
+            inject = f"inject={name}:signal=KILL:when={number}"
+            tracer = ["strace", "-o", "/dev/null", "-e", f"trace={name}", "-e", inject]
             command = [*tracer, *_command(folder, releases, mutant)]
             done = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[3])
             if done.returncode not in (-signal.SIGKILL, 128 + signal.SIGKILL):
-                break
+                continue
             log = folder / "seen"
             seen = log.read_text().splitlines() if log.exists() else []
+            report.saw += bool(seen)
             _examine(folder, Counter(seen), report)
     return report
 
@@ -146,14 +155,22 @@ def _examine(folder: Path, seen: Counter[str], report: CrashReport) -> None:
     """Opens what a crash left, as the next run would, and compares it with what was seen."""
     report.points += 1
     try:
-        ledger = Ledger.open(Population.load(folder / "population.yaml"))
+        population = Population.load(folder / "population.yaml")
+        journal = open_journal(population, wait=60.0)
     except (LedgerError, PopulationError):
         report.broken += 1
         return
+    members = Members(population.key_path)
+    ledger = Ledger(journal, members)
     try:
         ledger.verify()
         releases = ledger.releases()
         spent = ledger.blocks()[0].spent
+        people = sorted({person for line in seen for person in line.split()[3:]})
+        for name, release in releases.items():
+            if people and release.opened:
+                ledger.admit(name, people)  # the next run meets them again
+        blocks = members.blocks_of(journal, people)
     except LedgerError:
         report.broken += 1
         return
@@ -161,7 +178,7 @@ def _examine(folder: Path, seen: Counter[str], report: CrashReport) -> None:
         ledger.close()
     under, lost, owed = False, False, 0.0
     for line, times in seen.items():
-        word, name = line.split()
+        word, name, *rest = line.split()
         release = releases.get(name)
         if release is None:
             under, lost = under or word != "reserved", lost or word == "reserved"
@@ -170,6 +187,8 @@ def _examine(folder: Path, seen: Counter[str], report: CrashReport) -> None:
         if word == "read":
             under |= not release.opened
             owed += COST
+        elif word == "admitted":
+            under |= not release.opened or any(blocks.get(p) != rest[0] for p in rest[1:])
         elif word == "drew":
             under |= stages["table_model"].starts < times
         elif word == "stepped":

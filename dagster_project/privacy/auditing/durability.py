@@ -46,7 +46,7 @@ def crash_findings(*, releases: int, every: int, kill_every: int) -> list[Findin
             crashes.audit_crashes(calls, folder, model=model, every=every)
             for model in crashes.MODELS
         ]
-        reports.append(crashes.audit_kills(len(calls), releases=releases, every=kill_every))
+        reports.append(crashes.audit_kills(calls, releases=releases, every=kill_every))
     return [
         Finding(
             name=words[report.model],

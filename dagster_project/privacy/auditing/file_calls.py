@@ -18,8 +18,9 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 # "?": not every architecture has the call.
@@ -55,6 +56,8 @@ class Call:
     created: bool = False
     truncated: bool = False
     appending: bool = False
+    # The system call, and how many of its kind the process had made with it: where to kill it.
+    moment: tuple[str, int] = ("", 0)
 
 
 def can_trace() -> bool:
@@ -81,8 +84,13 @@ def record(command: Sequence[str], folder: Path, *, cwd: Path | None = None) -> 
     except subprocess.CalledProcessError as error:
         raise TraceError(f"the traced command failed: {error.stderr[-500:]}") from None
     root = str(folder.resolve())
+    calls, made = [], Counter[str]()
     with trace.open(encoding="ascii") as lines:
-        calls = [call for line in lines if (call := _parse(line, root)) is not None]
+        for line in lines:
+            name = line.partition("(")[0]
+            made[name] += 1
+            if (call := _parse(line, root)) is not None:
+                calls.append(replace(call, moment=(name, made[name])))
     trace.unlink()
     return calls
 

@@ -15,7 +15,11 @@ from dagster_project.privacy.auditing.file_calls import can_trace
 from dagster_project.privacy.auditing.finding import Finding, not_run
 
 # Of the ledger: the fault, its name in `lives`, and the crash that must show it.
-CRASHING = {"record late": ("record_late", "kill"), "NORMAL sync": ("normal_sync", "power_cut")}
+CRASHING = {
+    "record late": ("record_late", "kill"),
+    "admit late": ("admit_late", "kill"),
+    "NORMAL sync": ("normal_sync", "power_cut"),
+}
 
 
 def training_checks(training: Training, *, tries: int, rounds: int) -> list[str]:

@@ -43,6 +43,11 @@ class Journal:
         with self._store.reading() as transaction:
             return _parsed(transaction.rows(), Head())
 
+    def members(self) -> dict[bytes, str]:
+        """Block by member's keyed hash."""
+        with self._store.reading() as transaction:
+            return transaction.members()
+
     def contains(self, head: Head) -> bool:
         """Whether the chain had this head at this length."""
         with self._store.reading() as transaction:

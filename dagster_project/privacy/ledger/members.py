@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,12 @@ class Members:
 
         journal.record_with("MEMBERS", body)
         return mask
+
+    def blocks_of(self, journal: Journal, people: Iterable[str]) -> dict[str, str]:
+        """The block of each of these people who is a member. Private: it tells who was seen."""
+        key, known = identity.read(self._key_path), journal.members()
+        hashed = {person: _hash(key, person) for person in people}
+        return {person: known[name] for person, name in hashed.items() if name in known}
 
     def check(self, state: State, transaction: Transaction) -> None:
         """Raises LedgerBroken where the table is not what the chain sealed."""
