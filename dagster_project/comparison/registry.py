@@ -18,6 +18,7 @@ _STAGED = "staged:Staged"
 # Name -> module of this package and class, in the order of `--list`; called with the name.
 REGISTRY: dict[str, str] = {
     "indep": _STAGED,
+    "jointmerf": "joint_mean_embedding:JointMeanEmbedding",
     "base": _STAGED,
     "randimg": _STAGED,
     "attrimg": _STAGED,

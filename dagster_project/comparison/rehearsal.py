@@ -132,7 +132,7 @@ def _rehearsed(schema: Schema, recipe: Recipe, compute: Compute) -> Iterator[_Re
             compute=compute,
         )
         release.models.mkdir(parents=True)
-        _random_pairs(small).save(release.private / "train")
+        random_pairs(small).save(release.private / "train")
         public_images.prepare(release, silent)
         table_model.fit(release, silent)
         semantic_query.ask(release, silent)
@@ -186,7 +186,8 @@ def _plan(schema: Schema, recipe: Recipe) -> Plan:
     )
 
 
-def _random_pairs(schema: Schema) -> Pairs:
+def random_pairs(schema: Schema) -> Pairs:
+    """`n_public` pairs of noise in the schema's shape."""
     rng, image, n = np.random.default_rng(0), schema.image, schema.n_public
     codes = np.stack([rng.integers(size, size=n) for size in schema.sizes], axis=1)
     shape = (n, image.channels, image.height, image.width)

@@ -1,0 +1,100 @@
+"""A generator of pairs, fitted to a released mean embedding of pairs. Post-processing: free.
+
+The embedding is a mean of phi(x) (x) psi(y) over people: Fourier features of the picture, times
+the one-hot record over sqrt(d). How it is released belongs to `joint_mean_embedding`.
+
+After DP-MERF (Harder, Adamczewski, Park, AISTATS 2021).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dagster_project.pairs.embeddings import FeatureMap
+from dagster_project.pairs.generator import Generator, GeneratorSettings
+from dagster_project.stages.release import Progress
+
+
+class PairGenerator(nn.Module):
+    """(B, latent) noise -> (B, C, h, w) pictures in [0, 1] and (B, cells) probabilities.
+
+    The cells of a record are drawn independently given the noise, so the mean of phi (x) psi over
+    drawn records is that over the probabilities: they are fitted as they are.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], feature_map: FeatureMap, settings: GeneratorSettings
+    ) -> None:
+        super().__init__()
+        shape = (feature_map.channels, feature_map.height, feature_map.width)
+        self.sizes, self.latent = list(sizes), settings.latent
+        self.picture = Generator(0, shape, settings)
+        self.record = nn.Sequential(
+            nn.Linear(settings.latent, settings.hidden),
+            nn.BatchNorm1d(settings.hidden),
+            nn.ReLU(),
+            nn.Linear(settings.hidden, sum(sizes)),
+        )
+
+    def forward(self, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        blocks = self.record(noise).split(self.sizes, dim=1)
+        record = torch.cat([block.softmax(dim=1) for block in blocks], dim=1)
+        return self.picture(noise[:, :0], noise), record
+
+
+def fit(
+    embedding: np.ndarray,
+    sizes: Sequence[int],
+    feature_map: FeatureMap,
+    settings: GeneratorSettings,
+    progress: Progress,
+) -> PairGenerator:
+    """Fits a generator to the released embedding, (cells, feature_map.size) at any scale."""
+    random = torch.Generator().manual_seed(settings.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = PairGenerator(sizes, feature_map, settings)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
+    target = torch.from_numpy(embedding).float()
+    for step in range(settings.steps):
+        pictures, records = model(torch.randn(settings.batch, settings.latent, generator=random))
+        value = matching_loss(feature_map(pictures), records / math.sqrt(len(sizes)), target)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        optimizer.step()
+        schedule.step()
+        progress((step + 1) / settings.steps, "fitting the generator of pairs")
+    return model.eval()
+
+
+def matching_loss(phi: torch.Tensor, psi: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """min over c >= 0 of ||c m - target||^2 - ||target||^2 = -<m, target>^2 / ||m||^2.
+
+    The factor c stands for the number of people, which is private and not released. m is the mean
+    of phi (x) psi over the batch, its square the unbiased estimate over distinct pairs.
+    """
+    count = len(phi)
+    total = psi.T @ phi
+    own = (phi.square().sum(1) * psi.square().sum(1)).sum()
+    square = (total.square().sum() - own) / (count * (count - 1))
+    cross = (total * target).sum() / count
+    return -cross * cross.abs() / square.clamp(min=1e-4)
+
+
+@torch.no_grad()
+def draw(
+    model: PairGenerator, n: int, size: tuple[int, int], generator: torch.Generator
+) -> tuple[torch.Tensor, np.ndarray]:
+    """`n` pictures (N, C, *size) in [-1, 1], enlarged bicubically, with the cells (N, d)."""
+    pictures, records = model(torch.randn(n, model.latent, generator=generator))
+    large = functional.interpolate(pictures, size=size, mode="bicubic", align_corners=False)
+    blocks = records.split(model.sizes, dim=1)
+    codes = [torch.multinomial(block, 1, generator=generator) for block in blocks]
+    return large.clamp(0, 1) * 2 - 1, torch.cat(codes, dim=1).numpy()
