@@ -19,6 +19,8 @@ _STAGED = "staged:Staged"
 REGISTRY: dict[str, str] = {
     "indep": _STAGED,
     "jointmerf": "joint_mean_embedding:JointMeanEmbedding",
+    "jointdm": "joint_diffusion:JointDiffusion",
+    "imagetab": "image_first:ImageFirst",
     "base": _STAGED,
     "randimg": _STAGED,
     "attrimg": _STAGED,
