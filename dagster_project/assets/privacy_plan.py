@@ -68,7 +68,7 @@ def privacy_plan(
             data_version=dataset,
             people=None if config.people == "all" else ledger.block(config.people),
         )
-        price = ledger.price(plan)
+        price = ledger.price(plan, schema_public=schema.public, allow_delta=config.allow_delta)
         if price.fits:
             ledger.reserve(
                 plan,

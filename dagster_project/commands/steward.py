@@ -62,7 +62,7 @@ def plan(options: argparse.Namespace) -> int:
             data_version=data_version(folder).text,
             people=None if options.people == "all" else ledger.block(options.people),
         )
-        price = ledger.price(solved)
+        price = ledger.price(solved, schema_public=schema.public, allow_delta=options.allow_delta)
     finally:
         ledger.close()
     if options.json:
@@ -95,6 +95,7 @@ def _modes(
         delta=options.delta,
         settings=dict(options.settings),
         preset=options.preset,
+        allow_delta=options.allow_delta,
     )
     modes = proposal.propose(schema, population, ledger, request, data_version=version)
     print(

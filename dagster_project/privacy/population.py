@@ -21,7 +21,8 @@ from dagster_project.privacy.ledger import identity, rdp_filter
 from dagster_project.privacy.ledger.chain import Head
 
 _REQUIRED = {"population", "unit", "relation", "lifetime_epsilon", "target_delta", "n_public"}
-_OPTIONAL = {"filter_order", "ledger", "identity_key", "anchor", "retention_days"}
+_DAYS = ("retention_days", "reservation_days")
+_OPTIONAL = {"filter_order", "ledger", "identity_key", "anchor", *_DAYS}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -44,6 +45,7 @@ class Population:
         ledger: the ledger's file, relative to the population file, or an SQLAlchemy URL.
         identity_key: the key's file, relative to the population file.
         retention_days: how long private zones of releases are kept, None for ever.
+        reservation_days: after how many days a reservation that was never opened is given back.
         anchor: a head that the ledger must contain, None where there has been no ledger.
         path: the population file.
     """
@@ -60,6 +62,7 @@ class Population:
     anchor: Head | None
     path: Path
     retention_days: int | None = None
+    reservation_days: int = 30
 
     @classmethod
     def load(cls, path: str | Path) -> Population:
@@ -92,7 +95,7 @@ class Population:
         for key, only in (("unit", "person"), ("relation", "add_remove")):
             if content[key] != only:
                 raise PopulationError(f"{key} must be {only!r}, the only one that is accounted for")
-        for key in ("n_public", "retention_days"):
+        for key in ("n_public", *_DAYS):
             value = content.get(key)
             if (type(value) is not int or value < 1) and (key == "n_public" or value is not None):
                 raise PopulationError(f"{key} must be a whole number of at least 1")
@@ -120,6 +123,7 @@ class Population:
             target_delta=_number(content, "target_delta", low=0, high=1),
             n_public=content["n_public"],
             retention_days=content.get("retention_days"),
+            reservation_days=content.get("reservation_days") or cls.reservation_days,
             filter_order=None if order is None else _number(content, "filter_order", 1, math.inf),
             anchor=_anchor(content.get("anchor")),
             path=path,

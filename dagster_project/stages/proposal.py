@@ -48,6 +48,7 @@ class Request:
     delta: float
     settings: Mapping[str, Any]
     preset: str = DEFAULT
+    allow_delta: bool = False
 
     @classmethod
     def like(cls, release: Release) -> Request:
@@ -60,7 +61,8 @@ class Request:
         }
         name = release.release_id.rpartition("-")[0] or release.release_id
         epsilon, delta = plan["target_epsilon"], plan["target_delta"]
-        return cls(name=name, epsilon=epsilon, delta=delta, settings=settings)
+        excepted = release.delta_exception
+        return cls(name=name, epsilon=epsilon, delta=delta, settings=settings, allow_delta=excepted)
 
     @property
     def options(self) -> str:
@@ -69,6 +71,8 @@ class Request:
         asked = f"--epsilon {self.epsilon:g} --delta {self.delta:g} --name {self.name}"
         if self.preset != DEFAULT:
             asked += f" --preset {self.preset}"
+        if self.allow_delta:
+            asked += " --allow-delta"
         return " ".join([asked, *changes])
 
 
@@ -115,7 +119,7 @@ def propose(
             data_version=data_version,
             people=people,
         )
-        price = ledger.price(plan)
+        price = ledger.price(plan, schema_public=schema.public, allow_delta=request.allow_delta)
         return str(price), price.fits
 
     asked = request.options

@@ -214,6 +214,8 @@ def test_delta_above_the_rule_is_refused_except_on_public_data(ledger: Ledger) -
     unchanged_by(ledger, DeltaTooLarge, reserve, ledger, loose)
     unchanged_by(ledger, DeltaTooLarge, reserve, ledger, loose, allow_delta=True)
     unchanged_by(ledger, DeltaTooLarge, reserve, ledger, loose, schema_public=True)
+    unchanged_by(ledger, DeltaTooLarge, ledger.price, loose)
+    assert ledger.price(loose, schema_public=True, allow_delta=True).fits
     reserve(ledger, loose, schema_public=True, allow_delta=True)
     assert ledger.release("first").delta_exception
     reserve(ledger, plan("second", target_delta=5e-6))

@@ -38,7 +38,7 @@ ENTRIES = 8
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with postgres_server.server() as running:
+    with postgres_server.server(memory=True) as running:
         yield running
 
 
@@ -220,7 +220,7 @@ def test_a_killed_writer_leaves_its_lock_and_no_entry(toy: Population, tmp_path:
 
 def test_what_was_returned_survives_the_server_s_crash(tmp_path: Path, monkeypatch) -> None:
     """Its own background writer sleeps, so that only what the ledger waits for is kept."""
-    with postgres_server.server("wal_writer_delay=10000", "autovacuum=off") as running:
+    with postgres_server.server("wal_writer_delay=10000", "autovacuum=off", memory=True) as running:
         toy = population(tmp_path, ledger=running.new())
         ledger, other = Ledger.open(toy), Ledger.open(toy)
         ledger.reserve(plan("first"), approved_by="x", schema_public=False)
@@ -240,7 +240,7 @@ def test_what_was_returned_survives_the_server_s_crash(tmp_path: Path, monkeypat
 
 
 def test_a_server_that_does_not_sync_is_refused(tmp_path: Path) -> None:
-    with postgres_server.server("fsync=off") as running:
+    with postgres_server.server("fsync=off", memory=True) as running:
         toy = population(tmp_path, ledger=running.new())
         with pytest.raises(LedgerUnavailable, match="fsync off"):
             Ledger.open(toy)

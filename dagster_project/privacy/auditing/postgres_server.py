@@ -90,12 +90,17 @@ def _free_port() -> int:
 
 
 @contextmanager
-def server(*settings: str) -> Iterator[Server]:
-    """Runs a server until the block ends; `settings` are more "name=value" of postgresql.conf."""
-    place = programs()
+def server(*settings: str, memory: bool = False) -> Iterator[Server]:
+    """Runs a server until the block ends.
+
+    Args:
+        settings: more "name=value" of postgresql.conf.
+        memory: keep its files in memory where there is such a place: for what no disk decides.
+    """
+    place, shared = programs(), "/dev/shm" if memory and Path("/dev/shm").is_dir() else None
     if place is None:
         raise RuntimeError("no PostgreSQL server is installed")
-    folder = Path(tempfile.mkdtemp(prefix="ledger-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="ledger-postgres-", dir=shared))
     # postgres refuses to run as root: there the account that its package made is taken.
     account = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
     if account is not None:

@@ -15,6 +15,8 @@ from dagster_project.privacy.ledger.errors import LedgerBroken
 from dagster_project.privacy.ledger.state import State
 from dagster_project.privacy.ledger.store import Store, Transaction
 
+First = Callable[[State], Sequence[tuple[str, dict[str, Any]]]]
+
 
 class Journal:
     """A store and the state after its last known entry. Safe to share between threads."""
@@ -92,30 +94,48 @@ class Journal:
         for entry in _parsed(rows, known):
             self._state.replay(entry)
 
-    def record(self, kind: str, body: Callable[[State], dict[str, Any] | None]) -> State:
-        """Writes the entry that `body` asks for in view of the state; None asks for none."""
-        return self.record_with(kind, lambda state, _transaction: body(state))
+    def record(
+        self,
+        kind: str,
+        body: Callable[[State], dict[str, Any] | None],
+        *,
+        first: First = lambda _state: (),
+    ) -> State:
+        """Writes the entry that `body` asks for in view of the state; None asks for none.
+
+        The kinds and bodies of `first` are written before it, all together or not at all.
+        """
+        return self.record_with(kind, lambda state, _transaction: body(state), first=first)
 
     def record_with(
-        self, kind: str, body: Callable[[State, Transaction], dict[str, Any] | None]
+        self,
+        kind: str,
+        body: Callable[[State, Transaction], dict[str, Any] | None],
+        *,
+        first: First = lambda _state: (),
     ) -> State:
         """As `record`, for a `body` that reads or writes beside the chain in one transaction."""
         with self._lock:
-            ahead = False
+            head = self._state.head
             try:
                 with self._store.writing() as transaction:
                     self._catch_up(transaction)
-                    content = body(self._state, transaction)
-                    if content is not None:
-                        entry = Entry.after(self._state.head, kind, content)
-                        self._state.apply(entry)
-                        ahead = True
-                        transaction.append(entry)
+                    head = self._state.head
+                    for other, content in first(self._state):
+                        self._append(transaction, other, content)
+                    wanted = body(self._state, transaction)
+                    if wanted is not None:
+                        self._append(transaction, kind, wanted)
             except BaseException:
-                if ahead:
+                if self._state.head != head:
                     self._state = State()  # memory may know what storage does not: read all again
                 raise
             return self._state
+
+    def _append(self, transaction: Transaction, kind: str, body: dict[str, Any]) -> None:
+        entry = Entry.after(self._state.head, kind, body)
+        self._state.apply(entry)
+        transaction.append(entry)
 
 
 def _parsed(rows: Sequence[tuple[int, str, str]], head: Head) -> list[Entry]:

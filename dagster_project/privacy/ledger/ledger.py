@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagster_project.privacy.ledger import errors, files, pricing
+from dagster_project.privacy.ledger import errors, expiry, files, pricing
 from dagster_project.privacy.ledger.chain import Entry, Head
 from dagster_project.privacy.ledger.journal import Journal
 from dagster_project.privacy.ledger.members import Members
@@ -31,22 +31,20 @@ if TYPE_CHECKING:
 
 class Ledger:
     """One population's ledger. Safe to share between threads and processes (not across a fork).
+    Every method raises a `LedgerError` of one clear sentence where it refuses, and has then changed
+    nothing."""
 
-    Every method raises a `LedgerError` with one clear sentence where it refuses, and has then
-    changed nothing.
-    """
-
-    def __init__(self, journal: Journal, members: Members | None = None) -> None:
+    def __init__(
+        self, journal: Journal, members: Members | None = None, reservation_days: int = 30
+    ) -> None:
         self._journal = journal
         self._members = members
+        self._reservation_days = reservation_days
 
     @classmethod
     def open(cls, population: Population, *, wait: float = 60.0) -> Ledger:
-        """The population's ledger, verified from its first entry to its last.
-
-        It is created where the population has never had one.
-
-        `wait` is how many seconds to wait for another process that is writing.
+        """The population's ledger, verified from its first entry to its last, or a new one where
+        it has never had any. `wait` is how many seconds to wait for another process that writes.
 
         Raises:
             LedgerMissing, KeyLost: the population had a ledger or a key that is gone.
@@ -54,7 +52,8 @@ class Ledger:
             LedgerBroken: an entry was altered; the message names it.
             PopulationChanged: population.yaml no longer says what was fixed at creation.
         """
-        return cls(open_journal(population, wait=wait), Members(population.key_path))
+        journal, members = open_journal(population, wait=wait), Members(population.key_path)
+        return cls(journal, members, population.reservation_days)
 
     @property
     def head(self) -> str:
@@ -83,27 +82,31 @@ class Ledger:
 
     def block(self, name: str) -> BlockStatus:
         """One block. Raises PlanRefused."""
-        for block in self.blocks():
-            if block.name == name:
-                return block
-        raise errors.PlanRefused(
-            f"the ledger has no block {name!r}: open it with `dptabimage ledger add-block`"
-        )
+        found = next((block for block in self.blocks() if block.name == name), None)
+        if found is None:
+            remedy = "open it with `dptabimage ledger add-block`"
+            raise errors.PlanRefused(f"the ledger has no block {name!r}: {remedy}")
+        return found
 
-    def price(self, plan: Plan) -> Price:
-        """What a plan would cost, and whether it fits; writes nothing, reads no record."""
+    def price(self, plan: Plan, *, schema_public: bool = False, allow_delta: bool = False) -> Price:
+        """What `reserve` would charge, and whether it fits; writes nothing, reads no record.
+
+        Raises:
+            DeltaTooLarge, PlanRefused: as `reserve` would.
+        """
         state = self._journal.fresh()
-        return pricing.price(plan, pricing.charges(plan, state), state)
+        pricing.require_plan(plan, state, schema_public, allow_delta)
+        freed = expiry.freed(state, self._reservation_days, kept=plan.release_id)
+        return pricing.price(plan, pricing.charges(plan, state), state, freed=freed)
 
     def verify(self, *, reprice: bool = False) -> Head:
-        """Reads everything again from storage and checks all that can be checked.
-
-        With `reprice` also recomputes every release's cost from its recorded events (seconds).
+        """Reads everything again from storage and checks all that can be checked; with `reprice`
+        every release's cost too, from its recorded events (seconds).
 
         Raises:
             LedgerBroken: naming the first entry at fault.
         """
-        state = self._journal.verified(self._members.check if self._members is not None else None)
+        state = self._journal.verified(self._members.check if self._members else None)
         if reprice:
             pricing.require_repriced(state)
         return state.head
@@ -118,7 +121,8 @@ class Ledger:
     ) -> Reservation:
         """Charges a plan to every block it touches, all or nothing.
 
-        The same plan again gives the same reservation at no cost.
+        The same plan again gives the same reservation at no cost. Others that were not opened in
+        time are given back first.
 
         Args:
             approved_by: the person who decided to spend.
@@ -140,9 +144,8 @@ class Ledger:
             known = state.releases.get(plan.release_id)
             if known is not None and known.plan_hash == plan_hash:
                 if known.void:
-                    raise errors.WrongState(
-                        f"release {plan.release_id!r} was given back: choose another name"
-                    )
+                    message = f"release {plan.release_id!r} was given back: choose another name"
+                    raise errors.WrongState(message)
                 return None
             return {
                 "release_id": plan.release_id,
@@ -154,17 +157,19 @@ class Ledger:
                 "delta_exception": exception,
             }
 
-        return Reservation.of(self._journal.record("RESERVED", body).release(plan.release_id))
+        def expired(state: State) -> list[tuple[str, dict[str, Any]]]:
+            return expiry.entries(state, self._reservation_days, kept=plan.release_id)
+
+        state = self._journal.record("RESERVED", body, first=expired)
+        return Reservation.of(state.release(plan.release_id))
 
     def void(self, release_id: str) -> None:
         """Gives back a reservation that was never opened."""
         self._journal.record("VOID", lambda _state: {"release_id": release_id})
 
     def open_reservation(self, release_id: str) -> Reservation:
-        """Allows private records to be read: from here on the release is spent for good.
-
-        Opening an opened release again changes nothing.
-        """
+        """Allows private records to be read: from here on the release is spent for good. Opening
+        an opened release again changes nothing."""
 
         def body(state: State) -> dict[str, Any] | None:
             opened = state.release(release_id).status in ("OPENED", "COMMITTED")
@@ -271,8 +276,7 @@ class Ledger:
     def committed(self, release_id: str, stage: str) -> Artifacts | None:
         """What a stage made, or None while it is not committed or not yet known."""
         release = self._journal.fresh().releases.get(release_id)
-        known = release.stages.get(stage) if release is not None else None
-        return known.artifacts if known is not None else None
+        return release.artifacts(stage) if release is not None else None
 
     def verify_artifacts(self, release_id: str, stage: str, root: Path) -> Artifacts:
         """Checks a committed stage's files under `root`, byte by byte.
@@ -280,16 +284,15 @@ class Ledger:
         Raises:
             ArtifactAltered: one is missing, a link, or not what was committed.
         """
-        artifacts = self.committed(release_id, stage)
-        if artifacts is None:
+        made = self.committed(release_id, stage)
+        if made is None:
             raise errors.WrongState(f"stage {stage!r} of release {release_id!r} is not committed")
-        files.require_unaltered(artifacts, Path(root))
-        return artifacts
+        files.require_unaltered(made, Path(root))
+        return made
 
     def attach(self, release_id: str, **facts: Any) -> None:
         """Records facts beside a release (runs, commits, lock hash); they decide nothing."""
-        body = {"release_id": release_id, "facts": facts}
-        self._journal.record("ATTACHED", lambda _state: body)
+        self._journal.record("ATTACHED", lambda _: {"release_id": release_id, "facts": facts})
 
     def close(self) -> None:
         """Gives back the storage."""

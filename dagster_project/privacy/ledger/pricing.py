@@ -105,14 +105,19 @@ def _blocks(plan: Plan) -> set[str]:
     return {mechanism.block for mechanism in plan.mechanisms}
 
 
-def price(plan: Plan, costs: Mapping[str, float], state: State) -> Price:
-    """The price of a plan whose costs are known."""
+def price(
+    plan: Plan, costs: Mapping[str, float], state: State, *, freed: Mapping[str, Fraction]
+) -> Price:
+    """The price of a plan whose costs are known, once what is `freed` by block was given back."""
+
+    def before(name: str) -> Fraction:
+        return state.blocks[name].spent - freed.get(name, 0)
 
     def after(name: str) -> Fraction:
-        return state.blocks[name].spent + Fraction(costs[name])
+        return before(name) + Fraction(costs[name])
 
     worst = max(costs, key=after)
-    spent = float(state.blocks[worst].spent)
+    spent = float(before(worst))
     return Price(
         block=worst,
         rdp=costs[worst],

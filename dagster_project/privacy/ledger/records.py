@@ -79,6 +79,11 @@ class Release:
     stages: Mapping[str, Stage] = field(default_factory=dict)
     facts: tuple[Mapping[str, Any], ...] = ()
 
+    def artifacts(self, stage: str) -> Artifacts | None:
+        """What a stage made, None while it is not committed."""
+        known = self.stages.get(stage)
+        return known.artifacts if known is not None else None
+
     @property
     def status(self) -> str:
         """RESERVED, OPENED, COMMITTED or VOID."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
@@ -31,6 +32,9 @@ class State:
         self.blocks: dict[str, Block] = {}
         self.releases: dict[str, Release] = {}
         self.members: Seal | None = None
+        # The ledger's own time, which never goes back, and that of each reservation not yet opened.
+        self.time = datetime.min.replace(tzinfo=UTC)
+        self.reserved: dict[str, datetime] = {}
 
     @property
     def cap(self) -> float:
@@ -82,7 +86,13 @@ class State:
         }
         if entry.kind not in kinds:
             raise errors.WrongState(f"unknown kind of entry {entry.kind!r}")
+        time = max(self.time, datetime.fromisoformat(entry.at))
         kinds[entry.kind](entry, entry.body)
+        self.time = time
+        if entry.kind == "RESERVED":
+            self.reserved[entry.body["release_id"]] = time
+        elif entry.kind in ("OPENED", "VOID"):
+            del self.reserved[entry.body["release_id"]]
         self.head = Head(entries=entry.seq, head=entry.hash)
 
     def _created(self, _entry: Entry, body: Mapping[str, Any]) -> None:
