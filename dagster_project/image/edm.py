@@ -19,12 +19,16 @@ Denoiser = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], to
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseLevels:
-    """Public constants of the diffusion (Karras et al., table 1)."""
+    """Public constants of the diffusion (Karras et al., table 1).
+
+    `sigma_min`, where sampling ends, is larger than theirs: below it a network of few training
+    steps adds more than it takes away (docs/method.md).
+    """
 
     sigma_data: float = 0.5
     p_mean: float = -1.2
     p_std: float = 1.2
-    sigma_min: float = 0.02
+    sigma_min: float = 0.1
     sigma_max: float = 40.0
     rho: float = 7.0
 
