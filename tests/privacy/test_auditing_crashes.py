@@ -22,6 +22,10 @@ def record_lives(root: Path) -> Lives:
     }
 
 
+def kill_one(root: Path) -> crashes.CrashReport:
+    return crashes.audit_kills(crashes.record_life(root / "life"), every=70)
+
+
 pytestmark = pytest.mark.ahead(prepare=record_lives)
 traced = pytest.mark.skipif(
     not can_trace(), reason="CRASH AUDIT NOT RUN: strace is missing or may not trace here"
@@ -60,8 +64,9 @@ def test_a_missing_sync_is_found_by_a_power_cut_and_not_by_a_kill(lives) -> None
 
 
 @traced
-def test_a_life_killed_for_real_is_as_its_replay_says(lives) -> None:
-    report = crashes.audit_kills(lives[""][1], every=70)
+@pytest.mark.ahead(prepare=kill_one)
+def test_a_life_killed_for_real_is_as_its_replay_says(ahead) -> None:
+    report = ahead(kill_one)
     assert report.points >= 5 and report.holds, report
 
 
