@@ -167,9 +167,9 @@ def _examine(folder: Path, seen: Counter[str], report: CrashReport) -> None:
         releases = ledger.releases()
         spent = ledger.blocks()[0].spent
         people = sorted({person for line in seen for person in line.split()[3:]})
-        for name, release in releases.items():
-            if people and release.opened:
-                ledger.admit(name, people)  # the next run meets them again
+        for known in releases.values():
+            if people and known.opened:
+                ledger.admit(known.release_id, people)  # the next run meets them again
         blocks = members.blocks_of(journal, people)
     except LedgerError:
         report.broken += 1

@@ -105,15 +105,15 @@ def server(*settings: str, memory: bool = False) -> Iterator[Server]:
     account = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
     if account is not None:
         os.chown(folder, account.pw_uid, account.pw_gid)
-    identity = {"user": account.pw_uid, "group": account.pw_gid} if account is not None else {}
+    who: dict[str, Any] = {"cwd": folder}
+    if account is not None:
+        who |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
     data, port = folder / "data", _free_port()
     subprocess.run(
         [place / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"],
         check=True,
         capture_output=True,
-        cwd=folder,
-        extra_groups=[] if account is not None else None,
-        **identity,  # type: ignore[arg-type]
+        **who,
     )
     options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", f"port={port}", *settings]
     with (folder / "log").open("w") as log:
@@ -122,9 +122,7 @@ def server(*settings: str, memory: bool = False) -> Iterator[Server]:
             [place / "postgres", "-D", data, *(a for item in options for a in ("-c", item))],
             stdout=log,
             stderr=log,
-            cwd=folder,
-            extra_groups=[] if account is not None else None,
-            **identity,
+            **who,
         )
         try:
             yield running
