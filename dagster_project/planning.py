@@ -22,16 +22,21 @@ from dagster_project.table.aim import recommended_rounds
 from dagster_project.table.schema import Schema
 
 DISCRETIZATION = 1e-4
+_MOST_STEPS = 120
 
 
-def dp_sgd_steps(target_epsilon: float) -> int:
-    """Steps of DP-SGD, when the recipe does not say: 60 up to epsilon 3, 120 from 6 on.
+def dp_sgd_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
+    """Steps of DP-SGD, when the recipe does not say: by epsilon times people.
 
-    At a small epsilon the warm-up carries the alignment and further steps add as much noise as
-    signal (their ratio grows with the square root of the steps, and the noise of a step with it);
-    at a large one each step still improves the pictures, and time is the limit.
+    What a step learns grows with n epsilon. After a warm-up on a generator's pictures, steps at
+    20,000 people and epsilon 1 took away more than they brought (docs/method.md), so there are
+    none and the other mechanisms have the budget; 15 are added for each further 20,000, up to
+    120. A warm-up that knows less leaves all to DP-SGD.
     """
-    return round(60 * min(max(target_epsilon / 3, 1), 2))
+    if recipe.warm_up.teacher != "generator":
+        return _MOST_STEPS
+    signal = target_epsilon * n_public / 20_000
+    return round(min(max(15 * (signal - 1), 0), _MOST_STEPS))
 
 
 def build_plan(
@@ -66,7 +71,8 @@ def build_plan(
     """
     people = replace(schema, n_public=n_public) if n_public is not None else schema
     if recipe.dp_sgd.steps is None:
-        recipe = recipe.changed({"dp_sgd.steps": dp_sgd_steps(target_epsilon)})
+        steps = dp_sgd_steps(recipe, target_epsilon, people.n_public)
+        recipe = recipe.changed({"dp_sgd.steps": steps} if steps else {"shares.image": 0.0})
     recipe = _with_rounds(people, recipe, target_epsilon, target_delta, mechanisms)
     solved = tuple(
         replace(mechanism, block=block)

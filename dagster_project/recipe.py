@@ -36,7 +36,7 @@ class Shares(_Settings):
     table: Share = 0.15
     query: OptionalShare = 0.0
     pairs: OptionalShare = 0.55
-    image: Share = 0.30
+    image: OptionalShare = 0.30
 
 
 class Table(_Settings):
@@ -161,8 +161,8 @@ class WarmUp(_Settings):
     teacher: Literal["generator", "mean_pairs", "none"] = "generator"
     pictures: PositiveInt = 20_000
     procedural: PositiveInt = 4000
-    procedural_sigma: float = Field(0.4, ge=0)
-    steps: PositiveInt = 600
+    procedural_sigma: float = Field(0.0, ge=0)
+    steps: PositiveInt = 1100
     batch: PositiveInt = 128
     learning_rate: PositiveFloat = 2e-3
     condition_dropout: float = Field(0.1, ge=0, lt=1)

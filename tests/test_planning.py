@@ -206,9 +206,20 @@ def test_mean_pairs_take_no_more_than_they_can_use():
     assert share(recipe, "image", 3.0) == pytest.approx(1 - spent - table)
 
 
-@pytest.mark.parametrize(("epsilon", "steps"), [(0.5, 60), (3, 60), (4.5, 90), (10, 120)])
-def test_steps_follow_the_public_rule(epsilon, steps):
-    assert planning.dp_sgd_steps(epsilon) == steps
+@pytest.mark.parametrize(
+    ("epsilon", "people", "steps"),
+    [(1, 20_000, 0), (3, 20_000, 30), (1, 60_000, 30), (10, 20_000, 120), (1, 10**6, 120)],
+)
+def test_steps_follow_the_public_rule(epsilon, people, steps):
+    assert planning.dp_sgd_steps(Recipe(), epsilon, people) == steps
+    taught_less = Recipe().changed({"warm_up.teacher": "mean_pairs"})
+    assert planning.dp_sgd_steps(taught_less, epsilon, people) == 120
+
+
+def test_a_plan_without_steps_gives_their_budget_to_the_others():
+    found = plan(settings={"dp_sgd.steps": None})
+    assert {m.stage for m in found.mechanisms} == {"table_model", "mean_pairs"}
+    assert found.composed_epsilon > 0.99
 
 
 def test_declared_noise_is_the_charged_noise(plans):

@@ -90,7 +90,10 @@ class Joint(ABC):
             wanted = recipe_steps(recipe, self.part)
             steps = budget.allot(
                 {self.part: self._cost(request, recipe)},
-                {self.part: wanted or dp_sgd_steps(request.epsilon)},
+                {
+                    self.part: wanted
+                    or dp_sgd_steps(recipe, request.epsilon, request.schema.n_public)
+                },
                 limit=request.budget_seconds,
                 open_part=self.part if wanted is None else None,
             )

@@ -95,12 +95,14 @@ class Staged:
 
 
 def _steps(recipe: Recipe, costs: dict[str, float], request: Request) -> dict[str, int]:
+    by_rule = dp_sgd_steps(recipe, request.epsilon, request.schema.n_public)
     wanted = {name: recipe_steps(recipe, name) for name in costs}
+    steps = {name: by_rule if fixed is None else fixed for name, fixed in wanted.items()}
     return budget.allot(
-        costs,
-        {name: steps or dp_sgd_steps(request.epsilon) for name, steps in wanted.items()},
+        {name: cost for name, cost in costs.items() if steps[name]},
+        steps,
         limit=request.budget_seconds or 0.0,
-        open_part=OPEN if wanted.get(OPEN, 1) is None else None,
+        open_part=OPEN if wanted.get(OPEN, 1) is None and by_rule else None,
     )
 
 

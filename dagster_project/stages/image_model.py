@@ -34,8 +34,18 @@ def train(release: Release, progress: Progress) -> bool:
     """Spends the `image_model` mechanism and writes `models/<id>/image_model.safetensors`.
 
     Resumes from its last checkpoint after a crash; steps drawn again come from the replays that
-    the plan has paid for.
+    the plan has paid for. A plan without the mechanism releases the warmed-up model as it is.
     """
+    if not release.spends("image_model"):
+        return release.once(
+            "image_model",
+            lambda: shutil.copyfile(
+                release.models / pretrained_checkpoint.CHECKPOINT, _file(release)
+            ),
+            executed=None,
+            files=FILES,
+            parents=("pretrained_checkpoint",),
+        )
     recipe, declared = release.recipe.dp_sgd, release.declared("image_model")
     rate = min(1.0, recipe.batch / release.plan.n_public)
     steps: int = declared["steps"]

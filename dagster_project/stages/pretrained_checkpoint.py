@@ -137,7 +137,7 @@ def _lessons(release: Release, progress: Progress) -> Lessons | None:
         records=records,
         mean_images=images,
         soft_records=soft,
-        procedural=_procedural(release),
+        procedural=_procedural(release) if recipe.procedural_sigma else images[:0],
         settings=settings,
     )
 
