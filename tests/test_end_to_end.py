@@ -37,7 +37,8 @@ from tests.toy_project import (
 )
 
 STAGES = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model")
-TO_MEAN_PAIRS = ("dataset", "privacy_plan", "pairs", "subsample", "table_model", "mean_pairs")
+TO_TABLE = ("dataset", "privacy_plan", "public_images", "pairs", "subsample", "table_model")
+TO_MEAN_PAIRS = (*TO_TABLE, "mean_pairs")
 
 
 @contextlib.contextmanager
@@ -117,8 +118,8 @@ def run_command(root: Path, *arguments: str) -> tuple[int, str, str]:
 def test_every_asset_and_check_passes(result, root):
     assert result.success, sorted((root / "private").glob("errors/*.txt"))
     made = {e.asset_key.to_user_string() for e in result.get_asset_materialization_events()}
-    assert made == {*TO_MEAN_PAIRS, *STAGES, "synthetic_release", "fidelity_report",
-                    "budget_lineage"}  # fmt: skip
+    assert made == {*TO_MEAN_PAIRS, *STAGES, "semantic_query", "public_checkpoint",
+                    "synthetic_release", "fidelity_report", "budget_lineage"}  # fmt: skip
     checks = {c.check_name: c.passed for c in result.get_asset_check_evaluations()}
     assert checks == {"files_match_schema": True, "within_budget": True, "records_fit_schema": True}
 
@@ -383,7 +384,8 @@ def test_training_resumes_after_a_crash_within_what_was_paid(second, monkeypatch
 
     monkeypatch.setattr(image_model, "microbatches", dies)
     with captured(second / "printed.txt"):
-        crashed = materialise(second, assets=("pretrained_checkpoint", "image_model"), name="again")
+        to_model = ("semantic_query", "public_checkpoint", "pretrained_checkpoint", "image_model")
+        crashed = materialise(second, assets=to_model, name="again")
     assert not crashed.success
     (message,) = failures(crashed)
     assert TOKEN not in message and "private/errors/image_model-" in message
@@ -414,7 +416,7 @@ def test_a_failing_stage_shows_a_code_and_is_never_drawn_again(second, monkeypat
         raise ValueError(f"a record holds {TOKEN} and {ODD_NUMBER}")
 
     monkeypatch.setattr(table_model, "_fit", dies)
-    assets = TO_MEAN_PAIRS[:5]
+    assets = TO_TABLE
     with captured(second / "printed.txt"):
         crashed = materialise(second, assets=assets, name="crashed", epsilon=1.0)
     (message,) = failures(crashed)
