@@ -20,7 +20,7 @@ from dagster_project.stages import proposal
 from tests.privacy.ledger_toys import SHA, executed, plan, population
 from tests.toy_project import PEOPLE, materialise, settings_arguments, write_project
 
-TO_TABLE_MODEL = ("dataset", "privacy_plan", "pairs", "table_model")
+TO_TABLE_MODEL = ("dataset", "privacy_plan", "public_images", "pairs", "table_model")
 NEW = 120
 ASKED = ("--epsilon", "5", "--delta", "1e-4")
 

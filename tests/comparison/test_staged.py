@@ -12,7 +12,7 @@ import pytest
 from dagster_project import cli
 from dagster_project.assets.comparison import comparison
 from dagster_project.assets.stage import ReleaseIdIOManager
-from dagster_project.comparison import bench
+from dagster_project.comparison import bench, staged
 from dagster_project.comparison.cell import Places, resolve
 from dagster_project.comparison.configuration import Configuration, entries
 from dagster_project.comparison.registry import known, method
@@ -115,7 +115,9 @@ def test_methods_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("count")
-def test_a_budget_becomes_steps_before_the_plan(places: Places) -> None:
+def test_a_budget_becomes_steps_before_the_plan(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = Recipe().changed({**SETTINGS, "dp_sgd.steps": None})
     costs = stage_costs(places.schema(), recipe, Compute(), cache=places.cache)
     assert set(costs) == {"generator.steps", "warm_up.steps", "dp_sgd.steps"}
@@ -127,6 +129,10 @@ def test_a_budget_becomes_steps_before_the_plan(places: Places) -> None:
     total = 200 * costs["dp_sgd.steps"] + 15 * costs["generator.steps"]
     total += 6 * costs["warm_up.steps"]
     budgeted = configured(places.data, entries=given, budget_seconds=total)
+    # Where the rule wants no step of so few people, what is left of the limit stays unused.
+    none = resolve(budgeted, given[0], 2.0, places)
+    assert none["shares"]["image"] == 0 and none["warm_up"]["steps"] == 6
+    monkeypatch.setattr(staged, "dp_sgd_steps", lambda *_: 60)
     steps = resolve(budgeted, given[0], 2.0, places)["dp_sgd"]["steps"]
     assert abs(steps - 200) <= 2  # what the fixed parts leave
     less = configured(places.data, entries=given, budget_seconds=total / 10)
