@@ -156,13 +156,13 @@ class Generator(_Settings):
 
 class WarmUp(_Settings):
     """Warm-up of the diffusion model on released statistics. `teacher` "mean_pairs" trains on the
-    mean pairs alone, at all noise levels; "none" is no warm-up."""
+    mean pairs alone, at all noise levels; "none" is no warm-up. `steps` None: planning's rule."""
 
     teacher: Literal["generator", "mean_pairs", "none"] = "generator"
     pictures: PositiveInt = 20_000
     procedural: PositiveInt = 4000
     procedural_sigma: float = Field(0.0, ge=0)
-    steps: PositiveInt = 1100
+    steps: PositiveInt | None = None
     batch: PositiveInt = 128
     learning_rate: PositiveFloat = 2e-3
     condition_dropout: float = Field(0.1, ge=0, lt=1)

@@ -222,6 +222,13 @@ def test_a_plan_without_steps_gives_their_budget_to_the_others():
     assert found.composed_epsilon > 0.99
 
 
+@pytest.mark.parametrize(("people", "steps"), [(20_000, 1100), (60_000, 800), (10**6, 600)])
+def test_the_warm_up_takes_the_time_that_is_left(people, steps):
+    assert planning.with_steps(Recipe(), 1.0, people).warm_up.steps == steps
+    own = Recipe().changed({"warm_up.steps": 7})
+    assert planning.with_steps(own, 1.0, people).warm_up.steps == 7
+
+
 def test_declared_noise_is_the_charged_noise(plans):
     for mechanism in plans[3.0].mechanisms:
         for name in ("noise_multiplier", "sample_rate", "sigma", "epsilon"):

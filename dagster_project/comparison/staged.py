@@ -13,7 +13,7 @@ from dagster_project.comparison import budget
 from dagster_project.comparison.method import Request
 from dagster_project.comparison.rehearsal import stage_costs
 from dagster_project.pairs.pairs import Pairs
-from dagster_project.planning import build_plan, dp_sgd_steps
+from dagster_project.planning import build_plan, with_steps
 from dagster_project.presets import preset
 from dagster_project.privacy.plan import Plan
 from dagster_project.provenance import code_version
@@ -95,14 +95,13 @@ class Staged:
 
 
 def _steps(recipe: Recipe, costs: dict[str, float], request: Request) -> dict[str, int]:
-    by_rule = dp_sgd_steps(recipe, request.epsilon, request.schema.n_public)
-    wanted = {name: recipe_steps(recipe, name) for name in costs}
-    steps = {name: by_rule if fixed is None else fixed for name, fixed in wanted.items()}
+    filled = with_steps(recipe, request.epsilon, request.schema.n_public)
+    steps = {name: recipe_steps(filled, name) or 0 for name in costs}
     return budget.allot(
         {name: cost for name, cost in costs.items() if steps[name]},
         steps,
         limit=request.budget_seconds or 0.0,
-        open_part=OPEN if wanted.get(OPEN, 1) is None and by_rule else None,
+        open_part=OPEN if recipe.dp_sgd.steps is None and steps.get(OPEN) else None,
     )
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from dagster_project import cli
+from dagster_project import cli, planning
 from dagster_project.assets.comparison import comparison
 from dagster_project.assets.stage import ReleaseIdIOManager
-from dagster_project.comparison import bench, staged
+from dagster_project.comparison import bench
 from dagster_project.comparison.cell import Places, resolve
 from dagster_project.comparison.configuration import Configuration, entries
 from dagster_project.comparison.registry import known, method
@@ -132,7 +132,7 @@ def test_a_budget_becomes_steps_before_the_plan(
     # Where the rule wants no step of so few people, what is left of the limit stays unused.
     none = resolve(budgeted, given[0], 2.0, places)
     assert none["shares"]["image"] == 0 and none["warm_up"]["steps"] == 6
-    monkeypatch.setattr(staged, "dp_sgd_steps", lambda *_: 60)
+    monkeypatch.setattr(planning, "dp_sgd_steps", lambda *_: 60)
     steps = resolve(budgeted, given[0], 2.0, places)["dp_sgd"]["steps"]
     assert abs(steps - 200) <= 2  # what the fixed parts leave
     less = configured(places.data, entries=given, budget_seconds=total / 10)
