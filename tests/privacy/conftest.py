@@ -1,14 +1,15 @@
 """Costly preparations are begun as soon as it is known which tests run.
 
-They wait for processes, for which a second core is free while other tests run on the first. A test
-names its own by `@pytest.mark.ahead(prepare=...)` and asks the fixture `ahead` for what it gave.
+They run in a process of their own, for which a second core is free, and which no test can patch. A
+test names its own by `@pytest.mark.ahead(prepare=...)` and asks the fixture `ahead` for the result.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ class Ahead:
     """What was begun, one after the other; an exception appears where the result is asked for."""
 
     def __init__(self) -> None:
-        self._worker = ThreadPoolExecutor(1)
+        self._worker = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
         self._begun: dict[Prepare, Future[Any]] = {}
         self._place = tempfile.TemporaryDirectory()
 

@@ -1,4 +1,4 @@
-"""What epsilon does one training run show, in which a thousand canaries are in or out by a coin?
+"""What epsilon does one training run show, in which canaries are in or out by a coin?
 
 Each canary is a person whose gradient points along an axis of its own (a Dirac vector) and is
 longer than the clip norm. DP-SGD runs as it is: real sampling, clipping and noise. Guesses who was
@@ -101,11 +101,11 @@ def empirical_epsilon(
 
 
 def audit_one_run(*, groups: int) -> list[Finding]:
-    """One run of a thousand canaries, and one of `groups` thousand (0: none), with its faults."""
+    """One run of two thousand canaries, and one of `groups` thousand (0: none), with its faults."""
     claimed = claimed_epsilon()
     findings: list[Finding] = []
     # Fewer canaries need a larger share of guesses for a tight binomial.
-    rounds: list[tuple[int, float, tuple[str, ...]]] = [(1, 0.1, ("quarter noise", "lost clip"))]
+    rounds: list[tuple[int, float, tuple[str, ...]]] = [(2, 0.1, ("quarter noise", "lost clip"))]
     if groups:
         rounds.append((groups, 0.01, tuple(FAULTS)))
     for many, guessed, seen in rounds:
