@@ -221,6 +221,18 @@ def test_the_graph_is_the_same_for_every_preset(tmp_path):
     assert {"subsample", "mean_pairs", "pretrained_checkpoint", "fidelity_report"} <= made
 
 
+def test_so_few_people_have_no_step_of_dp_sgd(tmp_path, monkeypatch):
+    monkeypatch.delitem(SETTINGS, "dp_sgd.steps")
+    result = materialise(write_project(tmp_path))
+    assert result.success
+    (models,) = (p for p in (tmp_path / "models").iterdir() if p.is_dir())
+    released = (models / "image_model.safetensors").read_bytes()
+    assert released == (models / pretrained_checkpoint.CHECKPOINT).read_bytes()
+    stated = manifest.read(tmp_path / "releases" / models.name)
+    spent = {event.__class__.__name__ for event in manifest.recorded_events(stated)}
+    assert spent == {"PureDP", "DiscreteGaussian", "Gaussian"}  # table and mean pairs
+
+
 def test_an_unknown_preset_is_refused_before_anything_is_spent(tmp_path, capsys):
     root = write_project(tmp_path)
     assert not materialise(root, preset="other", assets=("dataset", "privacy_plan")).success

@@ -37,14 +37,12 @@ def train(release: Release, progress: Progress) -> bool:
     the plan has paid for. A plan without the mechanism releases the warmed-up model as it is.
     """
     if not release.spends("image_model"):
+
+        def keep() -> None:
+            shutil.copyfile(release.models / pretrained_checkpoint.CHECKPOINT, _file(release))
+
         return release.once(
-            "image_model",
-            lambda: shutil.copyfile(
-                release.models / pretrained_checkpoint.CHECKPOINT, _file(release)
-            ),
-            executed=None,
-            files=FILES,
-            parents=("pretrained_checkpoint",),
+            "image_model", keep, executed=None, files=FILES, parents=("pretrained_checkpoint",)
         )
     recipe, declared = release.recipe.dp_sgd, release.declared("image_model")
     rate = min(1.0, recipe.batch / release.plan.n_public)
