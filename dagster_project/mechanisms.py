@@ -128,12 +128,9 @@ def _query_mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechan
 def _mean_pairs_mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism]:
     settings, part = recipe.mean_pairs, share(recipe, "pairs", mu)
     rate = settings.sample_rate
-    event: Event
-    if rate == 1:
-        noise = calibration.gaussian_noise_multiplier(mu=mu, share=part)
-        event = Gaussian(noise_multiplier=noise)
-    else:
-        noise = calibration.sampled_release_noise_multiplier(mu=mu, share=part, sample_rate=rate)
+    noise = calibration.sampled_noise_multiplier(mu=mu, share=part, sample_rate=rate, steps=1)
+    event: Event = Gaussian(noise_multiplier=noise)
+    if rate < 1:
         event = PoissonSampledGaussian(noise_multiplier=noise, sample_rate=rate)
     declared = {
         "noise_multiplier": noise,

@@ -99,47 +99,38 @@ def gaussian_noise_multiplier(*, mu: float, share: float, count: int = 1) -> flo
 def sampled_noise_multiplier(*, mu: float, share: float, sample_rate: float, steps: int) -> float:
     """Noise multiplier of `steps` Poisson-sampled Gaussians that spend a share of `mu`^2.
 
-    Solves q^2 T (exp(1 / sigma^2) - 1) = share mu^2, the central limit of Gaussian DP (Bu, Dong,
-    Long, Su, "Deep learning with Gaussian differential privacy", 2020, corollary 4).
-    """
-    if not 0 < sample_rate <= 1:
-        raise ValueError(f"sample_rate must lie in (0, 1], not {sample_rate!r}")
-    if sample_rate == 1:
-        return gaussian_noise_multiplier(mu=mu, share=share, count=steps)
-    return 1 / math.sqrt(math.log1p(_spent(mu, share, steps) ** 2 / (sample_rate**2 * steps)))
-
-
-def sampled_release_noise_multiplier(*, mu: float, share: float, sample_rate: float) -> float:
-    """Noise multiplier of one Poisson-sampled Gaussian that spends a share of `mu`^2.
-
-    The central limit of many steps is wrong for a lone one: its loss is small for nearly all
-    outcomes and large for those that only a sampled person makes likely. So its Rényi divergence
-    is set to the share's, order * share * mu^2 / 2, at order 1 + 5 / mu: the order that turns a
-    Gaussian of parameter mu into its smallest epsilon is 1 + sqrt(2 log(1 / delta)) / mu, and 5
-    stands for deltas of about 1e-5 to 1e-6.
+    Their Rényi divergence is set to the share's, order * share * mu^2 / 2, at order 1 + 5 / mu: the
+    order that turns a Gaussian of parameter mu into its smallest epsilon is
+    1 + sqrt(2 log(1 / delta)) / mu, and 5 stands for deltas of about 1e-5 to 1e-6. The central
+    limit of Gaussian DP (Bu, Dong, Long, Su, "Deep learning with Gaussian differential privacy",
+    2020, corollary 4) would be a rule in closed form, but a wrong one for few steps: their loss is
+    small for nearly all outcomes and large for those that only a sampled person makes likely, and
+    such a stage would cost a multiple of its share.
 
     Raises:
-        ValueError: `sample_rate` is not in (0, 1], or `mu` or `share` is out of range.
+        ValueError: `sample_rate` is not in (0, 1], or `mu`, `share` or `steps` is out of range.
     """
     if not 0 < sample_rate <= 1:
         raise ValueError(f"sample_rate must lie in (0, 1], not {sample_rate!r}")
-    whole = 1 / _spent(mu, share, 1)  # without sampling: more noise is never needed
+    everybody = gaussian_noise_multiplier(mu=mu, share=share, count=steps)
+    if sample_rate == 1:
+        return everybody
     order = 1 + 5 / mu
-    goal = order / (2 * whole**2)
-    low, high = 0.1 * sample_rate * whole, whole
-    if _sampled_divergence(low, sample_rate, order) <= goal:
+    goal = order * steps / (2 * everybody**2)
+    low, high = 0.1 * sample_rate * everybody, everybody  # more noise is never needed
+    if _sampled_divergence(low, sample_rate, steps, order) <= goal:
         return low
     while high / low > 1 + 1e-9:
         middle = math.sqrt(low * high)
-        if _sampled_divergence(middle, sample_rate, order) > goal:
+        if _sampled_divergence(middle, sample_rate, steps, order) > goal:
             low = middle
         else:
             high = middle
     return high
 
 
-def _sampled_divergence(sigma: float, rate: float, order: float) -> float:
-    event = PoissonSampledGaussian(noise_multiplier=sigma, sample_rate=rate)
+def _sampled_divergence(sigma: float, rate: float, steps: int, order: float) -> float:
+    event = PoissonSampledGaussian(noise_multiplier=sigma, sample_rate=rate, count=steps)
     return rdp([event], order=order)
 
 

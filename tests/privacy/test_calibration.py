@@ -9,7 +9,6 @@ from dagster_project.privacy.calibration import (
     calibrate,
     gaussian_noise_multiplier,
     sampled_noise_multiplier,
-    sampled_release_noise_multiplier,
     selection_epsilon,
 )
 from dagster_project.privacy.events import (
@@ -120,34 +119,35 @@ def test_sampling_everyone_is_the_repeated_gaussian():
     ) == gaussian_noise_multiplier(**arguments, count=9)
 
 
+@pytest.mark.parametrize("steps", [1, 60])
 @pytest.mark.parametrize("mu", [0.15, 0.5, 2.0])
 @pytest.mark.parametrize("sample_rate", [0.001, 0.05, 0.5])
-def test_a_lone_sampled_release_spends_its_share_at_the_deciding_order(mu, sample_rate):
-    sigma = sampled_release_noise_multiplier(mu=mu, share=0.2, sample_rate=sample_rate)
-    event = PoissonSampledGaussian(noise_multiplier=sigma, sample_rate=sample_rate)
+def test_sampled_steps_spend_their_share_at_the_deciding_order(mu, sample_rate, steps):
+    arguments = {"share": 0.2, "sample_rate": sample_rate, "steps": steps}
+    sigma = sampled_noise_multiplier(mu=mu, **arguments)
+    event = PoissonSampledGaussian(noise_multiplier=sigma, sample_rate=sample_rate, count=steps)
     order = 1 + 5 / mu
     assert rdp([event], order=order) == pytest.approx(order * 0.2 * mu**2 / 2, rel=1e-6)
-    assert sigma < gaussian_noise_multiplier(mu=mu, share=0.2)
-    more = sampled_release_noise_multiplier(mu=mu * 1.01, share=0.2, sample_rate=sample_rate)
-    assert more < sigma  # as the solver needs it
+    assert sigma < gaussian_noise_multiplier(mu=mu, share=0.2, count=steps)
+    assert sampled_noise_multiplier(mu=mu * 1.01, **arguments) < sigma  # as the solver needs it
 
 
-def test_the_central_limit_would_give_a_lone_release_far_too_little_noise():
-    arguments = {"mu": 0.22, "share": 0.2, "sample_rate": 0.05}
-    right = sampled_release_noise_multiplier(**arguments)
-    assert sampled_noise_multiplier(**arguments, steps=1) < 0.7 * right
+@pytest.mark.parametrize(
+    ("mu", "part", "rate", "steps"), [(0.22, 0.2, 0.05, 1), (1.0, 0.3, 0.0256, 40)]
+)
+def test_the_central_limit_would_give_few_steps_far_too_little_noise(mu, part, rate, steps):
+    right = sampled_noise_multiplier(mu=mu, share=part, sample_rate=rate, steps=steps)
+    limit = 1 / math.sqrt(math.log1p(part * mu**2 / (rate**2 * steps)))
     costs = [
-        epsilon([PoissonSampledGaussian(noise_multiplier=s, sample_rate=0.05)], target_delta=1e-6)
-        for s in (right, sampled_noise_multiplier(**arguments, steps=1))
+        epsilon(
+            [PoissonSampledGaussian(noise_multiplier=s, sample_rate=rate, count=steps)],
+            target_delta=1e-6,
+        )
+        for s in (right, limit)
     ]
-    share = epsilon([Gaussian(noise_multiplier=1 / (0.22 * 0.2**0.5))], target_delta=1e-6)
-    assert costs[0] < share < costs[1] / 3
-
-
-def test_a_lone_release_over_everybody_is_the_gaussian():
-    arguments = {"mu": 0.5, "share": 0.5}
-    found = sampled_release_noise_multiplier(**arguments, sample_rate=1.0)
-    assert found == pytest.approx(gaussian_noise_multiplier(**arguments), rel=1e-6)
+    share = epsilon([Gaussian(noise_multiplier=1 / (mu * part**0.5))], target_delta=1e-6)
+    assert costs[0] < 1.05 * share
+    assert costs[1] > 1.5 * share
 
 
 def test_selection_share_in_concentrated_terms():
@@ -180,5 +180,3 @@ def test_refuses_malformed_shares(arguments):
 def test_refuses_a_malformed_sample_rate(sample_rate):
     with pytest.raises(ValueError, match="sample_rate"):
         sampled_noise_multiplier(mu=1.0, share=0.5, sample_rate=sample_rate, steps=10)
-    with pytest.raises(ValueError, match="sample_rate"):
-        sampled_release_noise_multiplier(mu=1.0, share=0.5, sample_rate=sample_rate)
