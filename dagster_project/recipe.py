@@ -144,14 +144,15 @@ class MeanPairs(_Settings):
 
 
 class Generator(_Settings):
-    """The generator fitted to the mean embeddings."""
+    """The generator fitted to the mean embeddings; see `pairs.generator.GeneratorSettings`."""
 
     latent: PositiveInt = 16
     hidden: PositiveInt = 400
     steps: PositiveInt = 1200
     batch: PositiveInt = 500
     learning_rate: PositiveFloat = 1e-2
-    smoothness: float = Field(0.5, ge=0)
+    smoothness: float = Field(1.5, ge=0)
+    total_variation: float = Field(15.0, ge=0)
 
 
 class WarmUp(_Settings):

@@ -11,8 +11,9 @@ the norms. ||phi(x)|| = 1 for every picture (cos^2 + sin^2 = 1 in each pair of c
 missing one included. So the L2 sensitivity is exactly 1, whatever the pair is.
 
 What f does not see, the generator cannot learn: two attributes are tied only through the picture.
-Beyond the paper: pooled pictures and the band-limited generator of this project's own method, so
-that the two differ in what is embedded and not in how.
+Beyond the paper: pooled pictures and the generator of this project's own method, at the pooled
+size and without its price on variation, so that the two differ in what is embedded and hardly in
+how.
 
 DP-MERF: Harder, Adamczewski, Park (AISTATS 2021), section 4 (products of feature maps for mixed
 data). As a baseline: DP-TabImage (Chen, Lamp, Wang, Jha, arXiv 2609.00708, 2026).

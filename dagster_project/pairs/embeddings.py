@@ -111,6 +111,10 @@ class FeatureMap:
         weight, power = (1 + frequency) ** -self.decay, (1 + frequency) ** -2
         return weight * (power.sum() / (weight**2 * power).sum()).sqrt()
 
+    def pool(self, images: torch.Tensor) -> torch.Tensor:
+        """Area-average: (N, C, H, W) -> (N, C, h, w)."""
+        return functional.adaptive_avg_pool2d(images, (self.height, self.width))
+
     def fourier(self, pooled: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) in [0, 1] -> (N, fourier_size), each row of norm exactly one."""
         phase = pooled.flatten(1) @ self.projections.to(pooled.device)
@@ -156,10 +160,9 @@ def cell_sums(
         most sqrt(d): d rows, each phi(x) with ||phi(x)||_2 <= 1.
     """
     total = np.zeros((one_hot.shape[1], feature_map.size))
-    size = (feature_map.height, feature_map.width)
     for start in range(0, len(images), chunk):
-        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + chunk])).float() / 255
-        features = feature_map(functional.adaptive_avg_pool2d(batch, size))
+        batch = torch.from_numpy(np.array(images[start : start + chunk])).float() / 255
+        features = feature_map(feature_map.pool(batch))
         member = torch.from_numpy(one_hot[start : start + chunk]).double()
         total += (member.T @ features.double()).numpy()
     return total

@@ -137,6 +137,12 @@ class MeanPairs:
             feature_map=feature_map,
         )
 
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the privacy noise in a mean over everybody; that of a cell is this
+        over its share."""
+        return float((self.noise_std * self.shares).max(initial=0.0))
+
     def images(self, *, denoised: bool = True) -> np.ndarray:
         """Mean images, denoised with the known noise level or as they are: (cells, C, h, w) in
         [0, 1]."""

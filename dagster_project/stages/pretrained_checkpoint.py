@@ -93,17 +93,12 @@ def draw_records(release: Release, n: int, rng: np.random.Generator) -> np.ndarr
 
 def preview(release: Release, n: int) -> np.ndarray:
     """Some of the generator's pictures, uint8 (n, C, H, W), where the teacher has one."""
-    width = release.schema.width
-    public_map = mean_pairs.feature_map(release)
-    shape = (public_map.channels, public_map.height, public_map.width)
-    generator = Generator(width, shape, _generator_settings(release))
+    generator = Generator(release.schema.width, _shape(release), _generator_settings(release))
     generator.load_state_dict(load_file(release.models / GENERATOR))
-    image, rng = release.schema.image, np.random.default_rng(release.recipe.public_seed)
+    rng = np.random.default_rng(release.recipe.public_seed)
     pictures = draw_pictures(
         generator.eval(),
         draw_records(release, n, rng),
-        image.height,
-        image.width,
         generator=torch.Generator().manual_seed(release.recipe.public_seed),
     )
     return (pictures * 255).round().to(torch.uint8).numpy()
@@ -142,6 +137,11 @@ def _lessons(release: Release, progress: Progress) -> Lessons | None:
     )
 
 
+def _shape(release: Release) -> tuple[int, int, int]:
+    image = release.schema.image
+    return image.channels, image.height, image.width
+
+
 def _generator_settings(release: Release) -> GeneratorSettings:
     settings = release.recipe.generator.model_dump()
     return GeneratorSettings(**settings, seed=release.recipe.public_seed)
@@ -155,6 +155,8 @@ def _fit(release: Release, progress: Progress) -> Generator:
         released.shares,
         lambda n: draw_records(release, n, rng),
         released.feature_map,
+        _shape(release),
+        released.noise,
         _generator_settings(release),
         progress,
     )
@@ -163,10 +165,9 @@ def _fit(release: Release, progress: Progress) -> Generator:
 def _pictures(release: Release, generator: Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """The generator's pictures in [-1, 1] and their records."""
     rng = np.random.default_rng(release.recipe.public_seed + 1)
-    image = release.schema.image
     records = draw_records(release, release.recipe.warm_up.pictures, rng)
     noise = torch.Generator().manual_seed(release.recipe.public_seed + 1)
-    pictures = draw_pictures(generator, records, image.height, image.width, generator=noise)
+    pictures = draw_pictures(generator, records, generator=noise)
     return pictures * 2 - 1, torch.from_numpy(records)
 
 

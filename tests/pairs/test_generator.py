@@ -11,6 +11,7 @@ from dagster_project.pairs.generator import (
     _matching_loss,
     draw_pictures,
     fit_generator,
+    total_variation,
 )
 from tests.pairs.feature_toys import feature_map, one_hot
 
@@ -70,18 +71,20 @@ def halves(count, rng):
     return images, one_hot(codes, (2,))
 
 
-def fit(**changes):
+def fit(shape=(1, 4, 4), **changes):
     rng = np.random.default_rng(2)
     images, member = halves(400, rng)
     public = feature_map(frequencies=60)
     means = cell_sums(images, member, public) / member.sum(0)[:, None]
-    shares = changes.pop("shares", np.array([0.5, 0.5]))
+    shares = np.array([0.5, 0.5])
     draw = np.random.default_rng(3)
     return fit_generator(
         means,
         shares,
         lambda n: one_hot(draw.integers(0, 2, (n, 1)), (2,)),
         public,
+        shape,
+        0.01,
         GeneratorSettings(**{**TINY, **changes}),
         silent,
     )
@@ -89,7 +92,7 @@ def fit(**changes):
 
 def drawn(model, cell, n=50, seed=0):
     record = np.tile(np.eye(2, dtype=np.float32)[cell], (n, 1))
-    return draw_pictures(model, record, 4, 4, generator=torch.Generator().manual_seed(seed)).numpy()
+    return draw_pictures(model, record, generator=torch.Generator().manual_seed(seed)).numpy()
 
 
 def test_fits_two_different_cells():
@@ -117,6 +120,8 @@ def test_progress_and_seed():
             np.array([0.5, 0.5]),
             lambda n: one_hot(draw.integers(0, 2, (n, 1)), (2,)),
             public,
+            (1, 4, 4),
+            0.0,
             GeneratorSettings(**{**vars(settings), "seed": seed}),
             progress,
         ).state_dict()
@@ -141,18 +146,49 @@ def test_cells_left_out_have_no_weight():
     assert torch.equal(one, _matching_loss(features, record, target, weight))
 
 
-def test_pictures_are_enlarged_within_bounds_and_repeat_with_the_seed():
+def test_total_variation_of_known_pictures():
+    """A half-white picture has one edge of length and height 1, at any size and in each channel."""
+    for size in ((8, 8), (40, 20)):
+        half = torch.zeros(2, 3, *size)
+        half[..., : size[1] // 2] = 1
+        # The gradient is a width's inverse wide, and in one of (width - 1) differences.
+        edge = size[1] / (size[1] - 1)
+        assert total_variation(half).item() == pytest.approx(edge, abs=0.04)
+    assert total_variation(torch.full((2, 1, 5, 5), 0.3)).item() == pytest.approx(0, abs=0.04)
+    # Channels that share their edge pay less than channels that have one each.
+    shared, apart = torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 8, 8)
+    shared[..., :4] = 1
+    apart[:, 0, :, :4], apart[:, 1, :4] = 1, 1
+    assert total_variation(shared) < 0.8 * total_variation(apart)
+
+
+def test_the_price_of_variation_takes_speckle_away_and_leaves_the_halves():
+    """Pictures of more pixels than the features see are free between them but for the priors."""
+    free, priced = (
+        fit(shape=(1, 12, 12), smoothness=0.0, total_variation=weight) for weight in (0.0, 2.0)
+    )
+    for cell in (0, 1):
+        speckled, clean = drawn(free, cell), drawn(priced, cell)
+        assert total_variation(torch.from_numpy(clean)) < 0.6 * total_variation(
+            torch.from_numpy(speckled)
+        )
+        bright, dark = (0, 6) if cell == 0 else (6, 0)
+        gap = clean[..., bright : bright + 6].mean() - clean[..., dark : dark + 6].mean()
+        assert gap > 0.5
+
+
+def test_pictures_are_within_bounds_and_repeat_with_the_seed():
     model = Generator(2, (3, 4, 5), GeneratorSettings(**TINY)).eval()
     records = np.eye(2, dtype=np.float32)[np.arange(7) % 2]
 
     def draw(seed, chunk=2048):
         random = torch.Generator().manual_seed(seed)
-        return draw_pictures(model, records, 9, 11, generator=random, chunk=chunk)
+        return draw_pictures(model, records, generator=random, chunk=chunk)
 
-    assert draw(0).shape == (7, 3, 9, 11)
+    assert draw(0).shape == (7, 3, 4, 5)
     assert draw(0).min() >= 0 and draw(0).max() <= 1
     assert torch.equal(draw(0), draw(0)) and not torch.equal(draw(0), draw(1))
-    assert draw(0, chunk=3).shape == (7, 3, 9, 11)
+    assert draw(0, chunk=3).shape == (7, 3, 4, 5)
 
 
 def test_basis_is_orthonormal():

@@ -269,6 +269,13 @@ def test_cells_of_too_few_people_are_left_out():
     assert np.isfinite(made.noise_std).all()
 
 
+def test_noise_of_a_mean_over_everybody():
+    shares = np.array([0.5, 0.5, 0.3, 0.7, 0.0, 0.9, 0.1])  # one cell is left out
+    made = completed(np.ones((7, feature_map().size)), probabilities=shares)
+    assert made.noise == pytest.approx(6.0 / 1000)
+    assert MeanPairs.none(7, feature_map()).noise == 0
+
+
 def test_nothing_here_counts_the_people():
     """Counts come from the table model: the same sums give the same means whoever is there."""
     sums = np.random.default_rng(3).normal(size=(7, feature_map().size))
