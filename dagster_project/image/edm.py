@@ -140,12 +140,14 @@ def sample(
     one = torch.ones(len(record), device=device)
 
     def estimate(x: torch.Tensor, sigma: float) -> torch.Tensor:
-        level = one * sigma
-        inside = denoise(network, x, level, record, one, sigma_data=levels.sigma_data)
-        if settings.guidance == 1:
-            return inside
-        null = denoise(network, x, level, record, 0 * one, sigma_data=levels.sigma_data)
-        return null + settings.guidance * (inside - null)
+        def clean(keep: float) -> torch.Tensor:
+            level, kept = one * sigma, one * keep
+            return denoise(network, x, level, record, kept, sigma_data=levels.sigma_data)
+
+        if settings.guidance in (0, 1):  # one of the two says nothing
+            return clean(settings.guidance)
+        null = clean(0)
+        return null + settings.guidance * (clean(1) - null)
 
     def fresh() -> torch.Tensor:
         return torch.randn((len(record), *shape), generator=generator).to(device)

@@ -156,3 +156,19 @@ def test_guidance_moves_away_from_the_null_record():
     guided = sample(GaussianDenoiser(), record=record, shape=(1, 4, 4), steps=18, guidance=1.5)
     # D_null + w (D - D_null) has the mean w * 0.4 for a null record of mean 0.
     assert guided.mean().item() == pytest.approx(0.6, abs=0.02)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.0])
+def test_without_guidance_the_network_is_asked_once(guidance):
+    asked = []
+
+    class Counted(GaussianDenoiser):
+        def forward(self, x, c_noise, record, keep):
+            asked.append(keep.unique().tolist())
+            return super().forward(x, c_noise, record, keep)
+
+    options = {"record": torch.ones(200, 2), "shape": (1, 4, 4), "steps": 9}
+    drawn = sample(Counted(), guidance=guidance, **options)
+    assert len(asked) == 2 * 9 - 1
+    assert asked == [[guidance]] * len(asked)
+    assert drawn.mean().item() == pytest.approx(0.4 * guidance, abs=0.03)
