@@ -49,7 +49,7 @@ def warm_up_steps(dp_sgd_steps: int) -> int:
 
 def with_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> Recipe:
     """The recipe with open steps filled in; without DP-SGD, its share goes to the others."""
-    steps = recipe.dp_sgd.steps
+    steps = recipe.dp_sgd.steps if recipe.shares.image else 0
     if steps is None:
         steps = dp_sgd_steps(recipe, target_epsilon, n_public)
         recipe = recipe.changed({"dp_sgd.steps": steps} if steps else {"shares.image": 0.0})

@@ -229,6 +229,13 @@ def test_the_warm_up_takes_the_time_that_is_left(people, steps):
     assert planning.with_steps(own, 1.0, people).warm_up.steps == 7
 
 
+def test_without_a_share_dp_sgd_takes_no_time():
+    recipe = Recipe().changed({"shares.image": 0.0})
+    filled = planning.with_steps(recipe, 10.0, 20_000)
+    assert filled.warm_up.steps == planning.warm_up_steps(0)
+    assert filled.dp_sgd == recipe.dp_sgd
+
+
 def test_declared_noise_is_the_charged_noise(plans):
     for mechanism in plans[3.0].mechanisms:
         for name in ("noise_multiplier", "sample_rate", "sigma", "epsilon"):

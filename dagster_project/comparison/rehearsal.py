@@ -85,13 +85,15 @@ def stage_costs(
         cache: Folder of shared work; a measurement is made once.
     """
     has_pool = recipe.public_images.source is not None
+    # What does not run would seem to cost nothing.
+    absent = {"public_training.steps": not has_pool, "dp_sgd.steps": not recipe.shares.image}
     short = recipe.changed({**_SHORT, **(_SMALL_POOL if has_pool else {}), "public_seed": 0})
     sections = short.model_dump(mode="json")
     with ExitStack() as stack:
         rehearsed = cache_call(lambda: stack.enter_context(_rehearsed(schema, short, compute)))
         costs = {}
         for name, (stage, few, many, decided_by) in _PARTS.items():
-            if name == "public_training.steps" and not has_pool:
+            if absent.get(name):
                 continue
 
             def make(

@@ -125,6 +125,11 @@ def test_a_budget_becomes_steps_before_the_plan(
     others = stage_costs(places.schema(), other, Compute(), cache=places.cache)
     assert others["dp_sgd.steps"] == costs["dp_sgd.steps"]  # one price for all methods
     assert others["warm_up.steps"] < costs["warm_up.steps"]
+    # Without its share DP-SGD does not run: no price of nothing that others would share.
+    bare = recipe.changed({"shares.image": 0.0})
+    assert set(stage_costs(places.schema(), bare, Compute(), cache=places.cache)) == set(costs) - {
+        "dp_sgd.steps"
+    }
     given = entries(["default"], list({**SETTINGS, "dp_sgd.steps": None}.items()))
     total = 200 * costs["dp_sgd.steps"] + 15 * costs["generator.steps"]
     total += 6 * costs["warm_up.steps"]
