@@ -208,7 +208,7 @@ def test_mean_pairs_take_no_more_than_they_can_use():
 
 @pytest.mark.parametrize(
     ("epsilon", "people", "steps"),
-    [(1, 20_000, 0), (3, 20_000, 30), (1, 60_000, 30), (10, 20_000, 120), (1, 10**6, 120)],
+    [(1, 20_000, 0), (10, 20_000, 0), (10, 60_000, 30), (1, 10**6, 60), (10, 10**6, 120)],
 )
 def test_steps_follow_the_public_rule(epsilon, people, steps):
     assert planning.dp_sgd_steps(Recipe(), epsilon, people) == steps
@@ -222,7 +222,7 @@ def test_a_plan_without_steps_gives_their_budget_to_the_others():
     assert found.composed_epsilon > 0.99
 
 
-@pytest.mark.parametrize(("people", "steps"), [(20_000, 1100), (60_000, 800), (10**6, 600)])
+@pytest.mark.parametrize(("people", "steps"), [(20_000, 1100), (600_000, 800), (10**6, 600)])
 def test_the_warm_up_takes_the_time_that_is_left(people, steps):
     assert planning.with_steps(Recipe(), 1.0, people).warm_up.steps == steps
     own = Recipe().changed({"warm_up.steps": 7})

@@ -24,8 +24,15 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dagster_project.importing.archive import Archive, Part, Request, Row, categorical, png
-from dagster_project.importing.archive import WrongArchive as WrongFonts
+from dagster_project.importing.archive import (
+    Archive,
+    Part,
+    Request,
+    Row,
+    WrongArchive,
+    categorical,
+    png,
+)
 from dagster_project.importing.writing import require_free, write
 
 DEBIAN_FOLDER = Path("/usr/share/fonts")
@@ -40,7 +47,9 @@ linuxlibertine noto-core oldstandard open-sans oxygen quicksand roboto-unhinted 
 tuffy urw-base35 vollkorn yanone-kaffeesatz yrsa-rasa
 """.split()  # Debian 12, each after "fonts-"
 MIN_FONTS = 20
-SEED = 19840124  # public: it chooses the held-out fonts, and letter, place, size and light of a pair
+SEED = (
+    19840124  # public: it chooses the held-out fonts, and letter, place, size and light of a pair
+)
 SIDE = 28
 
 LETTERS = ("a", "b", "d", "e", "g", "k", "A", "E", "G", "R")
@@ -52,9 +61,11 @@ WEIGHT_CUTS = (0.115, 0.175)  # thickness of the T's stem over its height
 SERIF_ABOVE = 1.5  # foot of the T over its stem
 ITALIC_ABOVE = 0.06  # tangent of the stem's slant
 HAIRLINE_BELOW = 0.04  # such a stem is less than a pixel, and would all but vanish
-INK_EDGES = (0.0, 0.15, 0.2, 0.25, 0.3, 1.0)
-WIDTH_EDGES = (0.0, 0.45, 0.55, 0.65, 0.75, 1.0)
-BRIGHTNESS_EDGES = (0.0, 0.4, 0.5, 0.6, 0.7, 1.0)
+EDGES = {
+    "ink": (0.0, 0.15, 0.19, 0.22, 0.28, 1.0),
+    "width": (0.0, 0.45, 0.53, 0.6, 0.7, 1.0),
+    "brightness": (0.0, 0.5, 0.58, 0.66, 0.74, 1.0),
+}
 INK_ABOVE = 0.2  # brightness of a pixel that belongs to the letter; the ground is black
 LONGEST = (17.0, 25.0)  # pixels of a letter's longer side
 LIGHT = (0.5, 1.0)
@@ -62,9 +73,9 @@ SHIFT = 2  # pixels from the middle
 
 _SIZE = 96  # at which letters are drawn; hinting no longer matters there
 _NO_CHARACTER = "\uffff"  # never assigned: what a font draws for it stands for a missing letter
-_SYMBOLS = re.compile(r"symbol|dingbat|emoji|icon|d050000l", re.IGNORECASE)
+_SYMBOLS = re.compile(r"symbol|dingbat|emoji|icon|d050000l|cmex|cmsy", re.IGNORECASE)
 _TWINS = 0.012  # mean difference of brightness of two fonts that are the same drawing
-_ONE_CASE = 0.8  # likeness of "a" and "A" in a font of capitals; others stay below 0.7
+_ONE_CASE = 0.78  # correlation of "a" and "A", or "e" and "E", in a font of capitals
 
 ATTRIBUTES: dict[str, dict[str, Any]] = {
     "letter": categorical(LETTERS),
@@ -72,9 +83,9 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
     "weight": categorical(WEIGHTS),
     "slant": categorical(("upright", "italic")),
     "class": categorical(("sans", "serif")),
-    "ink": {"kind": "numeric", "edges": list(INK_EDGES), "out_of_domain": "clamp"},
-    "width": {"kind": "numeric", "edges": list(WIDTH_EDGES), "out_of_domain": "clamp"},
-    "brightness": {"kind": "numeric", "edges": list(BRIGHTNESS_EDGES), "out_of_domain": "clamp"},
+} | {
+    name: {"kind": "numeric", "edges": list(edges), "out_of_domain": "clamp"}
+    for name, edges in EDGES.items()
 }
 _NOTE = (
     "The public contract of the letters. Nothing here is computed from private data: the fonts "
@@ -88,7 +99,7 @@ _NOTE = (
 
 @dataclass(frozen=True)
 class Font:
-    """A usable font.
+    """A font that draws every letter.
 
     Attributes:
         name: Path of its file below the folder of fonts.
@@ -116,18 +127,20 @@ def measure(image: np.ndarray) -> dict[str, object]:
 
 
 def usable_fonts(folder: Path) -> list[Font]:
-    """The fonts below a folder that draw every letter, by name; equal drawings are kept once."""
+    """The fonts of two cases below a folder, sorted by name; equal drawings are kept once."""
     files = [path for path in folder.rglob("*") if path.suffix.lower() in (".ttf", ".otf")]
     fonts: list[Font] = []
-    known = np.empty((len(files), len(LETTERS) * SIDE * SIDE), np.float32)
+    known = np.empty((len(files), len(LETTERS), SIDE * SIDE), np.float32)
     for name in sorted(path.relative_to(folder).as_posix() for path in files):
         if (font := _font(folder / name, name)) is None:
             continue
-        drawn = [_placed(glyph, 22.0, (0, 0)) for glyph in font.glyphs.values()]
-        line = np.stack(drawn).ravel() / np.float32(255)
+        drawn = [_placed(glyph, 22.0, (0, 0)).ravel() for glyph in font.glyphs.values()]
+        lines = known[len(fonts)] = np.stack(drawn) / np.float32(255)
+        alike = np.corrcoef(lines)
+        one_case = any(alike[LETTERS.index(x), LETTERS.index(x.upper())] > _ONE_CASE for x in "ae")
         # Several packages hold the same design; it must not be on both sides of the split.
-        if (np.abs(known[: len(fonts)] - line).mean(axis=1) > _TWINS).all():
-            known[len(fonts)] = line
+        twins = np.abs(known[: len(fonts)] - lines).mean(axis=(1, 2)) < _TWINS
+        if not one_case and not twins.any():
             fonts.append(font)
     return fonts
 
@@ -144,12 +157,12 @@ def build(folder: Path, out: Path, *, train: int = 8_000, heldout: int = 1_000) 
         Number of fonts of the training and of the held-out pairs.
 
     Raises:
-        WrongFonts: There are too few usable fonts, or `out` is taken.
+        WrongArchive: There are too few usable fonts, or `out` is taken.
     """
     require_free(out)
     fonts = usable_fonts(folder)
     if len(fonts) < MIN_FONTS:
-        raise WrongFonts(
+        raise WrongArchive(
             f"{folder} holds {len(fonts)} usable fonts; at least {MIN_FONTS} are needed: apt-get "
             f"install --no-install-recommends {' '.join(f'fonts-{name}' for name in PACKAGES)}"
         )
@@ -185,7 +198,7 @@ def _rows(part: Part, fonts: list[Font], number: int, rng: np.random.Generator) 
 
 
 def _font(path: Path, name: str) -> Font | None:
-    """The font of a file; None where it lacks a letter, or is not of two cases, or is symbols."""
+    """The font of a file; None where it lacks a letter, holds symbols or is too thin."""
     try:
         face = ImageFont.truetype(path, _SIZE, layout_engine=ImageFont.Layout.BASIC)
         drawn = {letter: _drawn(face, letter) for letter in (*LETTERS, "T", _NO_CHARACTER)}
@@ -197,9 +210,7 @@ def _font(path: Path, name: str) -> Font | None:
     if any(np.array_equal(picture, missing) for picture in drawn.values()):
         return None
     record = _style(drawn.pop("T"))
-    if record is None or max(_likeness(drawn[x], drawn[x.upper()]) for x in "ae") > _ONE_CASE:
-        return None
-    return Font(name, drawn, record)
+    return None if record is None else Font(name, drawn, record)
 
 
 def _drawn(face: ImageFont.FreeTypeFont, letter: str) -> np.ndarray:
@@ -226,13 +237,6 @@ def _style(t: np.ndarray) -> dict[str, object] | None:
     }
 
 
-def _likeness(one: np.ndarray, other: np.ndarray) -> float:
-    """Correlation of two drawings, uint8 (H, W) each, when stretched to the same square."""
-    small = [Image.fromarray(x).resize((10, 10), Image.Resampling.BOX) for x in (one, other)]
-    lines = np.stack([np.asarray(x, np.float64).ravel() for x in small])
-    return 1.0 if (lines.std(axis=1) == 0).any() else float(np.corrcoef(lines)[0, 1])
-
-
 def _placed(glyph: np.ndarray, longest: float, shift: tuple[int, int]) -> np.ndarray:
     """A drawing in the frame, uint8 (28, 28): whole, its longer side and shift as given."""
     size = np.maximum(np.rint(np.array(glyph.shape) * longest / max(glyph.shape)), 1).astype(int)
@@ -251,7 +255,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         train, held_out = build(arguments.fonts, arguments.out)
-    except WrongFonts as error:
+    except WrongArchive as error:
         parser.exit(2, f"{error}\n")
     print(
         f"Wrote 8000 training pairs from {train} fonts and 1000 held-out pairs from {held_out} "
