@@ -24,16 +24,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dagster_project.importing.archive import (
-    Archive,
-    Part,
-    Request,
-    Row,
-    WrongArchive,
-    categorical,
-    png,
-)
-from dagster_project.importing.writing import require_free, write
+from dagster_project.importing.archive import Archive, Request, Row, WrongArchive, categorical, png
+from dagster_project.importing.writing import write
 
 DEBIAN_FOLDER = Path("/usr/share/fonts")
 PACKAGES = """
@@ -45,11 +37,9 @@ fanwood fantasque-sans firacode freefont-ttf gfs-artemisia gfs-didot go goudyboo
 inconsolata inter jetbrains-mono junction junicode jura karla lato league-mono liberation lindenhill
 linuxlibertine noto-core oldstandard open-sans oxygen quicksand roboto-unhinted sora stix tiresias
 tuffy urw-base35 vollkorn yanone-kaffeesatz yrsa-rasa
-""".split()  # Debian 12, each after "fonts-"
+"""  # of Debian 12, each after "fonts-"
 MIN_FONTS = 20
-SEED = (
-    19840124  # public: it chooses the held-out fonts, and letter, place, size and light of a pair
-)
+SEED = 19840124  # public: it chooses the held-out fonts and what is drawn of each
 SIDE = 28
 
 LETTERS = ("a", "b", "d", "e", "g", "k", "A", "E", "G", "R")
@@ -136,7 +126,7 @@ def usable_fonts(folder: Path) -> list[Font]:
             continue
         drawn = [_placed(glyph, 22.0, (0, 0)).ravel() for glyph in font.glyphs.values()]
         lines = known[len(fonts)] = np.stack(drawn) / np.float32(255)
-        alike = np.corrcoef(lines)
+        alike = np.asarray(np.corrcoef(lines))
         one_case = any(alike[LETTERS.index(x), LETTERS.index(x.upper())] > _ONE_CASE for x in "ae")
         # Several packages hold the same design; it must not be on both sides of the split.
         twins = np.abs(known[: len(fonts)] - lines).mean(axis=(1, 2)) < _TWINS
@@ -159,25 +149,19 @@ def build(folder: Path, out: Path, *, train: int = 8_000, heldout: int = 1_000) 
     Raises:
         WrongArchive: There are too few usable fonts, or `out` is taken.
     """
-    require_free(out)
     fonts = usable_fonts(folder)
     if len(fonts) < MIN_FONTS:
+        packages = " ".join(f"fonts-{name}" for name in PACKAGES.split())
         raise WrongArchive(
-            f"{folder} holds {len(fonts)} usable fonts; at least {MIN_FONTS} are needed: apt-get "
-            f"install --no-install-recommends {' '.join(f'fonts-{name}' for name in PACKAGES)}"
+            f"{folder} holds {len(fonts)} usable fonts; at least {MIN_FONTS} are needed: "
+            f"apt-get install --no-install-recommends {packages}"
         )
-    rng = np.random.default_rng(SEED)
-    order = [fonts[i] for i in rng.permutation(len(fonts))]
     cut = max(1, round(len(fonts) * heldout / (train + heldout)))
-    parts: tuple[tuple[Part, list[Font], int], ...] = (
-        ("train", order[cut:], train),
-        ("heldout", order[:cut], heldout),
-    )
     archive = Archive(
         attributes=ATTRIBUTES,
         channels=1,
         size=(SIDE, SIDE),
-        rows=lambda: (row for part in parts for row in _rows(*part, rng)),
+        rows=lambda: _rows(fonts, cut, train, heldout),
         name="glyphs",
         documented=train,
         about=_NOTE,
@@ -186,15 +170,20 @@ def build(folder: Path, out: Path, *, train: int = 8_000, heldout: int = 1_000) 
     return len(fonts) - cut, cut
 
 
-def _rows(part: Part, fonts: list[Font], number: int, rng: np.random.Generator) -> Iterator[Row]:
-    for i in range(number):
-        font, letter = fonts[i % len(fonts)], LETTERS[rng.integers(len(LETTERS))]
+def _rows(fonts: list[Font], cut: int, train: int, heldout: int) -> Iterator[Row]:
+    """Training rows, then held-out ones; `cut` fonts are kept for the latter."""
+    rng = np.random.default_rng(SEED)
+    order = [fonts[i] for i in rng.permutation(len(fonts))]
+    for i in range(train + heldout):
+        chosen = order[cut:] if i < train else order[:cut]
+        font, letter = chosen[i % len(chosen)], LETTERS[rng.integers(len(LETTERS))]
         down, right = rng.integers(-SHIFT, SHIFT + 1, 2)
         image = _placed(font.glyphs[letter], rng.uniform(*LONGEST), (down, right))
         image = np.rint(image * rng.uniform(*LIGHT)).astype(np.uint8)
         case = "upper" if letter.isupper() else "lower"
         record = {"letter": letter, "case": case, **font.record, **measure(image)}
-        yield Row(f"{font.name}#{i}", record, partial(png, image), part)
+        person = f"{font.name}#{i}"
+        yield Row(person, record, partial(png, image), "train" if i < train else "heldout")
 
 
 def _font(path: Path, name: str) -> Font | None:
@@ -257,10 +246,7 @@ def main() -> None:
         train, held_out = build(arguments.fonts, arguments.out)
     except WrongArchive as error:
         parser.exit(2, f"{error}\n")
-    print(
-        f"Wrote 8000 training pairs from {train} fonts and 1000 held-out pairs from {held_out} "
-        f"others into {arguments.out}/"
-    )
+    print(f"Wrote pairs of {train} training and {held_out} held-out fonts into {arguments.out}/")
 
 
 if __name__ == "__main__":

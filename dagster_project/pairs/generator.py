@@ -162,7 +162,7 @@ def total_variation(pictures: torch.Tensor) -> torch.Tensor:
     return (squared + _FLAT**2).sqrt().mean()
 
 
-# Slopes that are flat: a hundredth of the grey scale over the whole picture has no corner to find.
+# Rounds the corner of the norm at 0, where it has no gradient: .03 of the grey scale across a picture.
 _FLAT = 0.03
 
 
