@@ -162,7 +162,7 @@ def total_variation(pictures: torch.Tensor) -> torch.Tensor:
     return (squared + _FLAT**2).sqrt().mean()
 
 
-# Rounds the corner of the norm at 0, where it has no gradient: .03 of the grey scale over a picture.
+# Rounds the corner of the norm at 0, where it has no gradient: .03 of the grey scale a picture.
 _FLAT = 0.03
 
 
