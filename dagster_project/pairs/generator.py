@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from dagster_project.pairs.embeddings import FeatureMap, cosines
 
@@ -155,9 +156,10 @@ def total_variation(pictures: torch.Tensor) -> torch.Tensor:
     The norm is over both directions and all channels, so that channels share their edges (Blomgren
     and Chan 1998). A black picture with a white half has 1 at any size.
     """
-    across = pictures[..., :-1, 1:] - pictures[..., :-1, :-1]
-    down = pictures[..., 1:, :-1] - pictures[..., :-1, :-1]
     height, width = pictures.shape[-2:]
+    # Forward differences, nothing beyond the border (Chambolle 2004): every neighbour counts.
+    across = functional.pad(pictures.diff(dim=-1), (0, 1))
+    down = functional.pad(pictures.diff(dim=-2), (0, 0, 0, 1))
     squared = ((across * width).square() + (down * height).square()).mean(dim=1)
     return (squared + _FLAT**2).sqrt().mean()
 
