@@ -33,10 +33,10 @@ class Shares(_Settings):
     """How the budget is divided: parts of 1 / sigma^2, in any unit. What may be 0 is optional: its
     mechanism is then not in the plan, and its stage spends nothing."""
 
-    table: Share = 0.15
+    table: Share = 0.2
     query: OptionalShare = 0.0
-    pairs: OptionalShare = 0.55
-    image: OptionalShare = 0.30
+    pairs: OptionalShare = 0.5
+    image: OptionalShare = 0.3
 
 
 class Table(_Settings):
@@ -202,7 +202,7 @@ class Sampler(_Settings):
 
     steps: PositiveInt = 12
     churn: float = Field(10.0, ge=0)
-    guidance: float = Field(1.5, ge=0)
+    guidance: float = Field(2.5, ge=0)
     heun: bool = True
     chunk: PositiveInt = 1000
 
