@@ -33,9 +33,9 @@ class Shares(_Settings):
     """How the budget is divided: parts of 1 / sigma^2, in any unit. What may be 0 is optional: its
     mechanism is then not in the plan, and its stage spends nothing."""
 
-    table: Share = 0.2
+    table: Share = 0.3
     query: OptionalShare = 0.0
-    pairs: OptionalShare = 0.5
+    pairs: OptionalShare = 0.4
     image: OptionalShare = 0.3
 
 
