@@ -89,7 +89,8 @@ def private_step(
     """One step over all microbatches of one Poisson batch; an empty batch still gets its noise.
 
     Clips each example, sums over the microbatches, adds noise once, divides by the public
-    expected batch size and moves the parameters.
+    expected batch size and moves the parameters; all in the parameters' precision, within
+    autocast too.
     """
     for p in named_parameters.values():
         p.summed_grad = torch.zeros_like(p)
@@ -99,8 +100,11 @@ def private_step(
         for name, p in named_parameters.items():
             # where, not a product: 0 times NaN is NaN.
             mask = finite.view(-1, *[1] * p.dim())
-            p.grad_sample = torch.where(mask, gradients[name], torch.zeros_like(gradients[name]))
-        optimizer.clip_and_accumulate()
+            gradient = gradients[name].to(p.dtype)
+            p.grad_sample = torch.where(mask, gradient, torch.zeros_like(gradient))
+        # Whatever the network ran in: a sum rounded to bfloat16 moves by more than one's clip norm.
+        with torch.autocast(p.device.type, enabled=False):
+            optimizer.clip_and_accumulate()
         for p in named_parameters.values():
             p.grad_sample = None
     optimizer.add_noise()

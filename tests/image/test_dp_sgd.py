@@ -99,6 +99,15 @@ def test_one_more_person_moves_the_sum_by_at_most_the_clip_norm(seed):
             assert moved == pytest.approx(NORM, rel=1e-4)  # the bound is met, not loose
 
 
+@pytest.mark.parametrize("people", [300, 507, 512])
+def test_mixed_precision_leaves_the_sum_and_its_bound_alone(people):
+    rows = np.ones((people, 12))
+    with torch.autocast("cpu", torch.bfloat16):
+        everybody, without = summed(rows), summed(rows[1:])
+    assert np.linalg.norm(everybody - without) == pytest.approx(NORM, rel=1e-3)
+    assert everybody == pytest.approx(summed(rows), rel=1e-6)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_gradient_that_is_no_number_counts_as_zero(bad):
     rows = np.full((2, 12), 0.01)
