@@ -66,7 +66,8 @@ def share(recipe: Recipe, part: str, mu: float) -> float:
     """A part's share of mu^2: the recipe's, but no more than does any good.
 
     Less noise than `least_noise` buys nothing in the semantic query and in the mean pairs; what is
-    left of their shares at a large epsilon goes to DP-SGD, which can use it.
+    left of their shares at a large epsilon goes to DP-SGD, which can use it. Where there is no
+    DP-SGD the table gets it: the planner raises mu until the budget is met.
     """
     shares = recipe.shares.model_dump()
     total = sum(shares.values())

@@ -7,6 +7,7 @@ and its grounds stand. Noise is not a setting: it is solved from epsilon and del
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import (
@@ -239,6 +240,8 @@ class Recipe(_Settings):
             )
         if pool.source is not None and asked == "column" and pool.labels is None:
             raise ValueError("semantic_query.form=column needs public_images.labels")
+        if asked == "histogram" and (pool.labels or math.inf) < self.semantic_query.top_k:
+            raise ValueError("public_images.labels must be at least semantic_query.top_k")
         return self
 
     @property

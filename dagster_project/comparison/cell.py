@@ -7,6 +7,7 @@ belongs to `configuration`, in which order they run to `bench`.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -21,6 +22,7 @@ from dagster_project.comparison.cache import shared
 from dagster_project.comparison.configuration import Cell, Configuration, Entry
 from dagster_project.comparison.method import Request, many_records
 from dagster_project.comparison.registry import method
+from dagster_project.evaluation.distributions import kway_tvd, sampling_floor
 from dagster_project.evaluation.features import Extractor, make_extractor
 from dagster_project.evaluation.fidelity import compare
 from dagster_project.evaluation.figures import FidelityReport, plain
@@ -115,7 +117,8 @@ def run(
         shuffles=1,
         progress=lambda fraction, text: progress(0.85 + 0.15 * fraction, text),
     )
-    row |= _figures(report, schema) | {"evaluation_cpu_seconds": time.process_time() - started}
+    row |= _figures(report, schema) | _distance_of_pairs(train, synthetic, schema, cell.seed)
+    row["evaluation_cpu_seconds"] = time.process_time() - started
     _write(cell, places, row, synthetic)
     return row
 
@@ -213,6 +216,19 @@ def _figures(report: FidelityReport, schema: Schema) -> dict[str, Any]:
             }
     figures["attributes"] = [dict(attribute) for attribute in report.attributes]
     return figures
+
+
+def _distance_of_pairs(train: Pairs, synthetic: Pairs, schema: Schema, seed: int) -> dict[str, Any]:
+    """`tvd_3way` is over many records of a table model where there is one; these figures are over
+    the pairs alone, so that they compare methods with a table model and methods without."""
+    if len(schema.sizes) < 3:
+        return {"tvd_3way_of_pairs": math.nan, "tvd_3way_of_pairs_floor": math.nan}
+    rng = np.random.default_rng(seed)
+    floor = sampling_floor(train.codes, schema.sizes, 3, n_synthetic=len(synthetic), rng=rng)
+    return {
+        "tvd_3way_of_pairs": kway_tvd(train.codes, synthetic.codes, schema.sizes, 3),
+        "tvd_3way_of_pairs_floor": floor,
+    }
 
 
 def _write(cell: Cell, places: Places, row: dict[str, Any], synthetic: Pairs) -> None:

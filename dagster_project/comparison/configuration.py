@@ -16,10 +16,12 @@ from typing import Any
 from dagster_project.comparison.registry import method
 from dagster_project.privacy.plan import canonical_hash
 from dagster_project.provenance import code_version, git_facts, lock_hash
+from dagster_project.stages.public_images import source_state
 
 # What decides a cell's figures beside its recipe.
 _CODE = (
-    "comparison/project.py", "evaluation", "image", "mechanisms.py", "pairs", "planning.py",
+    "comparison/cell.py", "comparison/method.py", "comparison/project.py", "evaluation", "image",
+    "mechanisms.py", "pairs", "planning.py",
     "privacy/accounting.py", "privacy/calibration.py", "privacy/noise.py", "privacy/sampling.py",
     "recipe.py", "stages", "table",
 )  # fmt: skip
@@ -134,6 +136,7 @@ class Configuration:
             "data": self.data_version,
             "schema": self.schema_hash,
             "code": self._code(entry.method),
+            "pool": source_state(recipe.get("public_images", {}).get("source")),
         }
         return Cell(
             label=entry.label,

@@ -72,9 +72,9 @@ class JointNetwork(nn.Module):
         image = schema.image
         self.shape = (image.channels, image.height, image.width)
         shape = recipe.network.model_dump()
-        self.unet = UNet(
-            RecordLayout.of(schema), UNetSettings(image_channels=image.channels, **shape)
-        )
+        # A token for each cell, of numbers too: the value of a noisy block's number says nothing.
+        layout = RecordLayout(schema.sizes, (None,) * len(schema.sizes))
+        self.unet = UNet(layout, UNetSettings(image_channels=image.channels, **shape))
         self.encoder = PictureEncoder(image, _HIDDEN)
         self.body = nn.Sequential(
             nn.Linear(schema.width + _HIDDEN + 6, _HIDDEN),

@@ -11,9 +11,8 @@ the norms. ||phi(x)|| = 1 for every picture (cos^2 + sin^2 = 1 in each pair of c
 missing one included. So the L2 sensitivity is exactly 1, whatever the pair is.
 
 What f does not see, the generator cannot learn: two attributes are tied only through the picture.
-Beyond the paper: pooled pictures and the generator of this project's own method, at the pooled
-size and without its price on variation, so that the two differ in what is embedded and hardly in
-how.
+Beyond the paper: the features of pooled pictures, the generator and the price on variation are
+those of this project's own method, so that the two differ in what is embedded and not in how.
 
 DP-MERF: Harder, Adamczewski, Park (AISTATS 2021), section 4 (products of feature maps for mixed
 data). As a baseline: DP-TabImage (Chen, Lamp, Wang, Jha, arXiv 2609.00708, 2026).
@@ -66,7 +65,7 @@ class JointMeanEmbedding(Joint):
     def rehearse(self, schema: Schema, recipe: Recipe, compute: Compute, pairs: Pairs) -> None:
         public = feature_map(schema, recipe)
         target = np.random.default_rng(0).normal(size=(schema.width, public.size))
-        fit(target, schema.sizes, public, settings(recipe), silent)
+        fit(target, schema.sizes, public, _shape(schema), 1e-3, settings(recipe), silent)
 
     def synthesise(
         self, release: Release, data: Path, n: int, seed: int, progress: Progress
@@ -91,16 +90,23 @@ class JointMeanEmbedding(Joint):
             np.save(embedding, released / schema.n_public)
 
         def learn() -> None:
-            fitted = fit(np.load(embedding), schema.sizes, public, settings(recipe), progress)
+            fitted = fit(
+                np.load(embedding),
+                schema.sizes,
+                public,
+                _shape(schema),
+                noise * math.sqrt(len(schema.sizes)) / schema.n_public,
+                settings(recipe),
+                progress,
+            )
             save_file(fitted.state_dict(), weights)
 
         executed = {EMBEDDING: _declared(schema, noise)}
         release.once(EMBEDDING, measure, executed=executed, files=(embedding.name,), parents=())
         release.once(GENERATOR, learn, executed=None, files=(weights.name,), parents=(EMBEDDING,))
-        model = PairGenerator(schema.sizes, public, settings(recipe))
+        model = PairGenerator(schema.sizes, _shape(schema), settings(recipe))
         model.load_state_dict(load_file(weights))
-        size = (schema.image.height, schema.image.width)
-        images, codes = draw(model.eval(), n, size, torch.Generator().manual_seed(seed))
+        images, codes = draw(model.eval(), n, torch.Generator().manual_seed(seed))
         return synthetic_pairs(schema, images, codes, seed)
 
 
@@ -159,6 +165,10 @@ def feature_map(schema: Schema, recipe: Recipe) -> FeatureMap:
 def settings(recipe: Recipe) -> GeneratorSettings:
     """Of the fit."""
     return GeneratorSettings(**recipe.generator.model_dump(), seed=recipe.public_seed)
+
+
+def _shape(schema: Schema) -> tuple[int, int, int]:
+    return schema.image.channels, schema.image.height, schema.image.width
 
 
 def _declared(schema: Schema, noise: float) -> dict[str, float]:

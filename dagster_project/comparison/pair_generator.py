@@ -14,25 +14,23 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from dagster_project.pairs.embeddings import FeatureMap
-from dagster_project.pairs.generator import Generator, GeneratorSettings
+from dagster_project.pairs.generator import Generator, GeneratorSettings, total_variation
 from dagster_project.stages.release import Progress
 
 
 class PairGenerator(nn.Module):
-    """(B, latent) noise -> (B, C, h, w) pictures in [0, 1] and (B, cells) probabilities.
+    """(B, latent) noise -> (B, C, H, W) pictures in [0, 1] and (B, cells) probabilities.
 
     The cells of a record are drawn independently given the noise, so the mean of phi (x) psi over
     drawn records is that over the probabilities: they are fitted as they are.
     """
 
     def __init__(
-        self, sizes: Sequence[int], feature_map: FeatureMap, settings: GeneratorSettings
+        self, sizes: Sequence[int], shape: tuple[int, int, int], settings: GeneratorSettings
     ) -> None:
         super().__init__()
-        shape = (feature_map.channels, feature_map.height, feature_map.width)
         self.sizes, self.latent = list(sizes), settings.latent
         self.picture = Generator(0, shape, settings)
         self.record = nn.Sequential(
@@ -52,20 +50,38 @@ def fit(
     embedding: np.ndarray,
     sizes: Sequence[int],
     feature_map: FeatureMap,
+    shape: tuple[int, int, int],
+    noise: float,
     settings: GeneratorSettings,
     progress: Progress,
 ) -> PairGenerator:
-    """Fits a generator to the released embedding, (cells, feature_map.size) at any scale."""
+    """Fits a generator to the released embedding, with the default release's price on variation.
+
+    Args:
+        embedding: (cells, feature_map.size), at any scale.
+        sizes: Cells of each attribute.
+        feature_map: phi, the public map of the pictures.
+        shape: (C, H, W) of the pictures.
+        noise: Standard deviation of the privacy noise in a mean of phi over everybody.
+        settings: Public settings.
+        progress: Fraction done and a text.
+    """
+    # `fit_generator` weighs an error of a cell of share s by s, this embedding by s^2 / d. Over
+    # all cells of evenly used attributes that is sum(1 / sizes) / d instead of d.
+    weight = sum(1 / size for size in sizes) / len(sizes) ** 2
+    price = settings.total_variation * noise * weight
     random = torch.Generator().manual_seed(settings.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = PairGenerator(sizes, feature_map, settings)
+        model = PairGenerator(sizes, shape, settings)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     target = torch.from_numpy(embedding).float()
     for step in range(settings.steps):
         pictures, records = model(torch.randn(settings.batch, settings.latent, generator=random))
-        value = matching_loss(feature_map(pictures), records / math.sqrt(len(sizes)), target)
+        features = feature_map(feature_map.pool(pictures))
+        value = matching_loss(features, records / math.sqrt(len(sizes)), target)
+        value = value + price * total_variation(pictures)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
@@ -90,11 +106,10 @@ def matching_loss(phi: torch.Tensor, psi: torch.Tensor, target: torch.Tensor) ->
 
 @torch.no_grad()
 def draw(
-    model: PairGenerator, n: int, size: tuple[int, int], generator: torch.Generator
+    model: PairGenerator, n: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, np.ndarray]:
-    """`n` pictures (N, C, *size) in [-1, 1], enlarged bicubically, with the cells (N, d)."""
+    """`n` pictures (N, C, H, W) in [-1, 1] with the cells (N, d)."""
     pictures, records = model(torch.randn(n, model.latent, generator=generator))
-    large = functional.interpolate(pictures, size=size, mode="bicubic", align_corners=False)
     blocks = records.split(model.sizes, dim=1)
     codes = [torch.multinomial(block, 1, generator=generator) for block in blocks]
-    return large.clamp(0, 1) * 2 - 1, torch.cat(codes, dim=1).numpy()
+    return pictures * 2 - 1, torch.cat(codes, dim=1).numpy()

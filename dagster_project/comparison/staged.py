@@ -33,7 +33,7 @@ from dagster_project.stages.fidelity_report import read_bundle
 from dagster_project.stages.release import Progress, Release, silent
 
 TITLES = {
-    "default": "this project's release: low-noise mean embeddings, warm-up, DP-SGD",
+    "default": "this project's release: low-noise mean embeddings, warm-up, DP-SGD for many people",
     "published": "DP-TabImage as published: mean pairs of a 5 % subsample, warm-up, DP-SGD",
     "base": "table model and DP-SGD, no warm-up",
     "indep": "table model and images that know nothing of it",
@@ -47,7 +47,7 @@ OPEN = "dp_sgd.steps"  # left open by a recipe, it takes what is left of the bud
 class Staged:
     """A preset run through the stages of a release."""
 
-    code: tuple[str, ...] = ()
+    code: tuple[str, ...] = ("comparison/staged.py",)
 
     def __init__(self, name: str) -> None:
         self.name, self.title = name, TITLES[name]

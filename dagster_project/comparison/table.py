@@ -22,6 +22,7 @@ _COLUMNS: tuple[tuple[str, str, tuple[str, ...], int], ...] = (
     ("TVD 1-way (floor)", "tvd_1way", ("tvd_1way_floor",), 3),
     ("TVD 2-way (floor)", "tvd_2way", ("tvd_2way_floor",), 3),
     ("TVD 3-way (floor)", "tvd_3way", ("tvd_3way_floor",), 3),
+    ("– of the pairs (floor)", "tvd_3way_of_pairs", ("tvd_3way_of_pairs_floor",), 3),
     ("accuracy of {accuracy_of} (ceiling)", "accuracy", ("accuracy_ceiling",), 3),
 )
 

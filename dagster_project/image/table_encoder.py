@@ -8,7 +8,6 @@ their probabilities, numeric ones by their expected range-normalised value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +45,7 @@ class RecordLayout:
 
 
 class TableEncoder(nn.Module):
-    """(B, width) soft records -> (B, d + 1, tokens) with the number of the null record last.
+    """(B, width) soft records -> (B, d, token_size), one token for each attribute.
 
     Args:
         layout: Blocks of the record.
@@ -110,8 +109,3 @@ def _block_matrices(layout: RecordLayout) -> tuple[torch.Tensor, torch.Tensor]:
         value_map[start : start + numbers, attributes + i] = 1
         start += size
     return torch.from_numpy(membership), torch.from_numpy(value_map)
-
-
-def soft_record(blocks: Sequence[np.ndarray]) -> np.ndarray:
-    """Joins one probability vector for each attribute into a soft record, float32 (width,)."""
-    return np.concatenate([np.asarray(b, np.float32) for b in blocks])

@@ -9,7 +9,7 @@ losses and sampling belong to `edm`.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -35,9 +35,6 @@ class UNetSettings:
     patch: int = 2
     token_size: int = 64
     heads: int = 4
-
-    def to_json(self) -> dict[str, object]:
-        return asdict(self)
 
 
 class Residual(nn.Module):

@@ -22,20 +22,6 @@ from torch.nn import functional
 _REFERENCE_PIXELS = 196
 
 
-def pool_images(images: torch.Tensor, *, side: int) -> torch.Tensor:
-    """Area-average to at most `side` x `side`.
-
-    Args:
-        images: (N, C, H, W), any float scale.
-        side: Largest height and width of the result.
-
-    Returns:
-        (N, C, h, w) with h = min(H, side), w = min(W, side).
-    """
-    height, width = min(images.shape[-2], side), min(images.shape[-1], side)
-    return functional.adaptive_avg_pool2d(images, (height, width))
-
-
 @dataclass(frozen=True, kw_only=True)
 class FeatureMap:
     """phi(x) = [sqrt(a) fourier(x), sqrt(1 - a) clip(pool(x) - grey)], so ||phi(x)||_2 <= 1.
@@ -53,7 +39,6 @@ class FeatureMap:
         pixel_share: a's complement, in [0, 1]: part of the squared norm given to mean images.
         pixel_clip: L2 norm to which a (centred) pooled image is clipped.
         seed: Public seed of the projections.
-        decay: How fast the projections' weight falls with spatial frequency; 0 sees all alike.
         centred: Whether the pixel part is the image less mid-grey, or the image itself.
     """
 
@@ -65,7 +50,6 @@ class FeatureMap:
     pixel_share: float
     pixel_clip: float
     seed: int
-    decay: float = 0.0
     centred: bool = True
 
     def __post_init__(self) -> None:
@@ -95,21 +79,9 @@ class FeatureMap:
         """(pixels, frequencies * scales), the same on every machine for one seed."""
         generator = torch.Generator().manual_seed(self.seed)
         unit = math.sqrt(_REFERENCE_PIXELS / self.pixels)
-        size = (self.frequencies, self.channels, self.height, self.width)
-        rows, columns = cosines(self.height), cosines(self.width)
-        blocks = []
-        for scale in self.scales:
-            coefficients = torch.randn(size, generator=generator) * self._spectrum() * scale * unit
-            blocks.append((rows.T @ coefficients @ columns).flatten(1).T)
+        size = (self.pixels, self.frequencies)
+        blocks = [torch.randn(size, generator=generator) * scale * unit for scale in self.scales]
         return torch.cat(blocks, dim=1)
-
-    def _spectrum(self) -> torch.Tensor:
-        """(h, w) weights (1 + f)^-decay of the cosine coefficients, scaled so that a picture with
-        power (1 + f)^-2, as natural ones have, keeps its typical phase whatever the decay."""
-        vertical = torch.arange(self.height) + 0.0
-        frequency = torch.hypot(vertical[:, None], torch.arange(self.width)[None] + 0.0)
-        weight, power = (1 + frequency) ** -self.decay, (1 + frequency) ** -2
-        return weight * (power.sum() / (weight**2 * power).sum()).sqrt()
 
     def pool(self, images: torch.Tensor) -> torch.Tensor:
         """Area-average: (N, C, H, W) -> (N, C, h, w)."""

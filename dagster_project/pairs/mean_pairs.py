@@ -3,16 +3,15 @@
 One Gaussian mechanism releases all sums together; everything after it is post-processing.
 
 Sensitivity. Let one person with image x and record y be added. Each of the d attributes (a
-missing value is a cell like any other) puts the person into exactly one cell, and each of the p
-declared pairs of attributes into exactly one cell of its own, so exactly d + p rows of the matrix
-of sums change, each by phi(x) with ||phi(x)||_2 <= 1 (`embeddings.FeatureMap`). The L2 norm of
-the change is therefore at most sqrt(d + p), whatever x and y are. The counts that turn sums into
-means come from the table model, which has been paid for, so they cost nothing and do not depend
-on the person here (DP-TabImage, Chen et al. 2026, theorem 2, with sigma_m infinite).
+missing value is a cell like any other) puts the person into exactly one cell, so exactly d rows of
+the matrix of sums change, each by phi(x) with ||phi(x)||_2 <= 1 (`embeddings.FeatureMap`). The L2
+norm of the change is therefore at most sqrt(d), whatever x and y are. The counts that turn sums
+into means come from the table model, which has been paid for, so they cost nothing and do not
+depend on the person here (DP-TabImage, Chen et al. 2026, theorem 2, with sigma_m infinite).
 
 Noisy counts instead are one more column of the same matrix: a person's row is then (phi(x), 1) in
-each of d + p cells, of norm at most sqrt(2), and the sensitivity is sqrt(2 (d + p)). With the one
-scale s = noise_multiplier sqrt(2 d) for sums and counts this is the paper's multiplier
+each of d cells, of norm at most sqrt(2), and the sensitivity is sqrt(2 d). With the one scale
+s = noise_multiplier sqrt(2 d) for sums and counts this is the paper's multiplier
 sigma_P = (d / s^2 + d / s^2)^(-1/2) at sigma_x = sigma_m = s (theorem 2 there).
 
 Cells may be random groups instead of attribute values (`random_groups`, an ablation): the bound is
@@ -37,9 +36,9 @@ from dagster_project.pairs.embeddings import FeatureMap, cell_sums
 from dagster_project.privacy.noise import SecureGenerator
 
 
-def sensitivity(attributes: int, pairs: int = 0, *, counted: bool = False) -> float:
-    """L2 sensitivity of all sums together: sqrt(d + p), or sqrt(2 (d + p)) with the counts."""
-    return math.sqrt((2 if counted else 1) * (attributes + pairs))
+def sensitivity(attributes: int, *, counted: bool = False) -> float:
+    """L2 sensitivity of all sums together: sqrt(d), or sqrt(2 d) with the counts."""
+    return math.sqrt((2 if counted else 1) * attributes)
 
 
 def random_groups(people: int, sizes: Sequence[int], *, generator: SecureGenerator) -> np.ndarray:

@@ -4,8 +4,9 @@ Three sources teach it, each at the noise levels where it is right. The fitted g
 pictures with records of the table model teach shapes and their correspondence to records. The
 mean pairs teach the high noise levels alone: there the best denoiser's output is the mean image
 of everybody who fits the record, which is exactly what a mean pair is; at low noise it would
-teach blur. Public procedural pictures teach the low noise levels, where a denoiser needs to know
-how edges look and not what is shown: there the generator would teach its speckle.
+teach blur. Public procedural pictures can teach the lowest noise levels, where a denoiser needs to
+know how edges look and not what is shown; the default leaves them out, as they made no picture
+better (docs/method.md).
 
 Without a generator the mean pairs can be the pictures themselves, moved about a little, at all
 noise levels (DP-TabImage, Chen et al. 2026).
@@ -46,7 +47,7 @@ class WarmUpSettings:
     prototype_sigma: float = 3.0
     shift: int = 1
     shift_pictures: int = 0
-    procedural_sigma: float = 0.4
+    procedural_sigma: float = 0.0
     seed: int = 0
 
 

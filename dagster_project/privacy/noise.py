@@ -22,7 +22,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 _CHUNK = 1 << 15  # elements worked on at a time: they stay in the processor's cache
 _ZEROS = bytes(8 * _CHUNK)
@@ -140,15 +140,6 @@ class SecureGenerator:
                 halves[0] += weight
             np.multiply(halves.reshape(-1)[: part.size], scale / math.sqrt(_SUMMANDS), out=part)
         return out
-
-    def gaussian_tensor(
-        self, shape: int | tuple[int, ...], *, scale: float, dtype: torch.dtype | None = None
-    ) -> torch.Tensor:
-        """`gaussian` as a torch tensor on the CPU, float32 unless `dtype` says otherwise."""
-        import torch
-
-        draws = torch.from_numpy(self.gaussian(shape, scale=scale))
-        return draws.to(torch.float32 if dtype is None else dtype)
 
     def discrete_gaussian(self, shape: int | tuple[int, ...], *, sigma: float) -> np.ndarray:
         """Independent draws of N_Z(0, sigma^2), int64 of the given shape.

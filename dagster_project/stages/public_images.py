@@ -25,6 +25,7 @@ from dagster_project.stages.release import Progress, Release
 
 POOL, CLASSIFIER, FACTS = "public_images.npz", "label_classifier.npz", "public_images.json"
 FILES = (POOL, CLASSIFIER, FACTS)
+PROCEDURAL = "procedural"
 _CODE = (
     "pairs/public_pool.py",
     "pairs/procedural_pool.py",
@@ -62,6 +63,10 @@ def prepare(release: Release, progress: Progress) -> bool:
                 pending.replace(kept)
         finally:
             shutil.rmtree(pending, ignore_errors=True)
+    query = release.recipe.semantic_query
+    labels = len(LabelClassifier.load(kept / CLASSIFIER).bias)
+    if query.form == "histogram" and labels < query.top_k:
+        raise ValueError(f"the pool has {labels} labels, fewer than semantic_query.top_k")
     release.models.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         shutil.copyfile(kept / name, release.models / name)
@@ -117,7 +122,7 @@ def _make(release: Release, folder: Path, progress: Progress) -> None:
 def _read(release: Release, progress: Progress) -> PublicPool:
     settings, spec = release.recipe.public_images, release.schema.image
     assert settings.source is not None
-    if settings.source == "procedural":
+    if settings.source == PROCEDURAL:
         rng = np.random.default_rng([release.recipe.public_seed, 5])
         return draw_pool(settings.pictures, spec, rng=rng)
     source = Path(settings.source).expanduser()
@@ -136,6 +141,15 @@ def _read(release: Release, progress: Progress) -> PublicPool:
     return pool
 
 
+def source_state(source: str | None) -> list[object]:
+    """What a pool's files are: hash of an .npz, or names, sizes and times of a folder's pictures;
+    nothing of a drawn pool, or where there is none."""
+    if source is None or source == PROCEDURAL:
+        return []
+    path = Path(source).expanduser()
+    return [file_sha256(path)] if path.is_file() else list(list_files(path))
+
+
 def _fingerprint(release: Release) -> str:
     """Hash of all that decides the prepared files: names, sizes and times of the pool's files,
     settings, code."""
@@ -145,11 +159,7 @@ def _fingerprint(release: Release) -> str:
         vars(release.schema.image),
         code_version(*_CODE),
     ]
-    source = Path(settings.source or "").expanduser()
-    if settings.source == "procedural":
+    if settings.source == PROCEDURAL:
         parts.append(release.recipe.public_seed)
-    elif source.is_file():
-        parts.append(file_sha256(source))
-    else:
-        parts += list_files(source)
+    parts += source_state(settings.source)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

@@ -123,6 +123,24 @@ def test_whatever_decides_a_cell_is_in_its_key(data: Path) -> None:
     assert keys(entries=entries(["again=count"], [])) == keys()
 
 
+def test_pictures_changed_in_the_pool_make_another_cell(data: Path, tmp_path: Path) -> None:
+    def key() -> str:
+        configuration = configured(data)
+        recipe = {"public_images": {"source": str(tmp_path / "pool")}}
+        places = {
+            place(e, x): recipe for e in configuration.entries for x in configuration.epsilons
+        }
+        return configuration.with_resolved(places).cells()[0].key
+
+    picture = tmp_path / "pool" / "cats" / "1.png"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"one")
+    first = key()
+    assert key() == first
+    picture.write_bytes(b"another")
+    assert key() != first
+
+
 def test_shared_work_is_made_once_and_kept_apart_by_seed(places: Places) -> None:
     configuration = configured(
         places.data, seeds=(0, 1), epsilons=(2.0, 4.0), entries=entries(["count", "b=count"], [])

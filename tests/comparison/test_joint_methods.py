@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagster_project.comparison import bench, project
+from dagster_project.comparison.joint_diffusion import JointNetwork
 from dagster_project.comparison.joint_mean_embedding import noisy_embedding
 from dagster_project.comparison.method import Request, many_records
 from dagster_project.comparison.registry import method
 from dagster_project.privacy import accounting, events
+from dagster_project.recipe import Recipe
 from dagster_project.stages.release import Compute, silent
 from dagster_project.table.schema import Schema
 from tests.pairs.feature_toys import Silent, feature_map, one_hot
@@ -112,3 +115,19 @@ def test_one_person_moves_the_joint_embedding_by_exactly_one(
     assert np.linalg.norm(moved) == pytest.approx(1, abs=1e-5)
     # The noise is the multiplier times that sensitivity, in the units of what is released.
     assert np.array(generator.scales) / np.sqrt(len(SIZES)) == pytest.approx(3.0)
+
+
+def test_the_joint_picture_sees_every_attribute_of_its_noisy_record(data: Path) -> None:
+    """Records less the uniform one sum to zero in each block: numbers must not cancel there."""
+    schema = Schema.from_file(data / "schema.yaml")
+    assert {a.kind for a in schema.attributes} == {"categorical", "numeric"}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = JointNetwork(schema, Recipe()).unet.table
+    start = 0
+    for number, size in enumerate(schema.sizes):
+        blocks = torch.zeros(2, schema.width)
+        blocks[:, start : start + size] = torch.eye(size)[:2] - 1 / size
+        tokens = encoder(blocks, torch.ones(2))[:, number]
+        assert (tokens[0] - tokens[1]).abs().max() > 0.05, schema.names[number]
+        start += size

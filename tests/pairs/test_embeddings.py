@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dagster_project.pairs.embeddings import FeatureMap, cell_sums, pool_images
+from dagster_project.pairs.embeddings import FeatureMap, cell_sums
 from tests.pairs.feature_toys import feature_map, one_hot
 
 pictures = hnp.arrays(
@@ -28,10 +28,9 @@ maps = st.fixed_dictionaries(
 @settings(max_examples=60, deadline=None)
 @given(images=pictures, changes=maps)
 def test_no_picture_has_a_norm_above_one(images, changes):
-    pooled = pool_images(torch.from_numpy(images).float() / 255, side=8)
-    public = feature_map(
-        channels=pooled.shape[1], height=pooled.shape[2], width=pooled.shape[3], **changes
-    )
+    size = dict(zip(("channels", "height", "width"), images.shape[1:], strict=True))
+    public = feature_map(**size, **changes)
+    pooled = torch.from_numpy(images).float() / 255
     features = public(pooled).double()
     assert features.shape == (len(images), public.size)
     assert (features.norm(dim=1) <= 1 + 1e-6).all()
@@ -113,8 +112,7 @@ def test_settings_without_meaning_are_refused(changes):
 def naive_sums(images, member, public: FeatureMap):
     total = np.zeros((member.shape[1], public.size))
     for image, row in zip(images, member, strict=True):
-        pooled = pool_images(torch.from_numpy(image[None]).float() / 255, side=4)
-        phi = public(pooled)[0].double().numpy()
+        phi = public(public.pool(torch.from_numpy(image[None]).float() / 255))[0].double().numpy()
         for cell in np.flatnonzero(row):
             total[cell] += phi
     return total
@@ -136,7 +134,7 @@ def test_nobody_sums_to_zero():
     assert found.shape == (5, feature_map().size) and not found.any()
 
 
-def test_pooling_averages_and_never_enlarges():
+def test_pooling_averages():
     images = torch.arange(16.0).reshape(1, 1, 4, 4)
-    assert pool_images(images, side=2)[0, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
-    assert torch.equal(pool_images(images, side=9), images)
+    pooled = feature_map(height=2, width=2).pool(images)
+    assert pooled[0, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]

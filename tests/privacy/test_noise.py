@@ -134,16 +134,6 @@ def test_privacy_parameters_are_keyword_only(generator):
             call()
 
 
-def test_gaussian_tensor(generator):
-    import torch
-
-    draws = generator.gaussian_tensor((50, 40), scale=3.0)
-    assert draws.shape == (50, 40)
-    assert draws.dtype == torch.float32
-    assert 2.5 < draws.std() < 3.5  # 2,000 draws: ten standard errors
-    assert generator.gaussian_tensor(2, scale=1.0, dtype=torch.float64).dtype == torch.float64
-
-
 def chi_square(observed, expected):
     """p-value, with cells that expect fewer than five pooled at the end."""
     order = np.argsort(-expected)

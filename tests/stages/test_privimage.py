@@ -187,6 +187,15 @@ def test_as_a_column_it_needs_no_mechanism_and_stays_inside(release_of):
         assert block.sum() == pytest.approx(whole.model.total)
 
 
+def test_a_pool_of_fewer_labels_than_are_counted_is_refused_before_it_costs(release_of):
+    with pytest.raises(ValueError, match="labels must be at least"):
+        preset("privimage").changed({"public_images.labels": 2})
+    release = release_of(changes={"semantic_query.top_k": 41})
+    with pytest.raises(ValueError, match="40 labels"):
+        public_images.prepare(release, silent)
+    assert not (release.models / public_images.CLASSIFIER).exists()
+
+
 def test_chosen_pictures_are_the_share_and_their_records_follow_the_label(release_of):
     release = release_of()
     run_public(release)
