@@ -253,7 +253,7 @@ def test_a_prepared_pool_is_kept_and_a_change_of_files_shows(release_of, monkeyp
     source = {"source": str(folder), "negatives": False}
 
     def prepared() -> Release:
-        release = release_of()
+        release = release_of(changes={"semantic_query.top_k": 2})
         recipe = dict(release.plan.recipe)
         recipe["public_images"] = recipe["public_images"] | source
         other = replace(release, plan=replace(release.plan, recipe=recipe))
