@@ -13,8 +13,8 @@ from dagster_project.recipe import Recipe
 
 DEFAULT = "default"
 
-# Of networks that DP-SGD taught: more guidance enlarges what its noise left in them. At epsilon 1 on
-# the example `published` has a mean AUC of .72 at 1, .77 at 1.5 and .71 at 2.5 (one seed each).
+# Of networks that DP-SGD taught: more guidance enlarges what its noise left in them. At epsilon 1
+# on the example `published` has a mean AUC of .72 at 1, .77 at 1.5 and .71 at 2.5 (one seed each).
 _GUIDANCE = 1.5
 
 # DP-TabImage. The table has its published share, .2 of the total zCDP. How the rest was divided is
