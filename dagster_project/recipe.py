@@ -199,8 +199,11 @@ class DpSgd(_Settings):
 
 
 class Sampler(_Settings):
-    """How images are drawn from the model. `guidance` 0 draws them without their record."""
+    """How images are drawn. `model` is what draws them: the diffusion model, or the warm-up's
+    generator itself where no DP-SGD follows; None is planning's rule. All else is for the
+    diffusion; `guidance` 0 draws without the record."""
 
+    model: Literal["diffusion", "generator"] | None = None
     steps: PositiveInt = 12
     churn: float = Field(10.0, ge=0)
     guidance: float = Field(2.5, ge=0)
@@ -242,6 +245,16 @@ class Recipe(_Settings):
             raise ValueError("semantic_query.form=column needs public_images.labels")
         if asked == "histogram" and (pool.labels or math.inf) < self.semantic_query.top_k:
             raise ValueError("public_images.labels must be at least semantic_query.top_k")
+        return self
+
+    @model_validator(mode="after")
+    def _what_draws_is_trained(self) -> Recipe:
+        fitted = self.warm_up.teacher == "generator"
+        if self.sampler.model == "generator" and (self.shares.image or not fitted):
+            raise ValueError(
+                "sampler.model=generator needs warm_up.teacher=generator, and shares.image=0: no "
+                "network is left for DP-SGD"
+            )
         return self
 
     @property

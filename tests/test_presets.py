@@ -13,6 +13,7 @@ import torch
 from dagster_project import cli, planning
 from dagster_project.image import edm
 from dagster_project.mechanisms import mechanisms
+from dagster_project.pairs.generator import Generator
 from dagster_project.planning import build_plan
 from dagster_project.presets import PRESETS, preset
 from dagster_project.privacy.events import PoissonSampledGaussian
@@ -165,7 +166,7 @@ def test_the_unrelated_images_do_not_see_their_record(made):
     """Other records and the same public noise: only a guidance of 0 leaves the images alone."""
     release = made["indep"]
     records = torch.from_numpy(release.schema.one_hot(np.array([[0, 0, 0], [1, 1, 1]])))
-    settings = release.recipe.sampler.model_dump(exclude={"chunk"})
+    settings = release.recipe.sampler.model_dump(exclude={"chunk", "model"})
     assert settings["guidance"] == 0 and release.recipe.dp_sgd.condition_dropout == 1
 
     def drawn(record, **changes):
@@ -221,14 +222,19 @@ def test_the_graph_is_the_same_for_every_preset(tmp_path):
     assert {"subsample", "mean_pairs", "pretrained_checkpoint", "fidelity_report"} <= made
 
 
-def test_so_few_people_have_no_step_of_dp_sgd(tmp_path, monkeypatch):
+def test_so_few_people_have_no_step_of_dp_sgd_and_the_generator_draws(tmp_path, monkeypatch):
     monkeypatch.delitem(SETTINGS, "dp_sgd.steps")
     result = materialise(write_project(tmp_path))
     assert result.success
     (models,) = (p for p in (tmp_path / "models").iterdir() if p.is_dir())
     released = (models / "image_model.safetensors").read_bytes()
-    assert released == (models / pretrained_checkpoint.CHECKPOINT).read_bytes()
+    assert released == (models / pretrained_checkpoint.GENERATOR).read_bytes()
+    assert not (models / pretrained_checkpoint.CHECKPOINT).exists()
     stated = manifest.read(tmp_path / "releases" / models.name)
+    assert stated["sampling"]["model"] == "generator"
+    assert (
+        "a generator of pictures" in (tmp_path / "releases" / models.name / "README.md").read_text()
+    )
     spent = {event.__class__.__name__ for event in manifest.recorded_events(stated)}
     assert spent == {"PureDP", "DiscreteGaussian", "Gaussian"}  # table and mean pairs
 
@@ -255,3 +261,17 @@ def test_the_command_plans_a_preset(tmp_path, capsys):
 
 def test_all_presets_are_here():
     assert set(NAMES) < set(PRESETS)
+
+
+@pytest.mark.parametrize("model", ["generator", "diffusion"])
+def test_without_dp_sgd_either_model_draws_the_same_bundle_twice(tmp_path, monkeypatch, model):
+    monkeypatch.setattr(planning, "DISCRETIZATION", 1e-3)
+    release = run(tmp_path, "default", **{"shares.image": 0.0, "sampler.model": model})
+    drawn = read_bundle(release.bundle, release.schema, most=100)
+    again = tmp_path / "again"
+    synthetic_release.make(release, again, n=60, seed=1, progress=silent)
+    np.testing.assert_array_equal(read_bundle(again, release.schema, most=100).images, drawn.images)
+    other = tmp_path / "other"
+    synthetic_release.make(release, other, n=60, seed=2, progress=silent)
+    assert (read_bundle(other, release.schema, most=100).images != drawn.images).any()
+    assert isinstance(image_model.load(release), Generator) == (model == "generator")

@@ -18,7 +18,8 @@ from dagster_project.assets.stage import StageRun, stage
 )
 def pretrained_checkpoint(run: StageRun) -> Mapping[str, Any]:
     """Fits a small generator to the mean embeddings and warms up the diffusion model on its
-    pictures and on the mean pairs, or on what else the recipe says. Costs nothing."""
+    pictures and on the mean pairs, or on what else the recipe says. Where no DP-SGD follows, the
+    generator is the model. Costs nothing."""
     from dagster_project.evaluation.plots import data_uri, image_grid, png_bytes
     from dagster_project.stages import pretrained_checkpoint as library
 
@@ -31,6 +32,6 @@ def pretrained_checkpoint(run: StageRun) -> Mapping[str, Any]:
         **shown,
         "epsilon": 0.0,
         "data_version": run.release.ledger.committed(run.release.id, "pretrained_checkpoint").files[
-            library.CHECKPOINT
+            library.result(run.release)
         ],
     }

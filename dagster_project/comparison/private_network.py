@@ -187,7 +187,7 @@ def draw(
 ) -> torch.Tensor:
     """`n` samples of a diffusion without condition, (n, *shape) in [-1, 1]."""
     settings = edm.SamplerSettings(
-        **release.recipe.sampler.model_dump(exclude={"chunk", "guidance"})
+        **release.recipe.sampler.model_dump(exclude={"chunk", "guidance", "model"})
     )
     device, drawn = release.compute.torch_device, []
     network = network.to(device)

@@ -86,8 +86,14 @@ def stage_costs(
     """
     has_pool = recipe.public_images.source is not None
     # What does not run would seem to cost nothing.
-    absent = {"public_training.steps": not has_pool, "dp_sgd.steps": not recipe.shares.image}
-    short = recipe.changed({**_SHORT, **(_SMALL_POOL if has_pool else {}), "public_seed": 0})
+    absent = {
+        "public_training.steps": not has_pool,
+        "dp_sgd.steps": not recipe.shares.image,
+        "warm_up.steps": recipe.sampler.model == "generator",
+    }
+    one_column = {"table.rounds": 0} if len(schema.sizes) == 1 else {}
+    small_pool = _SMALL_POOL if has_pool else {}
+    short = recipe.changed({**_SHORT, **one_column, **small_pool, "public_seed": 0})
     sections = short.model_dump(mode="json")
     with ExitStack() as stack:
         rehearsed = cache_call(lambda: stack.enter_context(_rehearsed(schema, short, compute)))

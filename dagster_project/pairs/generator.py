@@ -176,9 +176,10 @@ def draw_pictures(
     generator: torch.Generator,
     chunk: int = 2048,
 ) -> torch.Tensor:
-    """Pictures for one-hot records, (N, C, H, W) in [0, 1]."""
+    """Pictures for one-hot records, (N, C, H, W) in [0, 1] on the CPU; `generator` is the CPU's."""
     pictures = []
+    device = model.rows.device
     for part in torch.from_numpy(records).float().split(chunk):
         noise = torch.randn(len(part), model.latent, generator=generator)
-        pictures.append(model(part, noise))
+        pictures.append(model(part.to(device), noise.to(device)).cpu())
     return torch.cat(pictures)

@@ -6,7 +6,7 @@ It says in plain words what the manifest says in numbers. Nothing is computed fr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ def write_card(
         },
         numeric=any(a.kind == "numeric" for a in schema.attributes),
         quality=quality,
+        model=_image_model(sampling, privacy["mechanisms"]),
         mechanisms=[_mechanism(item["name"], item["event"]) for item in privacy["mechanisms"]],
         public_images=manifest.get("public_images"),
         ledger_head=manifest["ledger_head"],
@@ -120,6 +121,13 @@ def _domain(attribute: Attribute) -> str:
     shown = ", ".join(attribute.categories[:20])
     rest = len(attribute.categories) - 20
     return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def _image_model(sampling: Mapping[str, Any], mechanisms: Sequence[Mapping[str, Any]]) -> str:
+    if sampling.get("model") == "generator":
+        return "a generator of pictures given the record, fitted to them"
+    trained = any(item["name"] == "image_model" for item in mechanisms)
+    return f"a diffusion model of pictures given the record{', trained with DP-SGD' * trained}"
 
 
 def _mechanism(name: str, event: Mapping[str, Any]) -> dict[str, Any]:

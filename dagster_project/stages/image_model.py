@@ -21,6 +21,7 @@ from dagster_project.image.dp_sgd import (
 )
 from dagster_project.image.gradients import per_example_engine
 from dagster_project.image.unet import UNet
+from dagster_project.pairs.generator import Generator
 from dagster_project.pairs.pairs import Pairs
 from dagster_project.stages import pretrained_checkpoint
 from dagster_project.stages.pairs import load_train
@@ -34,12 +35,12 @@ def train(release: Release, progress: Progress) -> bool:
     """Spends the `image_model` mechanism and writes `models/<id>/image_model.safetensors`.
 
     Resumes from its last checkpoint after a crash; steps drawn again come from the replays that
-    the plan has paid for. A plan without the mechanism releases the warmed-up model as it is.
+    the plan has paid for. A plan without the mechanism releases what the warm-up made as it is.
     """
     if not release.spends("image_model"):
 
         def keep() -> None:
-            shutil.copyfile(release.models / pretrained_checkpoint.CHECKPOINT, _file(release))
+            shutil.copyfile(release.models / pretrained_checkpoint.result(release), _file(release))
 
         return release.once(
             "image_model", keep, executed=None, files=FILES, parents=("pretrained_checkpoint",)
@@ -98,8 +99,10 @@ def train(release: Release, progress: Progress) -> bool:
     return ran
 
 
-def load(release: Release) -> UNet:
-    """The released diffusion model."""
+def load(release: Release) -> UNet | Generator:
+    """The released model of pictures."""
+    if pretrained_checkpoint.draws_directly(release):
+        return pretrained_checkpoint.load_generator(release, _file(release))
     model = pretrained_checkpoint.new_network(release)
     model.load_state_dict(load_file(_file(release)))
     return model.eval()

@@ -7,6 +7,7 @@ the checkpoint is the network as it came: untrained, or pre-trained on public pi
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -43,9 +44,13 @@ class Lessons:
 
 
 def make(release: Release, progress: Progress) -> bool:
-    """Writes `models/<id>/pretrained.safetensors`; reads nothing private."""
+    """Writes `models/<id>/pretrained.safetensors`, or the generator alone where it draws the
+    pictures itself; reads nothing private."""
 
     def run() -> None:
+        if draws_directly(release):
+            _fit(release, progress)
+            return
         lessons = _lessons(release, lambda f, text: progress(f * _GENERATOR_PART, text))
         model = public_checkpoint.start(release)
         if lessons is not None:
@@ -70,13 +75,30 @@ def make(release: Release, progress: Progress) -> bool:
         "pretrained_checkpoint",
         run,
         executed=None,
-        files=(GENERATOR, CHECKPOINT) if teaches else (CHECKPOINT,),
+        files=tuple(dict.fromkeys([*[GENERATOR] * teaches, result(release)])),
         parents=(
             "table_model",
             "mean_pairs",
             *public_images.stage_of(release, "public_checkpoint"),
         ),
     )
+
+
+def draws_directly(release: Release) -> bool:
+    """Whether the generator draws the release's pictures itself."""
+    return release.recipe.sampler.model == "generator"
+
+
+def result(release: Release) -> str:
+    """Name of the file that the image model starts from."""
+    return GENERATOR if draws_directly(release) else CHECKPOINT
+
+
+def load_generator(release: Release, file: Path) -> Generator:
+    """A fitted generator in evaluation mode."""
+    generator = Generator(release.schema.width, _shape(release), _generator_settings(release))
+    generator.load_state_dict(load_file(file))
+    return generator.eval()
 
 
 def load(release: Release) -> UNet:
@@ -93,11 +115,9 @@ def draw_records(release: Release, n: int, rng: np.random.Generator) -> np.ndarr
 
 def preview(release: Release, n: int) -> np.ndarray:
     """Some of the generator's pictures, uint8 (n, C, H, W), where the teacher has one."""
-    generator = Generator(release.schema.width, _shape(release), _generator_settings(release))
-    generator.load_state_dict(load_file(release.models / GENERATOR))
     rng = np.random.default_rng(release.recipe.public_seed)
     pictures = draw_pictures(
-        generator.eval(),
+        load_generator(release, release.models / GENERATOR),
         draw_records(release, n, rng),
         generator=torch.Generator().manual_seed(release.recipe.public_seed),
     )
@@ -125,7 +145,6 @@ def _lessons(release: Release, progress: Progress) -> Lessons | None:
             settings=replace(settings, shift_pictures=recipe.shift),
         )
     generator = _fit(release, progress)
-    save_file(generator.state_dict(), release.models / GENERATOR)
     pictures, records = _pictures(release, generator)
     return Lessons(
         pictures=pictures,
@@ -150,7 +169,7 @@ def _generator_settings(release: Release) -> GeneratorSettings:
 def _fit(release: Release, progress: Progress) -> Generator:
     released = mean_pairs.load(release)
     rng = np.random.default_rng(release.recipe.public_seed)
-    return fit_generator(
+    generator = fit_generator(
         released.means,
         released.shares,
         lambda n: draw_records(release, n, rng),
@@ -160,6 +179,8 @@ def _fit(release: Release, progress: Progress) -> Generator:
         _generator_settings(release),
         progress,
     )
+    save_file(generator.state_dict(), release.models / GENERATOR)
+    return generator
 
 
 def _pictures(release: Release, generator: Generator) -> tuple[torch.Tensor, torch.Tensor]:

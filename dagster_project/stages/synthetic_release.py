@@ -15,6 +15,8 @@ import torch
 
 from dagster_project.evaluation.plots import data_uri
 from dagster_project.image import edm
+from dagster_project.image.unet import UNet
+from dagster_project.pairs.generator import Generator, draw_pictures
 from dagster_project.privacy.ledger.errors import WrongState
 from dagster_project.privacy.ledger.files import file_sha256
 from dagster_project.release import card, manifest, quality
@@ -160,14 +162,19 @@ def hash_seed(seed: int, index: int) -> int:
 
 def _draw(
     release: Release,
-    network: torch.nn.Module,
+    network: UNet | Generator,
     codes: np.ndarray,
     generator: torch.Generator,
     progress: Any,
 ) -> np.ndarray:
     image, sampler = release.schema.image, release.recipe.sampler
-    settings = edm.SamplerSettings(**sampler.model_dump(exclude={"chunk"}))
-    records = torch.from_numpy(release.schema.one_hot(codes))
+    one_hot = release.schema.one_hot(codes)
+    if isinstance(network, Generator):
+        pictures = draw_pictures(network, one_hot, generator=generator)
+        progress(1.0)
+        return (pictures * 255).round().to(torch.uint8).numpy()
+    settings = edm.SamplerSettings(**sampler.model_dump(exclude={"chunk", "model"}))
+    records = torch.from_numpy(one_hot)
     shape = (image.channels, image.height, image.width)
     drawn = []
     for part in records.split(_FORWARD):
