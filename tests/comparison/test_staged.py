@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,11 @@ def test_one_partition_is_one_cell(data: Path, tmp_path: Path) -> None:
 
 def test_presets_have_titles() -> None:
     assert all(method(name).title for name in known())
+
+
+def test_a_table_of_one_column_and_a_generator_that_draws_have_their_prices(places: Places) -> None:
+    schema = places.schema()
+    unimodal = replace(schema, attributes=schema.attributes[:1])
+    recipe = Recipe().changed({**SETTINGS, "shares.image": 0.0, "sampler.model": "generator"})
+    costs = stage_costs(unimodal, recipe, Compute(), cache=places.cache)
+    assert set(costs) == {"generator.steps"} and costs["generator.steps"] > 1e-4
