@@ -23,9 +23,6 @@ from dagster_project.table.schema import Schema
 
 DISCRETIZATION = 1e-4
 _MOST_STEPS = 120
-LEAST_WARM_UP = (
-    600  # steps; after fewer a diffusion model is worse than the generator it learns from
-)
 
 
 def dp_sgd_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
@@ -46,17 +43,26 @@ def dp_sgd_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
 def warm_up_steps(dp_sgd_steps: int) -> int:
     """Steps of the warm-up, when the recipe does not say: 1100, less what DP-SGD takes of the time.
 
-    A step of DP-SGD lasts as long as about ten of the warm-up.
+    A step of DP-SGD lasts as long as about ten of the warm-up; 600 are the least that serve.
     """
-    return max(LEAST_WARM_UP, 1100 - 10 * dp_sgd_steps)
+    return max(600, 1100 - 10 * dp_sgd_steps)
 
 
 def with_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> Recipe:
-    """The recipe with open steps filled in; without DP-SGD, its share goes to the others."""
+    """The recipe with open steps filled in; without DP-SGD, its share goes to the others.
+
+    Without DP-SGD, and without public pictures, a diffusion model knows only what the warm-up's
+    generator knows: then the generator draws the pictures, unless the recipe says otherwise. Taught
+    for four minutes a diffusion model was as good, for less it was worse (docs/method.md).
+    """
     steps = recipe.dp_sgd.steps if recipe.shares.image else 0
     if steps is None:
         steps = dp_sgd_steps(recipe, target_epsilon, n_public)
         recipe = recipe.changed({"dp_sgd.steps": steps} if steps else {"shares.image": 0.0})
+    if recipe.sampler.model is None:
+        taught = recipe.warm_up.teacher == "generator" and recipe.public_images.source is None
+        direct = taught and not recipe.shares.image
+        recipe = recipe.changed({"sampler.model": "generator" if direct else "diffusion"})
     if recipe.warm_up.steps is None and recipe.sampler.model == "diffusion":
         recipe = recipe.changed({"warm_up.steps": warm_up_steps(steps)})
     return recipe

@@ -199,11 +199,11 @@ class DpSgd(_Settings):
 
 
 class Sampler(_Settings):
-    """How images are drawn: by the diffusion model, or by the warm-up's generator itself, which is
-    quick and leaves nothing for DP-SGD. All else is for the diffusion model; `guidance` 0 draws
-    without the record."""
+    """How images are drawn. `model` is what draws them: the diffusion model, or the warm-up's
+    generator itself where no DP-SGD follows; None is planning's rule. All else is for the
+    diffusion; `guidance` 0 draws without the record."""
 
-    model: Literal["diffusion", "generator"] = "diffusion"
+    model: Literal["diffusion", "generator"] | None = None
     steps: PositiveInt = 12
     churn: float = Field(10.0, ge=0)
     guidance: float = Field(2.5, ge=0)

@@ -10,6 +10,7 @@ from dp_accounting.pld import privacy_loss_distribution as pld
 from dagster_project import planning
 from dagster_project.mechanisms import mechanisms, share, table_counts
 from dagster_project.planning import build_plan
+from dagster_project.presets import preset
 from dagster_project.privacy import accounting
 from dagster_project.privacy.events import (
     DiscreteGaussian,
@@ -222,24 +223,30 @@ def test_a_plan_without_steps_gives_their_budget_to_the_others():
     assert found.composed_epsilon > 0.99
 
 
-@pytest.mark.parametrize(("people", "steps"), [(20_000, 1100), (600_000, 800), (10**6, 600)])
+@pytest.mark.parametrize(("people", "steps"), [(400_000, 950), (600_000, 800), (10**6, 600)])
 def test_the_warm_up_takes_the_time_that_is_left(people, steps):
     assert planning.with_steps(Recipe(), 1.0, people).warm_up.steps == steps
     own = Recipe().changed({"warm_up.steps": 7})
     assert planning.with_steps(own, 1.0, people).warm_up.steps == 7
 
 
-def test_a_generator_that_draws_needs_no_warm_up_and_leaves_nothing_for_dp_sgd():
-    asked = {"sampler.model": "generator", "shares.image": 0.0}
-    filled = planning.with_steps(Recipe().changed(asked), 100.0, 10**6)
-    assert filled.warm_up.steps is None and filled.sampler.model == "generator"
-    for changes in ({"shares.image": 0.3}, {"warm_up.teacher": "mean_pairs"}):
-        with pytest.raises(ValueError, match=r"sampler\.model=generator needs"):
-            Recipe().changed({**asked, **changes})
+def test_without_dp_sgd_the_generator_draws_unless_something_else_taught_the_diffusion():
+    def model(epsilon=1.0, name="default", **changes):
+        filled = planning.with_steps(preset(name).changed(changes), epsilon, 20_000)
+        assert (filled.warm_up.steps is None) == (filled.sampler.model == "generator")
+        return filled.sampler.model
+
+    assert model() == model(10.0) == "generator"
+    assert model(20.0) == "diffusion"  # n epsilon = 400,000: DP-SGD
+    assert model(name="published") == model(name="base") == "diffusion"
+    assert model(name="privimage+pairs") == "diffusion"
+    assert model(**{"sampler.model": "diffusion"}) == "diffusion"
+    with pytest.raises(ValueError, match=r"shares\.image=0"):
+        model(**{"sampler.model": "generator"})
 
 
 def test_without_a_share_dp_sgd_takes_no_time():
-    recipe = Recipe().changed({"shares.image": 0.0})
+    recipe = Recipe().changed({"shares.image": 0.0, "sampler.model": "diffusion"})
     filled = planning.with_steps(recipe, 10.0, 20_000)
     assert filled.warm_up.steps == planning.warm_up_steps(0)
     assert filled.dp_sgd == recipe.dp_sgd

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from dagster_project import planning
+from dagster_project import cli, planning
 from dagster_project.image import edm
 from dagster_project.mechanisms import mechanisms
 from dagster_project.pairs.generator import Generator
 from dagster_project.planning import build_plan
-from dagster_project.presets import preset
+from dagster_project.presets import PRESETS, preset
 from dagster_project.privacy.events import PoissonSampledGaussian
 from dagster_project.privacy.ledger import Ledger
 from dagster_project.privacy.plan import Plan
@@ -33,7 +34,7 @@ from dagster_project.stages.fidelity_report import read_bundle
 from dagster_project.stages.release import Release, silent
 from dagster_project.table.schema import Schema
 from tests.test_planning import schema
-from tests.toy_project import SETTINGS, materialise, write_project
+from tests.toy_project import SETTINGS, materialise, settings_arguments, write_project
 
 NAMES = ("published", "base", "indep", "randimg", "attrimg")
 # Cells of a hundred people are more than the toys have.
@@ -221,16 +222,45 @@ def test_the_graph_is_the_same_for_every_preset(tmp_path):
     assert {"subsample", "mean_pairs", "pretrained_checkpoint", "fidelity_report"} <= made
 
 
-def test_so_few_people_have_no_step_of_dp_sgd(tmp_path, monkeypatch):
+def test_so_few_people_have_no_step_of_dp_sgd_and_the_generator_draws(tmp_path, monkeypatch):
     monkeypatch.delitem(SETTINGS, "dp_sgd.steps")
     result = materialise(write_project(tmp_path))
     assert result.success
     (models,) = (p for p in (tmp_path / "models").iterdir() if p.is_dir())
     released = (models / "image_model.safetensors").read_bytes()
-    assert released == (models / pretrained_checkpoint.CHECKPOINT).read_bytes()
+    assert released == (models / pretrained_checkpoint.GENERATOR).read_bytes()
+    assert not (models / pretrained_checkpoint.CHECKPOINT).exists()
     stated = manifest.read(tmp_path / "releases" / models.name)
+    assert stated["sampling"]["model"] == "generator"
+    assert (
+        "a generator of pictures" in (tmp_path / "releases" / models.name / "README.md").read_text()
+    )
     spent = {event.__class__.__name__ for event in manifest.recorded_events(stated)}
     assert spent == {"PureDP", "DiscreteGaussian", "Gaussian"}  # table and mean pairs
+
+
+def test_an_unknown_preset_is_refused_before_anything_is_spent(tmp_path, capsys):
+    root = write_project(tmp_path)
+    assert not materialise(root, preset="other", assets=("dataset", "privacy_plan")).success
+    with pytest.raises(SystemExit):
+        cli.main(["plan", "--root", str(root), "--preset", "other"])
+    assert "invalid choice: 'other'" in capsys.readouterr().err
+
+
+def test_the_command_plans_a_preset(tmp_path, capsys):
+    root = write_project(tmp_path)
+    asked = ["--root", str(root), "--data", str(root / "data"), "--preset", "published"]
+    code = cli.main(
+        ["plan", *asked, "--epsilon", "1", "--delta", "1e-4", "--json", *settings_arguments()]
+    )
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert code == 0 and plan["composed_epsilon"] <= 1
+    assert plan["recipe"]["mean_pairs"]["sample_rate"] == 0.05
+    assert [m["declared"]["noisy_counts"] for m in plan["mechanisms"] if m["name"] == "mean_pairs"]
+
+
+def test_all_presets_are_here():
+    assert set(NAMES) < set(PRESETS)
 
 
 @pytest.mark.parametrize("model", ["generator", "diffusion"])
@@ -245,6 +275,3 @@ def test_without_dp_sgd_either_model_draws_the_same_bundle_twice(tmp_path, monke
     synthetic_release.make(release, other, n=60, seed=2, progress=silent)
     assert (read_bundle(other, release.schema, most=100).images != drawn.images).any()
     assert isinstance(image_model.load(release), Generator) == (model == "generator")
-    assert (release.models / pretrained_checkpoint.CHECKPOINT).exists() == (model == "diffusion")
-    card = (release.bundle / "README.md").read_text()
-    assert f"a {model} " in card and "DP-SGD" not in card.split("## How it was made")[1]

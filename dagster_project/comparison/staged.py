@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from dagster_project.comparison import budget
 from dagster_project.comparison.method import Request
 from dagster_project.comparison.rehearsal import stage_costs
 from dagster_project.pairs.pairs import Pairs
-from dagster_project.planning import LEAST_WARM_UP, build_plan, with_steps
+from dagster_project.planning import build_plan, with_steps
 from dagster_project.presets import preset
 from dagster_project.privacy.plan import Plan
 from dagster_project.provenance import code_version
@@ -42,7 +41,6 @@ TITLES = {
     "attrimg": "warm-up on images by attribute",
     "privimage": "public images chosen by a private query, then DP-SGD",
 }
-GENERATOR, WARM_UP = "generator.steps", "warm_up.steps"
 OPEN = "dp_sgd.steps"  # left open by a recipe, it takes what is left of the budget
 
 
@@ -96,23 +94,17 @@ class Staged:
             return read_bundle(bundle, release.schema, most=n)
 
 
-def _steps(recipe: Recipe, costs: dict[str, float], request: Request) -> dict[str, Any]:
-    """Settings by dotted name under the limit. A warm-up that has too little time to be worth it
-    is left to its generator, where nothing else teaches the diffusion model."""
+def _steps(recipe: Recipe, costs: dict[str, float], request: Request) -> dict[str, int]:
     filled = with_steps(recipe, request.epsilon, request.schema.n_public)
     steps = {name: recipe_steps(filled, name) or 0 for name in costs}
-    limit = request.budget_seconds or 0.0
-    allotted = budget.allot(
+    if filled.sampler.model == "generator":
+        steps["warm_up.steps"] = 0
+    return budget.allot(
         {name: cost for name, cost in costs.items() if steps[name]},
         steps,
-        limit=limit,
+        limit=request.budget_seconds or 0.0,
         open_part=OPEN if recipe.dp_sgd.steps is None and steps.get(OPEN) else None,
     )
-    teaches = filled.warm_up.teacher == "generator" and set(allotted) == {GENERATOR, WARM_UP}
-    if teaches and recipe.warm_up.steps is None and allotted[WARM_UP] < LEAST_WARM_UP:
-        alone = budget.allot({GENERATOR: costs[GENERATOR]}, steps, limit=limit)
-        return {**alone, "shares.image": 0.0, "sampler.model": "generator"}
-    return dict(allotted)
 
 
 def recipe_steps(recipe: Recipe, name: str) -> int | None:

@@ -13,7 +13,7 @@ import pytest
 from dagster_project import cli, planning
 from dagster_project.assets.comparison import comparison
 from dagster_project.assets.stage import ReleaseIdIOManager
-from dagster_project.comparison import bench, staged
+from dagster_project.comparison import bench
 from dagster_project.comparison.cell import Places, resolve
 from dagster_project.comparison.configuration import Configuration, entries
 from dagster_project.comparison.registry import known, method
@@ -175,26 +175,3 @@ def test_a_table_of_one_column_and_a_generator_that_draws_have_their_prices(plac
     recipe = Recipe().changed({**SETTINGS, "shares.image": 0.0, "sampler.model": "generator"})
     costs = stage_costs(unimodal, recipe, Compute(), cache=places.cache)
     assert set(costs) == {"generator.steps"} and costs["generator.steps"] > 1e-4
-
-
-@pytest.mark.usefixtures("count")
-def test_a_limit_too_small_for_the_warm_up_leaves_the_pictures_to_the_generator(
-    places: Places, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    costs = {"generator.steps": 0.1, "warm_up.steps": 0.3, "dp_sgd.steps": 2.0}
-    monkeypatch.setattr(staged, "stage_costs", lambda *_, **__: costs)
-
-    def resolved(limit: float, **changes: Any) -> dict[str, Any]:
-        given = entries(["default"], list({"dp_sgd.steps": None, **changes}.items()))
-        return resolve(
-            configured(places.data, entries=given, budget_seconds=limit), given[0], 2.0, places
-        )
-
-    enough = resolved(450.0)  # 120 for the generator, 330 for 1,100 steps
-    assert (enough["sampler"]["model"], enough["warm_up"]["steps"]) == ("diffusion", 1100)
-    short = resolved(245.0)  # 54 %: 599 steps
-    assert (short["sampler"]["model"], short["generator"]["steps"]) == ("generator", 1200)
-    assert short["warm_up"]["steps"] is None and short["shares"]["image"] == 0
-    assert resolved(60.0)["generator"]["steps"] == 600
-    own = resolved(60.0, **{"warm_up.steps": 100})
-    assert own["sampler"]["model"] == "diffusion"
