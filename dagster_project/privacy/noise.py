@@ -16,13 +16,10 @@ from __future__ import annotations
 import math
 import os
 import threading
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
-if TYPE_CHECKING:
-    pass
 
 _CHUNK = 1 << 15  # elements worked on at a time: they stay in the processor's cache
 _ZEROS = bytes(8 * _CHUNK)
