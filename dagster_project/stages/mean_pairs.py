@@ -40,6 +40,7 @@ def feature_map(release: Release) -> FeatureMap:
         pixel_share=settings.pixel_share,
         pixel_clip=largest,
         centred=settings.centred,
+        perceptual_share=settings.perceptual_share,
         seed=release.recipe.public_seed,
     )
 

