@@ -74,6 +74,7 @@ def write_card(
         model=_image_model(sampling, privacy["mechanisms"]),
         mechanisms=[_mechanism(item["name"], item["event"]) for item in privacy["mechanisms"]],
         public_images=manifest.get("public_images"),
+        public_network=_public_network(manifest),
         ledger_head=manifest["ledger_head"],
         release_id=manifest["release_id"],
         code_version=manifest["code_version"],
@@ -128,6 +129,14 @@ def _image_model(sampling: Mapping[str, Any], mechanisms: Sequence[Mapping[str, 
         return "a generator of pictures given the record, fitted to them"
     trained = any(item["name"] == "image_model" for item in mechanisms)
     return f"a diffusion model of pictures given the record{', trained with DP-SGD' * trained}"
+
+
+def _public_network(manifest: Mapping[str, Any]) -> bool:
+    """Whether the mean pairs hold what a public network sees; older releases never do."""
+    share = manifest["settings"].get("mean_pairs", {}).get("perceptual_share", 0)
+    return bool(share) and any(
+        item["name"] == "mean_pairs" for item in manifest["privacy"]["mechanisms"]
+    )
 
 
 def _mechanism(name: str, event: Mapping[str, Any]) -> dict[str, Any]:

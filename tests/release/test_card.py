@@ -40,6 +40,19 @@ def test_promise_columns_and_mechanisms_are_told(manifest: dict[str, Any], schem
     assert "No public figures" in body
 
 
+def test_a_public_network_is_named_where_it_was_used(
+    manifest: dict[str, Any], schema: Schema
+) -> None:
+    def told(changed: dict[str, Any]) -> bool:
+        return "EfficientNet-Lite1" in write_card(changed, schema)
+
+    seen = manifest | {"settings": {"mean_pairs": {"perceptual_share": 0.5}}}
+    assert told(seen) and not told(manifest)
+    assert not told(seen | {"settings": {"mean_pairs": {"perceptual_share": 0.0}}})
+    spent = [m for m in seen["privacy"]["mechanisms"] if m["name"] != "mean_pairs"]
+    assert not told(seen | {"privacy": seen["privacy"] | {"mechanisms": spent}})
+
+
 def test_quality_is_a_table(manifest: dict[str, Any], schema: Schema) -> None:
     row = {"clique": ["kind of thing", "weight"], "cells": 12, "tvd": 0.03, "expected_tvd": 0.02}
     quality = {"cliques": [row], "mean_tvd": 0.03, "mean_expected_tvd": 0.02}
