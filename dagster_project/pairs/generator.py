@@ -24,6 +24,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from dagster_project.pairs.augmentation import shift_images
 from dagster_project.pairs.embeddings import FeatureMap, cosines
 
 
@@ -38,6 +39,9 @@ class GeneratorSettings:
         perceptual_steps, perceptual_learning_rate: The same afterwards, on both parts; none where
             the map has no perceptual part.
         perceptual_batch: Pictures of the batch that the public network sees.
+        shift: Every picture is moved by chance, by up to this share of its sides. It varies what
+            is drawn, and a predictor learns less of what the generator writes into all pictures of
+            a record.
         smoothness: Exponent s of the last layer: the coefficient at frequency f is scaled by
             (1 + f)^-s.
         total_variation: Price of the pictures' total variation, for one unit of `fit_generator`'s
@@ -53,6 +57,7 @@ class GeneratorSettings:
     perceptual_steps: int = 300
     perceptual_batch: int = 64
     perceptual_learning_rate: float = 2e-3
+    shift: float = 0.07
     smoothness: float = 1.5
     total_variation: float = 15.0
     seed: int = 0
@@ -66,6 +71,7 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         self.latent, self.shape = settings.latent, shape
+        self.furthest = (round(settings.shift * shape[1]), round(settings.shift * shape[2]))
         hidden, pixels = settings.hidden, int(np.prod(shape))
         self.body = nn.Sequential(
             nn.Linear(settings.latent + width, hidden),
@@ -90,6 +96,11 @@ class Generator(nn.Module):
         coefficients = self.body(torch.cat([noise, record], dim=1)).view(-1, *self.shape)
         picture = self.rows.T @ (coefficients * self.prior) @ self.columns
         return picture.sigmoid()
+
+    def draw(self, record: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        """(B, width) records -> (B, C, H, W) pictures; `random` is the CPU's."""
+        noise = torch.randn(len(record), self.latent, generator=random).to(record.device)
+        return shift_images(self(record, noise), pixels=self.furthest, generator=random)
 
 
 def fit_generator(
@@ -141,8 +152,7 @@ def fit_generator(
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for step in range(steps):
             record = pool[torch.randint(len(pool), (settings.batch,), generator=random)]
-            latent = torch.randn(settings.batch, settings.latent, generator=random)
-            pictures = model(record, latent)
+            pictures = model.draw(record, random)
             value = _matching_loss(feature_map.pooled_part(pictures), record, pooled, weight)
             value = value + price * total_variation(pictures)
             if seen:
@@ -203,6 +213,5 @@ def draw_pictures(
     pictures = []
     device = model.rows.device
     for part in torch.from_numpy(records).float().split(chunk):
-        noise = torch.randn(len(part), model.latent, generator=generator)
-        pictures.append(model(part.to(device), noise.to(device)).cpu())
+        pictures.append(model.draw(part.to(device), generator).cpu())
     return torch.cat(pictures)

@@ -30,7 +30,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from dagster_project.pairs.embeddings import FeatureMap, cell_sums
 from dagster_project.privacy.noise import SecureGenerator
@@ -236,16 +235,3 @@ def shrink(means: np.ndarray, noise_std: np.ndarray, shares: np.ndarray) -> np.n
     centre = (weight * means).sum(0)
     power = np.maximum((weight * ((means - centre) ** 2 - variance)).sum(0), 0.0)
     return centre + (means - centre) * power / (power + variance + 1e-12)
-
-
-def shift_images(images: torch.Tensor, *, pixels: int, generator: torch.Generator) -> torch.Tensor:
-    """Augmentation: each image moved by up to `pixels` in both directions, edges repeated."""
-    padded = torch.nn.functional.pad(images, [pixels] * 4, mode="replicate")
-    height, width = images.shape[-2:]
-    offsets = torch.randint(0, 2 * pixels + 1, (len(images), 2), generator=generator).tolist()
-    return torch.stack(
-        [
-            image[:, y : y + height, x : x + width]
-            for image, (y, x) in zip(padded, offsets, strict=True)
-        ]
-    )

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from dagster_project.image import edm
-from dagster_project.pairs.mean_pairs import shift_images
+from dagster_project.pairs.augmentation import shift_images
 
 
 @dataclass(frozen=True, kw_only=True)

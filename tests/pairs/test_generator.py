@@ -15,7 +15,9 @@ from dagster_project.pairs.generator import (
 )
 from tests.pairs.feature_toys import feature_map, one_hot
 
-TINY = {"latent": 4, "hidden": 24, "steps": 200, "batch": 60, "learning_rate": 2e-2}
+TINY = {
+    "latent": 4, "hidden": 24, "steps": 200, "batch": 60, "learning_rate": 2e-2, "shift": 0.0,
+}  # fmt: skip
 
 
 def silent(fraction, text):
@@ -194,6 +196,26 @@ def test_pictures_are_within_bounds_and_repeat_with_the_seed():
     assert draw(0).min() >= 0 and draw(0).max() <= 1
     assert torch.equal(draw(0), draw(0)) and not torch.equal(draw(0), draw(1))
     assert draw(0, chunk=3).shape == (7, 3, 4, 5)
+
+
+def test_pictures_are_moved_by_a_share_of_their_sides_and_of_no_more():
+    still, moving = (
+        Generator(2, (1, 20, 10), GeneratorSettings(**{**TINY, "shift": share})).eval()
+        for share in (0.0, 0.1)
+    )
+    moving.load_state_dict(still.state_dict())
+    record = torch.eye(2)[[0, 1] * 30]
+    here, there = (m.draw(record, torch.Generator().manual_seed(0)) for m in (still, moving))
+    offsets = set()
+    for one, other in zip(here, there, strict=True):
+        for down in range(-3, 4):
+            for right in range(-3, 4):
+                rows = (torch.arange(20) + down).clamp(0, 19)
+                columns = (torch.arange(10) + right).clamp(0, 9)
+                if torch.equal(one[:, rows][:, :, columns], other):
+                    offsets.add((down, right))
+    assert {abs(down) for down, _ in offsets} == {0, 1, 2}
+    assert {abs(right) for _, right in offsets} == {0, 1}
 
 
 def test_basis_is_orthonormal():

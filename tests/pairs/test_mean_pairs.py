@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +12,6 @@ from dagster_project.pairs.mean_pairs import (
     noisy_sums,
     random_groups,
     sensitivity,
-    shift_images,
     shrink,
     uniform_records,
 )
@@ -362,13 +360,3 @@ def test_files_read_back_bit_by_bit_and_without_pickle(tmp_path):
     for file in (tmp_path / "here").glob("*.npz"):
         with np.load(file, allow_pickle=False) as arrays:
             assert all(arrays[name].dtype.kind == "f" for name in arrays.files)
-
-
-def test_shifted_images_move_by_at_most_the_given_pixels():
-    image = torch.zeros(20, 1, 7, 7)
-    image[:, 0, 3, 3] = 1
-    moved = shift_images(image, pixels=1, generator=torch.Generator().manual_seed(0))
-    assert moved.shape == image.shape
-    places = {tuple(m[0].nonzero()[0].tolist()) for m in moved}
-    assert places <= {(y, x) for y in (2, 3, 4) for x in (2, 3, 4)} and len(places) > 3
-    assert torch.equal(shift_images(image, pixels=0, generator=torch.Generator()), image)
