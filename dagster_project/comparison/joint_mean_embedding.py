@@ -12,7 +12,8 @@ missing one included. So the L2 sensitivity is exactly 1, whatever the pair is.
 
 What f does not see, the generator cannot learn: two attributes are tied only through the picture.
 Beyond the paper: the features of pooled pictures, the generator and the price on variation are
-those of this project's own method, so that the two differ in what is embedded and not in how.
+those of this project's own method. What a public network sees and the random moves of pictures are
+not: they are what the released method adds to mean embeddings.
 
 DP-MERF: Harder, Adamczewski, Park (AISTATS 2021), section 4 (products of feature maps for mixed
 data). As a baseline: DP-TabImage (Chen, Lamp, Wang, Jha, arXiv 2609.00708, 2026).
