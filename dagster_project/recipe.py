@@ -158,7 +158,7 @@ class Generator(_Settings):
     perceptual_steps: NonNegativeInt = 300
     perceptual_batch: PositiveInt = 64
     perceptual_learning_rate: PositiveFloat = 2e-3
-    shift: float = Field(0.07, ge=0, lt=0.5)
+    shift: float = Field(0.04, ge=0, lt=0.5)
     smoothness: float = Field(1.5, ge=0)
     total_variation: float = Field(15.0, ge=0)
 

@@ -57,7 +57,7 @@ class GeneratorSettings:
     perceptual_steps: int = 300
     perceptual_batch: int = 64
     perceptual_learning_rate: float = 2e-3
-    shift: float = 0.07
+    shift: float = 0.04
     smoothness: float = 1.5
     total_variation: float = 15.0
     seed: int = 0
