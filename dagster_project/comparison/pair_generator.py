@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class PairGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes, self.latent = list(sizes), settings.latent
-        self.picture = Generator(0, shape, settings)
+        self.picture = Generator(0, shape, replace(settings, shift=0.0))
         self.record = nn.Sequential(
             nn.Linear(settings.latent, settings.hidden),
             nn.BatchNorm1d(settings.hidden),

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import torch
+from torch.nn import functional
 
 
-def shift_images(
-    images: torch.Tensor, *, pixels: int | tuple[int, int], generator: torch.Generator
+def shift_images(images: torch.Tensor, *, pixels: int, generator: torch.Generator) -> torch.Tensor:
+    """Each image (N, C, H, W) moved by up to `pixels` in both directions, edges repeated."""
+    padded = functional.pad(images, [pixels] * 4, mode="replicate")
+    return random_windows(padded, images.shape[2], images.shape[3], generator=generator)
+
+
+def random_windows(
+    images: torch.Tensor, height: int, width: int, *, generator: torch.Generator
 ) -> torch.Tensor:
-    """Each image (N, C, H, W) moved by up to `pixels` up or down and left or right, edges repeated;
+    """A window of each image, (N, C, H, W) -> (N, C, height, width), every place equally likely;
     differentiable.
 
     Args:
         images: On any device.
-        pixels: Largest move, or that of the rows and of the columns.
+        height, width: At most the images' own.
         generator: Public randomness, of the CPU.
     """
-    most = (pixels, pixels) if isinstance(pixels, int) else pixels
-    for dim, size, furthest in zip((2, 3), images.shape[2:], most, strict=True):
-        if not furthest:
+    for dim, size in ((2, height), (3, width)):
+        spare = images.shape[dim] - size
+        if not spare:
             continue
-        moves = torch.randint(-furthest, furthest + 1, (len(images), 1), generator=generator)
-        index = (torch.arange(size) + moves).clamp(0, size - 1).to(images.device)
-        shape = (len(images), 1, size, 1) if dim == 2 else (len(images), 1, 1, size)
-        images = images.gather(dim, index.view(shape).expand_as(images))
+        offset = torch.randint(0, spare + 1, (len(images), 1), generator=generator)
+        index = (torch.arange(size) + offset).to(images.device)
+        wanted = list(images.shape)
+        wanted[dim] = size
+        index = index[:, None, :, None] if dim == 2 else index[:, None, None, :]
+        images = images.gather(dim, index.expand(wanted))
     return images

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dagster_project.pairs.augmentation import shift_images
+from dagster_project.pairs.augmentation import random_windows
 from dagster_project.pairs.embeddings import FeatureMap, cosines
 
 
@@ -39,9 +39,9 @@ class GeneratorSettings:
         perceptual_steps, perceptual_learning_rate: The same afterwards, on both parts; none where
             the map has no perceptual part.
         perceptual_batch: Pictures of the batch that the public network sees.
-        shift: Every picture is moved by chance, by up to this share of its sides. It varies what
-            is drawn, and a predictor learns less of what the generator writes into all pictures of
-            a record.
+        shift: A picture is a window of a larger one, moved by chance by up to this share of its
+            sides. It varies what is drawn, and a predictor learns less of what the generator writes
+            into all pictures of a record.
         smoothness: Exponent s of the last layer: the coefficient at frequency f is scaled by
             (1 + f)^-s.
         total_variation: Price of the pictures' total variation, for one unit of `fit_generator`'s
@@ -64,14 +64,16 @@ class GeneratorSettings:
 
 
 class Generator(nn.Module):
-    """(B, width) records, (B, latent) noise -> (B, C, H, W) pictures in [0, 1]."""
+    """(B, width) records, (B, latent) noise -> (B, C, h, w) in [0, 1], of which `draw` takes
+    windows of the picture's size."""
 
     def __init__(
         self, width: int, shape: tuple[int, int, int], settings: GeneratorSettings
     ) -> None:
         super().__init__()
-        self.latent, self.shape = settings.latent, shape
-        self.furthest = (round(settings.shift * shape[1]), round(settings.shift * shape[2]))
+        self.latent, self.size = settings.latent, shape[1:]
+        height, breadth = (side + 2 * round(settings.shift * side) for side in shape[1:])
+        self.shape = shape = (shape[0], height, breadth)
         hidden, pixels = settings.hidden, int(np.prod(shape))
         self.body = nn.Sequential(
             nn.Linear(settings.latent + width, hidden),
@@ -100,7 +102,7 @@ class Generator(nn.Module):
     def draw(self, record: torch.Tensor, random: torch.Generator) -> torch.Tensor:
         """(B, width) records -> (B, C, H, W) pictures; `random` is the CPU's."""
         noise = torch.randn(len(record), self.latent, generator=random).to(record.device)
-        return shift_images(self(record, noise), pixels=self.furthest, generator=random)
+        return random_windows(self(record, noise), *self.size, generator=random)
 
 
 def fit_generator(

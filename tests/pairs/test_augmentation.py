@@ -2,7 +2,7 @@
 
 import torch
 
-from dagster_project.pairs.augmentation import shift_images
+from dagster_project.pairs.augmentation import random_windows, shift_images
 
 
 def test_shifted_images_move_by_at_most_the_given_pixels():
@@ -15,17 +15,19 @@ def test_shifted_images_move_by_at_most_the_given_pixels():
     assert torch.equal(shift_images(image, pixels=0, generator=torch.Generator()), image)
 
 
-def test_rows_and_columns_have_their_own_largest_move_and_edges_are_repeated():
-    image = torch.arange(20.0).reshape(1, 1, 4, 5).expand(200, 2, -1, -1)
-    moved = shift_images(image, pixels=(0, 2), generator=torch.Generator().manual_seed(0))
-    rows = {tuple(m[1, 1].int().tolist()) for m in moved}
-    assert rows == {
-        (5, 5, 5, 6, 7), (5, 5, 6, 7, 8), (5, 6, 7, 8, 9), (6, 7, 8, 9, 9), (7, 8, 9, 9, 9),
-    }  # fmt: skip
-    assert torch.equal(moved[:, 0], moved[:, 1])  # channels move together
+def test_windows_lie_inside_and_every_place_is_taken():
+    image = torch.arange(20.0).reshape(1, 1, 4, 5).expand(300, 2, -1, -1)
+    windows = random_windows(image, 4, 3, generator=torch.Generator().manual_seed(0))
+    assert windows.shape == (300, 2, 4, 3)
+    assert {tuple(w[1, 1].int().tolist()) for w in windows} == {(5, 6, 7), (6, 7, 8), (7, 8, 9)}
+    assert torch.equal(windows[:, 0], windows[:, 1])  # channels move together
+    small = random_windows(image, 2, 2, generator=torch.Generator().manual_seed(0))
+    corners = small[:, 0, 0, 0].int()
+    assert set(corners.tolist()) == {0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13}
+    assert torch.equal(small[:, 0, 1, 1].int(), corners + 6)
 
 
 def test_gradients_pass_to_the_pixels_that_are_seen():
     image = torch.rand(8, 1, 3, 3, requires_grad=True)
-    shift_images(image, pixels=1, generator=torch.Generator().manual_seed(1)).sum().backward()
-    assert image.grad.sum() == 8 * 9
+    random_windows(image, 2, 2, generator=torch.Generator().manual_seed(1)).sum().backward()
+    assert image.grad.sum() == 8 * 4 and image.grad.max() == 1
