@@ -161,6 +161,7 @@ class Generator(_Settings):
     shift: float = Field(0.04, ge=0, lt=0.5)
     smoothness: float = Field(1.5, ge=0)
     total_variation: float = Field(15.0, ge=0)
+    saturation: float = Field(3e-3, ge=0)
 
 
 class WarmUp(_Settings):

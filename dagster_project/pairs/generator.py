@@ -5,7 +5,9 @@ private table model, its mean features in every cell match the released ones. Th
 pooled pictures, blur the rest and are noisy, so that a picture of speckle can match as well as a
 clean one. Two priors on pictures decide, both public: a price on total variation (Rudin, Osher,
 Fatemi 1992), which makes pictures of smooth parts with sharp edges, and a last layer on cosine
-coefficients whose step sizes fall with frequency.
+coefficients whose step sizes fall with frequency. A price on logits beyond black and white keeps
+every pixel within reach of them: the first, large steps drive some pixels so far into the flat of
+the sigmoid that nothing brings them back, and they stay dark in all pictures.
 
 Where the means hold what a public network sees (`perceptual`), a second, shorter descent matches it
 too: it brings edges and texture. A step through the network costs as much as five others.
@@ -46,6 +48,8 @@ class GeneratorSettings:
             (1 + f)^-s.
         total_variation: Price of the pictures' total variation, for one unit of `fit_generator`'s
             `noise`: the noisier the means, the smoother the pictures.
+        saturation: Price of the mean squared excess of a pixel's logit over 6, where a picture of
+            eight bits is black or white.
         seed: Public seed.
     """
 
@@ -60,6 +64,7 @@ class GeneratorSettings:
     shift: float = 0.04
     smoothness: float = 1.5
     total_variation: float = 15.0
+    saturation: float = 3e-3
     seed: int = 0
 
 
@@ -95,14 +100,20 @@ class Generator(nn.Module):
         self.register_buffer("prior", (1 + frequency) ** -settings.smoothness * shape[1] ** 0.5)
 
     def forward(self, record: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        coefficients = self.body(torch.cat([noise, record], dim=1)).view(-1, *self.shape)
-        picture = self.rows.T @ (coefficients * self.prior) @ self.columns
-        return picture.sigmoid()
+        return self._logits(record, noise).sigmoid()
 
     def draw(self, record: torch.Tensor, random: torch.Generator) -> torch.Tensor:
         """(B, width) records -> (B, C, H, W) pictures; `random` is the CPU's."""
+        return self.draw_logits(record, random).sigmoid()
+
+    def draw_logits(self, record: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        """The pictures that `draw` returns, before the sigmoid."""
         noise = torch.randn(len(record), self.latent, generator=random).to(record.device)
-        return random_windows(self(record, noise), *self.size, generator=random)
+        return random_windows(self._logits(record, noise), *self.size, generator=random)
+
+    def _logits(self, record: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        coefficients = self.body(torch.cat([noise, record], dim=1)).view(-1, *self.shape)
+        return self.rows.T @ (coefficients * self.prior) @ self.columns
 
 
 def fit_generator(
@@ -119,9 +130,9 @@ def fit_generator(
 
     The loss is the sum over cells and parts of share * ||m_batch - m_cell||^2 with the squared
     norm of the batch mean replaced by its unbiased estimate over distinct pairs (a U-statistic),
-    and the price of total variation, which grows with the noise like a threshold in denoising. The
-    plain square would add the features' variance over the cell's batch size, and so reward
-    pictures that vary less than the private ones.
+    the price of total variation, which grows with the noise like a threshold in denoising, and the
+    price of logits that are out of reach. The plain square would add the features' variance over
+    the cell's batch size, and so reward pictures that vary less than the private ones.
 
     Args:
         means: (cells, feature_map.size) released mean features.
@@ -154,9 +165,11 @@ def fit_generator(
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for step in range(steps):
             record = pool[torch.randint(len(pool), (settings.batch,), generator=random)]
-            pictures = model.draw(record, random)
+            logits = model.draw_logits(record, random)
+            pictures = logits.sigmoid()
             value = _matching_loss(feature_map.pooled_part(pictures), record, pooled, weight)
             value = value + price * total_variation(pictures)
+            value = value + settings.saturation * saturation(logits)
             if seen:
                 features = feature_map.perceptual_part(pictures[:seen])
                 value = value + _matching_loss(features, record[:seen], perceptual, weight)
@@ -198,9 +211,15 @@ def total_variation(pictures: torch.Tensor) -> torch.Tensor:
     return (squared + _FLAT**2).sqrt().mean()
 
 
+def saturation(logits: torch.Tensor) -> torch.Tensor:
+    """Mean squared excess of logits of any shape over `_REACH`, on both sides."""
+    return (logits.abs() - _REACH).relu().square().mean()
+
+
 _REFINING_COST = 5  # a step through the network in other steps, about
 # Rounds the corner of the norm at 0, where it has no gradient: .03 of the grey scale a picture.
 _FLAT = 0.03
+_REACH = 6.0  # 255 sigmoid(-6) = .6: nearer to black than eight bits can tell
 
 
 @torch.no_grad()

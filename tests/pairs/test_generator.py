@@ -11,6 +11,7 @@ from dagster_project.pairs.generator import (
     _matching_loss,
     draw_pictures,
     fit_generator,
+    saturation,
     total_variation,
 )
 from tests.pairs.feature_toys import feature_map, one_hot
@@ -64,18 +65,19 @@ def test_loss_is_unbiased():
     assert 5 * error < 3 * 0.25 / 4 / 2
 
 
-def halves(count, rng):
+def halves(count, rng, levels=(30, 220)):
     """Pictures bright on the left (cell 0) or on the right (cell 1)."""
     codes = rng.integers(0, 2, (count, 1))
-    images = np.full((count, 1, 4, 4), 30, np.uint8)
-    images[codes[:, 0] == 0, :, :, :2] = 220
-    images[codes[:, 0] == 1, :, :, 2:] = 220
+    dark, bright = levels
+    images = np.full((count, 1, 4, 4), dark, np.uint8)
+    images[codes[:, 0] == 0, :, :, :2] = bright
+    images[codes[:, 0] == 1, :, :, 2:] = bright
     return images, one_hot(codes, (2,))
 
 
-def fit(shape=(1, 4, 4), **changes):
+def fit(shape=(1, 4, 4), levels=(30, 220), **changes):
     rng = np.random.default_rng(2)
-    images, member = halves(400, rng)
+    images, member = halves(400, rng, levels)
     public = feature_map(frequencies=60)
     means = cell_sums(images, member, public) / member.sum(0)[:, None]
     shares = np.array([0.5, 0.5])
@@ -182,6 +184,33 @@ def test_the_price_of_variation_takes_speckle_away_and_leaves_the_halves():
         bright, dark = (0, 6) if cell == 0 else (6, 0)
         gap = clean[..., bright : bright + 6].mean() - clean[..., dark : dark + 6].mean()
         assert gap > 0.5
+
+
+def test_saturation_of_known_logits():
+    assert saturation(torch.tensor([-6.0, 0.0, 5.9, 6.0])) == 0
+    assert saturation(torch.tensor([[-8.0, 0.0], [9.0, 1.0]])) == pytest.approx((4 + 9) / 4)
+
+
+def test_the_price_of_saturation_brings_back_what_the_sigmoid_lost():
+    def fitted(price):
+        logit = torch.tensor([-30.0], requires_grad=True)
+        optimizer = torch.optim.Adam([logit], lr=0.5)
+        for _ in range(300):
+            optimizer.zero_grad()
+            ((1 - logit.sigmoid()).square().sum() + price * saturation(logit)).backward()
+            optimizer.step()
+        return logit.item()
+
+    assert fitted(0.0) < -25 and fitted(GeneratorSettings().saturation) > 2
+
+
+def test_the_fit_keeps_logits_within_reach():
+    def furthest(price):
+        model = fit(levels=(0, 255), learning_rate=0.1, saturation=price)
+        records = torch.eye(2)[[0, 1] * 20]
+        return model.draw_logits(records, torch.Generator().manual_seed(0)).abs().max()
+
+    assert furthest(10.0) < 7 < furthest(0.0)
 
 
 def test_pictures_are_within_bounds_and_repeat_with_the_seed():
