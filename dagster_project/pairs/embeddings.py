@@ -157,9 +157,12 @@ def cell_sums(
     one_hot: np.ndarray,
     feature_map: FeatureMap,
     *,
-    chunk: int = 2048,
+    chunk: int = 256,
 ) -> np.ndarray:
     """Sum of phi(x) over the people in each cell. Private: to be noised before it leaves.
+
+    The last chunk is filled up with black pictures that are in no cell: the shape of a product may
+    change its last digits, and nobody's features may follow the number of people.
 
     Args:
         images: (N, C, H, W) uint8.
@@ -174,7 +177,8 @@ def cell_sums(
     total = np.zeros((one_hot.shape[1], feature_map.size))
     for start in range(0, len(images), chunk):
         batch = torch.from_numpy(np.array(images[start : start + chunk])).float() / 255
-        features = feature_map(batch)
+        filled = functional.pad(batch, (0, 0, 0, 0, 0, 0, 0, chunk - len(batch)))
+        features = feature_map(filled)[: len(batch)]
         member = torch.from_numpy(one_hot[start : start + chunk]).double()
         total += (member.T @ features.double()).numpy()
     return total

@@ -129,6 +129,15 @@ def test_cell_sums_are_the_plain_loop(chunk):
     np.testing.assert_allclose(found, naive_sums(images, member, public), atol=1e-5)
 
 
+def test_a_persons_sum_does_not_follow_the_number_of_people():
+    public = feature_map(frequencies=300)
+    images = np.random.default_rng(0).integers(0, 256, (300, 1, 8, 8), dtype=np.uint8)
+    member = np.zeros((300, 1), np.float32)
+    member[0] = 1  # all others are looked at, and in no cell
+    sums = [cell_sums(images[:n], member[:n], public) for n in (1, 2, 7, 100, 300)]
+    assert all(np.array_equal(sums[0], other) for other in sums)
+
+
 def test_nobody_sums_to_zero():
     found = cell_sums(np.zeros((0, 1, 8, 8), np.uint8), np.zeros((0, 5), np.float32), feature_map())
     assert found.shape == (5, feature_map().size) and not found.any()
