@@ -40,6 +40,8 @@ def compare(options: argparse.Namespace) -> int:
     if rows:
         print((out / "table.md").read_text())
         print(f"{json_file}\n{out / 'grid.png'}")
+        if options.config is not None:
+            print(_agreement(options.config, rows, out / "agreement.md"))
     for cell in failed:
         print(f"dptabimage: {cell.key} failed", file=sys.stderr)
     return _FAILED if failed else 0
@@ -113,6 +115,15 @@ def _configuration(options: argparse.Namespace) -> Any:
         budget_seconds=options.budget_seconds,
         resolved={},
     )
+
+
+def _agreement(config: Path, rows: list[Any], file: Path) -> Path:
+    """Writes how the figures differ from those of the JSON that was run again."""
+    from dagster_project.comparison import agreement
+
+    earlier = json.loads(config.read_text()).get("results", [])
+    file.write_text(agreement.markdown(earlier, rows))
+    return file
 
 
 def _data(folder: Path) -> Path:

@@ -11,7 +11,7 @@ from dagster_project.comparison import NOTICE
 Row = Mapping[str, Any]
 
 # Heading -> the figure, what it is read between, and decimals.
-_COLUMNS: tuple[tuple[str, str, tuple[str, ...], int], ...] = (
+COLUMNS: tuple[tuple[str, str, tuple[str, ...], int], ...] = (
     ("AUC (floor – ceiling)", "auc_mean", ("auc_floor", "auc_ceiling"), 3),
     ("MAE (floor – ceiling)", "mae_mean", ("mae_floor", "mae_ceiling"), 3),
     ("ESG (floor – 1)", "esg", ("esg_floor",), 3),
@@ -31,23 +31,23 @@ def markdown(rows: Sequence[Row]) -> str:
     """One line for each method and epsilon; each cross-modal figure with its shuffled floor and
     its real ceiling in brackets."""
     head = rows[0]
-    headings = [heading.format_map(_Named(head)) for heading, *_ in _COLUMNS]
+    headings = [heading.format_map(Named(head)) for heading, *_ in COLUMNS]
     lines = [
         f"**{NOTICE}**",
         "",
-        _cells(["method", "ε", "seeds", "ε spent", *headings, "CPU s", "peak GB"]),
-        _cells(["---"] * (len(headings) + 6)),
+        cells(["method", "ε", "seeds", "ε spent", *headings, "CPU s", "peak GB"]),
+        cells(["---"] * (len(headings) + 6)),
     ]
-    for group in _groups(rows):
+    for group in groups(rows):
         spent = max(row["epsilon_spent"] for row in group)
         lines.append(
-            _cells(
+            cells(
                 [
                     group[0]["method"],
                     f"{group[0]['epsilon']:g}",
                     str(len(group)),
                     f"{spent:.4f}",
-                    *(_entry(group, name, bounds, digits) for _, name, bounds, digits in _COLUMNS),
+                    *(_entry(group, name, bounds, digits) for _, name, bounds, digits in COLUMNS),
                     _spread([row["cpu_seconds"] for row in group], 0),
                     f"{max(row['peak_memory'] for row in group) / 1e9:.2f}",
                 ]
@@ -66,7 +66,7 @@ def line(row: Row) -> str:
     )
 
 
-def _groups(rows: Sequence[Row]) -> list[list[Row]]:
+def groups(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows of one epsilon and method together, in the order in which they first occur."""
     groups: dict[tuple[float, str], list[Row]] = {}
     for row in rows:
@@ -93,11 +93,12 @@ def _spread(values: Sequence[float | None], digits: int) -> str:
     return f"{_mean(values, digits)} ± {statistics.stdev(known):.{digits}f}"
 
 
-def _cells(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def cells(entries: Sequence[str]) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(entries)} |"
 
 
-class _Named(dict[str, Any]):
+class Named(dict[str, Any]):
     """A row for headings; a figure that it lacks is a dash."""
 
     def __missing__(self, key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,20 @@ def test_a_rerun_from_the_json_has_the_same_recipes(
     recipes = [{**earlier["resolved"][f"{c.label} at 5"], "public_seed": 0} for c in seen]
     assert [dict(c.recipe) for c in seen] == recipes
     assert [c.key for c in seen] == [row["cell"] for row in results(finished)]
+
+
+def test_a_rerun_says_how_far_it_is_from_the_json(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again, content = tmp_path / "again", json.loads((finished / "results.json").read_text())
+    shutil.copytree(finished, again)
+    more = [{**row, "seed": seed} for row in content["results"] for seed in (0, 1)]
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(json.dumps({**content, "results": more}))
+    assert cli.main(["compare", "--config", str(earlier), "--out", str(again)]) == 0
+    told = (again / "agreement.md").read_text()
+    assert str(again / "agreement.md") in capsys.readouterr().out
+    assert "| quick | 5 | 2, 1 |" in told and "\n0 of " in told
 
 
 def test_private_data_is_refused_in_one_sentence(
