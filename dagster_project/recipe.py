@@ -8,6 +8,7 @@ and its grounds stand. Noise is not a setting: it is solved from epsilon and del
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import (
@@ -272,6 +273,22 @@ class Recipe(_Settings):
             return 0
         return self.public_images.labels or 0
 
+    @classmethod
+    def restored(cls, stored: Mapping[str, Any]) -> Recipe:
+        """A recipe that was stored whole: of a plan, or of a comparison's JSON.
+
+        Raises:
+            ValueError: It lacks a setting. Another version of this software stored it, and what
+                that did need not be what the setting's default does now.
+        """
+        recipe = cls.model_validate(dict(stored))
+        if lacking := sorted(set(_names(recipe.model_dump())) - set(_names(stored))):
+            raise ValueError(
+                "another version of this software made the recipe, one without the setting "
+                f"{lacking[0]!r}: go on with that version"
+            )
+        return recipe
+
     def changed(self, changes: dict[str, Any]) -> Recipe:
         """A copy with changes by dotted name, checked again.
 
@@ -295,3 +312,12 @@ class Recipe(_Settings):
             place = ".".join(str(part) for part in fault["loc"])
             text = fault["msg"].removeprefix("Value error, ")
             raise ValueError(f"setting {place!r}: {text.lower()}" if place else text) from None
+
+
+def _names(content: Mapping[str, Any]) -> Iterator[str]:
+    """Dotted names of all settings."""
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from (f"{name}.{inner}" for inner in _names(value))
+        else:
+            yield name

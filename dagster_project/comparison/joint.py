@@ -84,7 +84,7 @@ class Joint(ABC):
     def _recipe(self, request: Request) -> Recipe:
         seed = {"public_seed": request.seed}
         if request.recipe is not None:
-            return Recipe.model_validate(dict(request.recipe)).changed(seed)
+            return Recipe.restored(request.recipe).changed(seed)
         recipe = _RECIPE.changed(dict(request.settings))
         if request.budget_seconds is not None:
             wanted = recipe_steps(recipe, self.part)

@@ -68,7 +68,7 @@ class Staged:
     def _recipe(self, request: Request) -> Recipe:
         seed = {"public_seed": request.seed}
         if request.recipe is not None:
-            return Recipe.model_validate(dict(request.recipe)).changed(seed)
+            return Recipe.restored(request.recipe).changed(seed)
         recipe = preset(self.name).changed(dict(request.settings))
         if request.budget_seconds is not None:
             costs = stage_costs(request.schema, recipe, request.compute, cache=request.cache)

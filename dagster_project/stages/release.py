@@ -75,7 +75,7 @@ class Release:
 
     @property
     def recipe(self) -> Recipe:
-        return Recipe.model_validate(dict(self.plan.recipe))
+        return Recipe.restored(self.plan.recipe)
 
     @property
     def private(self) -> Path:
