@@ -132,7 +132,7 @@ def write(file: Path, content: Mapping[str, Any]) -> None:
     """Writes JSON at once, so that a kill leaves the old file or the new one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     pending = file.with_name(f".{file.name}.pending")
-    pending.write_text(json.dumps(content, indent=1))
+    pending.write_text(json.dumps(content, indent=1, allow_nan=False))
     pending.replace(file)
 
 

@@ -119,6 +119,7 @@ def run(
     )
     row |= _figures(report, schema) | _distance_of_pairs(train, synthetic, schema, cell.seed)
     row["evaluation_cpu_seconds"] = time.process_time() - started
+    row = plain(row)  # as it will be read from its file: what does not exist is None
     _write(cell, places, row, synthetic)
     return row
 
@@ -239,7 +240,7 @@ def _write(cell: Cell, places: Places, row: dict[str, Any], synthetic: Pairs) ->
         pictures, images=synthetic.images[:_SAMPLES], codes=synthetic.codes[:_SAMPLES]
     )
     pending = file.with_suffix(f".{os.getpid()}.pending")
-    pending.write_text(json.dumps(plain(row), indent=1, allow_nan=False))
+    pending.write_text(json.dumps(row, indent=1, allow_nan=False))
     pending.replace(file)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,19 @@ def test_shared_work_is_made_once_and_kept_apart_by_seed(places: Places) -> None
         ceilings[row["seed"]].add((row["auc_ceiling"], row["fd_real"]))
     assert all(len(values) == 1 for values in ceilings.values())
     assert ceilings[0] != ceilings[1]
+
+
+def test_what_does_not_exist_is_a_dash_and_null(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data of two attributes have no 3-way distance."""
+    monkeypatch.setattr(cell, "_distance_of_pairs", lambda *_: {"tvd_3way_of_pairs": math.nan})
+    (row,) = run(configured(places.data), places)
+    assert row["tvd_3way_of_pairs"] is None
+    text = (places.out / "results.json").read_text()
+    assert "NaN" not in text and json.loads(text)["results"] == [row]
+    table = (places.out / "table.md").read_text()
+    assert "nan" not in table and "—" in table
 
 
 def test_private_data_is_refused_before_anything_is_read(data: Path, tmp_path: Path) -> None:
