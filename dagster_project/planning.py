@@ -28,15 +28,16 @@ _MOST_STEPS = 120
 def dp_sgd_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
     """Steps of DP-SGD, when the recipe does not say: by epsilon times people.
 
-    What a step learns grows with n epsilon. After a warm-up on a generator's pictures, steps of
-    20,000 people took away more than they brought at epsilon 1 and 10 alike: their noise comes
-    back as speckle (docs/method.md). So there are none up to n epsilon = 200,000, and the other
-    mechanisms have the budget; 15 are added for each further 200,000, up to 120. A warm-up that
-    knows less leaves all to DP-SGD.
+    What a step learns grows with n epsilon. After a warm-up on a generator's pictures, steps took
+    away more than they brought wherever it was measured, the most at n epsilon = 1,800,000: in
+    minutes they draw worse than the generator alone, and their noise comes back as speckle
+    (docs/method.md). So there are none up to n epsilon = 2,000,000, and the other mechanisms have
+    the budget; 15 are added for each further 2,000,000, up to 120, which is judgement. A warm-up
+    that knows less leaves all to DP-SGD.
     """
     if recipe.warm_up.teacher != "generator":
         return _MOST_STEPS
-    signal = target_epsilon * n_public / 200_000
+    signal = target_epsilon * n_public / 2_000_000
     return round(min(max(15 * (signal - 1), 0), _MOST_STEPS))
 
 
