@@ -68,11 +68,11 @@ def line(row: Row) -> str:
 
 def groups(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows of one epsilon and method together, in the order in which they first occur."""
-    groups: dict[tuple[float, str], list[Row]] = {}
+    together: dict[tuple[float, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["epsilon"], row["method"]), []).append(row)
+        together.setdefault((row["epsilon"], row["method"]), []).append(row)
     epsilons = list(dict.fromkeys(row["epsilon"] for row in rows))
-    return sorted(groups.values(), key=lambda group: epsilons.index(group[0]["epsilon"]))
+    return sorted(together.values(), key=lambda group: epsilons.index(group[0]["epsilon"]))
 
 
 def _entry(group: Sequence[Row], name: str, bounds: Sequence[str], digits: int) -> str:
