@@ -28,12 +28,12 @@ _MOST_STEPS = 120
 def dp_sgd_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
     """Steps of DP-SGD, when the recipe does not say: by epsilon times people.
 
-    What a step learns grows with n epsilon. After a warm-up on a generator's pictures, steps took
-    away more than they brought wherever it was measured, the most at n epsilon = 1,800,000: in
-    minutes they draw worse than the generator alone, and their noise comes back as speckle
-    (docs/method.md). So there are none up to n epsilon = 2,000,000, and the other mechanisms have
-    the budget; 15 are added for each further 2,000,000, up to 120, which is judgement. A warm-up
-    that knows less leaves all to DP-SGD.
+    What a step learns grows with n epsilon. After a warm-up on a generator's pictures, steps of
+    20,000 people made the diffusion model worse; of 60,000 it gained a little, and with them was
+    still behind the generator alone in all but the similarity gap (docs/method.md: minutes of a
+    CPU, up to n epsilon = 1,800,000). So there are none up to n epsilon = 2,000,000, and the other
+    mechanisms have the budget; 15 are added for each further 2,000,000, up to 120, which is
+    judgement. A warm-up that knows less leaves all to DP-SGD.
     """
     if recipe.warm_up.teacher != "generator":
         return _MOST_STEPS

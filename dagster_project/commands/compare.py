@@ -14,7 +14,7 @@ _FAILED = 4
 
 def compare(options: argparse.Namespace) -> int:
     """All cells that are not finished; prints the table."""
-    from dagster_project.comparison import NOTICE, bench, registry
+    from dagster_project.comparison import NOTICE, agreement, bench, registry
     from dagster_project.comparison.cell import Places
 
     if options.list:
@@ -24,6 +24,7 @@ def compare(options: argparse.Namespace) -> int:
     if options.workers < 1:
         raise ValueError("workers must be at least 1")
     configuration = _configuration(options)
+    earlier = _earlier_results(options)  # before they are perhaps written over
     json_file, out = _places(options)
     places = Places(
         data=Path(configuration.data), out=out, cache=(options.cache or out / "cache").absolute()
@@ -40,8 +41,9 @@ def compare(options: argparse.Namespace) -> int:
     if rows:
         print((out / "table.md").read_text())
         print(f"{json_file}\n{out / 'grid.png'}")
-        if options.config is not None:
-            print(_agreement(options.config, rows, out / "agreement.md"))
+        if earlier:
+            (out / "agreement.md").write_text(agreement.markdown(earlier, rows))
+            print(out / "agreement.md")
     for cell in failed:
         print(f"dptabimage: {cell.key} failed", file=sys.stderr)
     return _FAILED if failed else 0
@@ -117,13 +119,11 @@ def _configuration(options: argparse.Namespace) -> Any:
     )
 
 
-def _agreement(config: Path, rows: list[Any], file: Path) -> Path:
-    """Writes how the figures differ from those of the JSON that was run again."""
-    from dagster_project.comparison import agreement
-
-    earlier = json.loads(config.read_text()).get("results", [])
-    file.write_text(agreement.markdown(earlier, rows))
-    return file
+def _earlier_results(options: argparse.Namespace) -> list[Any]:
+    """The results in the JSON that is run again, if one is."""
+    if options.config is None:
+        return []
+    return list(json.loads(options.config.read_text()).get("results", []))
 
 
 def _data(folder: Path) -> Path:

@@ -100,7 +100,7 @@ def test_a_rerun_says_how_far_it_is_from_the_json(
     again, content = tmp_path / "again", json.loads((finished / "results.json").read_text())
     shutil.copytree(finished, again)
     more = [{**row, "seed": seed} for row in content["results"] for seed in (0, 1)]
-    earlier = tmp_path / "earlier.json"
+    earlier = again / "results.json"  # written over by the rerun
     earlier.write_text(json.dumps({**content, "results": more}))
     assert cli.main(["compare", "--config", str(earlier), "--out", str(again)]) == 0
     told = (again / "agreement.md").read_text()
