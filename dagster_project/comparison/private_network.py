@@ -20,6 +20,7 @@ from dagster_project.image import edm
 from dagster_project.image.dp_sgd import (
     DpSgdSettings,
     TrainingState,
+    fixed_microbatches,
     microbatch_size,
     train_private,
 )
@@ -171,8 +172,8 @@ def _microbatches(
 ) -> Iterator[dict[str, torch.Tensor]]:
     random = torch.Generator()
     random.seed()
-    for start in range(0, len(chosen), chunk):
-        batch = training.tensors(pairs.take(chosen[start : start + chunk]), random)
+    for indices, present in fixed_microbatches(chosen, chunk):
+        batch = training.tensors(pairs.take(indices), random) | {"present": present}
         yield {name: tensor.to(device) for name, tensor in batch.items()}
 
 

@@ -1,15 +1,24 @@
 """DP-SGD: Poisson batches, per-example clipping, noise from the operating system's generator.
 
-Opacus' optimiser clips, accumulates and scales; the subclass here overrides the noise alone, so
-that it comes from `SecureGenerator` (Abadi et al. 2016, algorithm 1). What a run may cost is
-decided before it, in the plan; the ledger is told of each range of steps before it runs.
+Abadi et al., "Deep learning with differential privacy", 2016, algorithm 1. Opacus' optimiser is the
+frame; the subclass here clips, sums and adds noise in integers on a public grid (`privacy.grid`).
+What a run may cost is decided before it, in the plan; the ledger is told of each range of steps
+before it runs.
 
-Sensitivity. Under add/remove of one person, whose single pair enters a step's batch by its own
-coin, the sum of clipped gradients changes by one term of L2 norm at most `max_grad_norm`: every
-example's gradient is scaled to that norm (a gradient with a non-finite entry becomes zero first),
-examples do not interact in the network (GroupNorm alone), and the divisor is the public
-`expected_batch_size`, never the realised one. The step is therefore a Poisson-sampled Gaussian
-mechanism of multiplier `noise_multiplier`.
+Sensitivity. Under add/remove of one person, whose single pair is sampled independently into each
+step's batch, the sum of clipped gradients changes by one term of L2 norm at most `max_grad_norm`:
+every example's gradient is clipped to that norm and truncated to the grid, which holds exactly (a
+gradient with a non-finite entry becomes zero first). Nobody else's term changes, not even in its
+last bit: examples do not interact in the network (GroupNorm only), they go through it in
+microbatches of one fixed size, and kernels are deterministic. Sums of integers are exact in any
+order. The divisor is the public `expected_batch_size`, never the realised one. The step is
+therefore a Poisson-sampled Gaussian mechanism of multiplier `noise_multiplier`, rounded to the
+grid.
+
+Were the sum computed in floating point without per-example gradients (ghost clipping), with an
+error of at most e in L2 norm, rounding it to the grid of spacing g would give integers that one
+person moves by at most (max_grad_norm + 2 e) / g + sqrt(parameters): that is what the noise would
+have to be scaled to.
 """
 
 from __future__ import annotations
@@ -24,6 +33,7 @@ from opacus.optimizers import DPOptimizer
 from torch import nn
 
 from dagster_project.image.gradients import Engine
+from dagster_project.privacy.grid import UNITS, to_grid
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.sampling import poisson_sample
 
@@ -54,7 +64,7 @@ class DpSgdSettings:
 
 
 class SecureDPOptimizer(DPOptimizer):
-    """Opacus' DPOptimizer with noise from a `SecureGenerator`, and non-finite gradients zeroed."""
+    """Opacus' DPOptimizer on integers: exact clipping, exact sums, noise of a `SecureGenerator`."""
 
     def __init__(
         self,
@@ -71,13 +81,23 @@ class SecureDPOptimizer(DPOptimizer):
         )
         self._secure_generator = secure_generator
 
+    def clip_and_accumulate(self) -> None:
+        """Adds each example's gradient, clipped to `max_grad_norm` and in units of the grid, to
+        `summed_grad`, float64 that holds integers."""
+        units = to_grid([p.grad_sample for p in self.params], max_norm=self.max_grad_norm)
+        for p, part in zip(self.params, units, strict=True):
+            p.summed_grad += part.sum(dim=0, dtype=torch.float64)
+
     def add_noise(self) -> None:
-        """Adds N(0, (noise_multiplier max_grad_norm)^2 I) to the sum of clipped gradients."""
-        scale = self.noise_multiplier * self.max_grad_norm
-        for p in self.params:
-            # Added in float64: rounding the noisy sum is post-processing, rounding noise is not.
-            noise = torch.from_numpy(self._secure_generator.gaussian(tuple(p.shape), scale=scale))
-            p.grad = (p.summed_grad.cpu().double() + noise).to(p.device, p.dtype)
+        """Adds N(0, (noise_multiplier max_grad_norm)^2 I), rounded to the grid, to the sum of
+        clipped gradients. What follows is post-processing of integers."""
+        size = sum(p.numel() for p in self.params)
+        noise = torch.from_numpy(
+            self._secure_generator.rounded_gaussian(size, sigma=self.noise_multiplier * UNITS)
+        )
+        for p, part in zip(self.params, noise.split([p.numel() for p in self.params]), strict=True):
+            noisy = p.summed_grad.cpu().long() + part.view(p.shape)
+            p.grad = (noisy.double() * (self.max_grad_norm / UNITS)).to(p.device, p.dtype)
 
 
 def private_step(
@@ -89,21 +109,18 @@ def private_step(
     """One step over all microbatches of one Poisson batch; an empty batch still gets its noise.
 
     Clips each example, sums over the microbatches, adds noise once, divides by the public
-    expected batch size and moves the parameters; all in the parameters' precision, within
-    autocast too.
+    expected batch size and moves the parameters. A microbatch may name in `present`, bool (B,),
+    which of its rows are people; the others only fill it up.
     """
     for p in named_parameters.values():
-        p.summed_grad = torch.zeros_like(p)
+        p.summed_grad = torch.zeros_like(p, dtype=torch.float64)
     for batch in microbatches:
-        gradients = engine(batch)
-        finite = _finite_rows(gradients)
+        gradients = engine({name: part for name, part in batch.items() if name != "present"})
+        present = batch.get("present")
         for name, p in named_parameters.items():
-            # where, not a product: 0 times NaN is NaN.
-            mask = finite.view(-1, *[1] * p.dim())
             gradient = gradients[name].to(p.dtype)
-            p.grad_sample = torch.where(mask, gradient, torch.zeros_like(gradient))
-        # Whatever the network ran in: a sum rounded to bfloat16 moves by more than one's clip norm.
-        with torch.autocast(p.device.type, enabled=False):
+            p.grad_sample = gradient if present is None else gradient[present]
+        with torch.autocast(p.device.type, enabled=False):  # sums are integers in float64
             optimizer.clip_and_accumulate()
         for p in named_parameters.values():
             p.grad_sample = None
@@ -115,9 +132,18 @@ def private_step(
     optimizer.original_optimizer.zero_grad(set_to_none=True)
 
 
-def _finite_rows(gradients: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    rows = [g.flatten(1).isfinite().all(dim=1) for g in gradients.values()]
-    return torch.stack(rows).all(dim=0)
+def fixed_microbatches(chosen: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    """Splits one Poisson batch into microbatches that all have `size` rows.
+
+    The last one is filled up with repetitions that do not count: the shape of a product may change
+    its last bits, and nobody's gradient may follow how many others were sampled.
+
+    Yields:
+        Indices (size,) and which of them are people, bool (size,): `present` of `private_step`.
+    """
+    for start in range(0, len(chosen), size):
+        some = chosen[start : start + size]
+        yield np.resize(some, size), torch.arange(size) < len(some)
 
 
 class Ema:
@@ -196,7 +222,9 @@ def train_private(
             chosen = poisson_sample(people, sample_rate=settings.sample_rate, generator=secure)
             for group in adam.param_groups:
                 group["lr"] = cosine_rate(learning_rate, step, settings.steps)
-            private_step(optimizer, parameters, make_microbatches(chosen), engine)
+            # A kernel chosen by timing, or that adds in any order, would not repeat its last bits.
+            with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+                private_step(optimizer, parameters, make_microbatches(chosen), engine)
             ema.update(model)
             progress((step + 1) / settings.steps, f"DP-SGD step {step + 1} of {settings.steps}")
         save(_state(last, model, ema, adam, parameters))

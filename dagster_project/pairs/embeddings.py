@@ -21,6 +21,7 @@ import torch
 from torch.nn import functional
 
 from dagster_project.pairs.perceptual import PerceptualMap, perceptual_map
+from dagster_project.privacy.grid import MOST_PEOPLE, to_grid
 
 # Length scales are stated for this many pixels; other sizes keep the same typical phase.
 _REFERENCE_PIXELS = 196
@@ -159,10 +160,12 @@ def cell_sums(
     *,
     chunk: int = 256,
 ) -> np.ndarray:
-    """Sum of phi(x) over the people in each cell. Private: to be noised before it leaves.
+    """Sum of phi(x) over the people in each cell, in units of the grid. Private.
 
-    The last chunk is filled up with black pictures that are in no cell: the shape of a product may
-    change its last digits, and nobody's features may follow the number of people.
+    Each person's phi(x) is put on the grid before it is summed (`privacy.grid`), so the sums are
+    exact: neither the order of people nor that of threads changes a bit. The last chunk is filled
+    up with black pictures that are in no cell: the shape of a product may change its last digits,
+    and nobody's features may follow the number of people.
 
     Args:
         images: (N, C, H, W) uint8.
@@ -171,17 +174,19 @@ def cell_sums(
         chunk: Images held as features at one time.
 
     Returns:
-        (cells, feature_map.size) float64. One person's pair adds a matrix of Frobenius norm at
-        most sqrt(d): d rows, each phi(x) with ||phi(x)||_2 <= 1.
+        (cells, feature_map.size) int64 in units of 2^-24. One person's pair adds d rows, each of
+        norm at most 2^24: a matrix of Frobenius norm at most sqrt(d) 2^24, exactly.
     """
+    if len(images) > MOST_PEOPLE:
+        raise ValueError(f"at most {MOST_PEOPLE} people can be summed exactly")
     total = np.zeros((one_hot.shape[1], feature_map.size))
     for start in range(0, len(images), chunk):
         batch = torch.from_numpy(np.array(images[start : start + chunk])).float() / 255
         filled = functional.pad(batch, (0, 0, 0, 0, 0, 0, 0, chunk - len(batch)))
-        features = feature_map(filled)[: len(batch)]
+        (units,) = to_grid([feature_map(filled)[: len(batch)]], max_norm=1.0)
         member = torch.from_numpy(one_hot[start : start + chunk]).double()
-        total += (member.T @ features.double()).numpy()
-    return total
+        total += (member.T @ units.double()).numpy()  # exact: integers below 2^53
+    return total.astype(np.int64)
 
 
 def cosines(n: int) -> torch.Tensor:

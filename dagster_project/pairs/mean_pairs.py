@@ -4,10 +4,12 @@ One Gaussian mechanism releases all sums together; everything after it is post-p
 
 Sensitivity. Let one person with image x and record y be added. Each of the d attributes (a
 missing value is a cell like any other) puts the person into exactly one cell, so exactly d rows of
-the matrix of sums change, each by phi(x) with ||phi(x)||_2 <= 1 (`embeddings.FeatureMap`). The L2
-norm of the change is therefore at most sqrt(d), whatever x and y are. The counts that turn sums
-into means come from the table model, which has been paid for, so they cost nothing and do not
-depend on the person here (DP-TabImage, Chen et al. 2026, theorem 2, with sigma_m infinite).
+the matrix of sums change, each by phi(x) with ||phi(x)||_2 <= 1 (`embeddings.FeatureMap`), written
+in integers on a public grid, which makes no norm larger (`privacy.grid`). The L2 norm of the change
+is therefore at most sqrt(d), exactly, whatever x and y are. The noise is a Gaussian rounded to the
+same grid: a function of the ideal Gaussian mechanism's output. The counts that turn sums into means
+come from the table model, which has been paid for, so they cost nothing and do not depend on the
+person here (DP-TabImage, Chen et al. 2026, theorem 2, with sigma_m infinite).
 
 Noisy counts instead are one more column of the same matrix: a person's row is then (phi(x), 1) in
 each of d cells, of norm at most sqrt(2), and the sensitivity is sqrt(2 d). With the one scale
@@ -32,6 +34,7 @@ from pathlib import Path
 import numpy as np
 
 from dagster_project.pairs.embeddings import FeatureMap, cell_sums
+from dagster_project.privacy.grid import UNITS, to_numbers
 from dagster_project.privacy.noise import SecureGenerator
 
 
@@ -66,7 +69,8 @@ def noisy_sums(
     generator: SecureGenerator,
     counted: bool = False,
 ) -> np.ndarray:
-    """The mechanism: sums of phi over each cell plus N(0, (noise_multiplier sensitivity)^2).
+    """The mechanism: sums of phi over each cell plus N(0, (noise_multiplier sensitivity)^2), both
+    on the grid of 2^-24.
 
     Args:
         images: (N, C, H, W) uint8, one for each person.
@@ -78,7 +82,8 @@ def noisy_sums(
         counted: Whether the number of people in each cell is released too, as a last column.
 
     Returns:
-        (cells, feature_map.size), or one column more, float64; private no more.
+        (cells, feature_map.size), or one column more, float64, multiples of 2^-24; differentially
+        private.
 
     Raises:
         ValueError: A row is not in exactly `attributes` cells.
@@ -88,9 +93,9 @@ def noisy_sums(
         raise ValueError("every person must be in exactly one cell of each attribute")
     sums = cell_sums(images, one_hot, feature_map)
     if counted:
-        sums = np.column_stack([sums, one_hot.sum(axis=0, dtype=np.float64)])
+        sums = np.column_stack([sums, one_hot.sum(axis=0).astype(np.int64) * UNITS])
     scale = noise_multiplier * sensitivity(attributes, counted=counted)
-    return sums + generator.gaussian(sums.shape, scale=scale)
+    return to_numbers(sums + generator.rounded_gaussian(sums.shape, sigma=scale * UNITS))
 
 
 def make_consistent(sums: np.ndarray, sizes: Sequence[int]) -> np.ndarray:

@@ -139,7 +139,8 @@ def noisy_label_counts(
     noise_multiplier: float,
     generator: SecureGenerator,
 ) -> np.ndarray:
-    """The mechanism: how often each label occurs in each cell, plus N(0, (multiplier √(dk))²).
+    """The mechanism: how often each label occurs in each cell, plus N(0, (multiplier √(dk))²)
+    rounded to integers, which on counts is a function of the ideal mechanism's output.
 
     Args:
         top: (N, k) different labels of each person's picture.
@@ -150,7 +151,7 @@ def noisy_label_counts(
         generator: The operating system's randomness.
 
     Returns:
-        (cells, labels) float64, private no more.
+        (cells, labels) int64, differentially private.
 
     Raises:
         ValueError: A person has a label twice, or is not in exactly `attributes` cells.
@@ -164,9 +165,9 @@ def noisy_label_counts(
         raise ValueError("the labels of one picture must differ")
     member = np.zeros((people, labels))
     np.put_along_axis(member, top.astype(np.intp), 1.0, axis=1)
-    counts = one_hot.astype(np.float64).T @ member
+    counts = (one_hot.astype(np.float64).T @ member).astype(np.int64)  # exact: below 2^53
     scale = noise_multiplier * query_sensitivity(attributes, k)
-    return counts + generator.gaussian(counts.shape, scale=scale)
+    return counts + generator.rounded_gaussian(counts.shape, sigma=scale)
 
 
 def _grouped(pool: PublicPool, features: np.ndarray, most: int) -> PublicPool:

@@ -1,12 +1,15 @@
 """Noise and coins for differential privacy, from a cryptographic source that takes no seed.
 
+All noise is integer. A float that noise was added to in floating point can show in its last bits
+what it was added to (Mironov 2012), whatever the noise's distribution; integers on a public grid
+(`grid`) have no such bits.
+
 Public randomness (drawing synthetic rows, initial weights) does not belong here: it uses seeded
 numpy and torch generators. What a mechanism costs does not belong here either (`accounting`).
 
 References:
-    Box and Muller, "A note on the generation of random normal deviates", 1958.
     Canonne, Kamath, Steinke, "The discrete Gaussian for differential privacy", 2020.
-    Holohan and Braghin, "Secure random sampling in differential privacy", 2021.
+    Karney, "Sampling exactly from the normal distribution", 2016.
     McSherry and Talwar, "Mechanism design via differential privacy", 2007.
     Mironov, "On significance of the least significant bits for differential privacy", 2012.
 """
@@ -16,14 +19,20 @@ from __future__ import annotations
 import math
 import os
 import threading
+from collections import Counter
+from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, NoReturn
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from dagster_project.privacy.exact import Bounds, Uniform, below_exponential, rounded_product
+
 _CHUNK = 1 << 15  # elements worked on at a time: they stay in the processor's cache
 _ZEROS = bytes(8 * _CHUNK)
-_SUMMANDS = 4  # Gaussians added into each draw (Holohan and Braghin 2021)
+_UNIT = 2.0**-53  # uniform numbers are compared by their first 53 binary digits
+_SLACK = 2.0**-46  # nearer to its threshold than this, a draw is decided exactly
 
 
 class SecureGenerator:
@@ -32,10 +41,15 @@ class SecureGenerator:
     The key exists in this object alone: it cannot be given, read, copied or pickled, so noise can
     be drawn neither twice nor again. A forked child takes a key of its own. Calls from several
     threads are safe.
+
+    Attributes:
+        uses: How often each kind of draw was asked for, by (kind, parameter): what really ran, to
+            be held against what the plan declares.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self.uses: Counter[tuple[str, float]] = Counter()
         self._rekey()
 
     def _rekey(self) -> None:
@@ -61,26 +75,35 @@ class SecureGenerator:
                 part = bits[start : start + _CHUNK]
                 self._keystream.update_into(_ZEROS[: part.nbytes], part.view(np.uint8).data)
 
-    def _uniform(self, n: int) -> np.ndarray:
-        """Uniform multiples of 2^-53 in [0, 1), float64 (n,)."""
-        bits = self.uniform_bits(n)
-        bits >>= np.uint64(11)
-        return bits * 2.0**-53
+    def _note(self, kind: str, parameter: float) -> None:
+        with self._lock:
+            self.uses[kind, float(parameter)] += 1
 
     def bernoulli(self, n: int, *, p: float) -> np.ndarray:
         """`n` independent coins, bool (n,), each true with probability `p`.
 
-        The probability is exact up to 2^-53.
+        The probability is exact.
 
         Raises:
             ValueError: `p` is not in [0, 1].
         """
         if not 0 <= p <= 1:
             raise ValueError(f"p must lie in [0, 1], not {p!r}")
+        self._note("coins", p)
         coins = np.empty(n, dtype=bool)
         for start in range(0, n, _CHUNK):
             part = coins[start : start + _CHUNK]
-            np.less(self._uniform(part.size), p, out=part)
+            part[:] = self._coins(part.size, p)
+        return coins
+
+    def _coins(self, n: int, p: float) -> np.ndarray:
+        """Compares 53 digits with those of `p`, and further ones where they are equal."""
+        whole, rest = divmod(p * 2.0**53, 1.0)  # exact: a power of two, and both parts are floats
+        trial = (self.uniform_bits(n) >> np.uint64(11)).astype(np.int64)
+        coins = trial < int(whole)
+        ties = np.flatnonzero(trial == int(whole)) if rest else np.zeros(0, dtype=np.int64)
+        if ties.size:
+            coins[ties] = self._coins(ties.size, rest)
         return coins
 
     def integers(self, n: int, high: int) -> np.ndarray:
@@ -93,82 +116,102 @@ class SecureGenerator:
             bits[biased] = self.uniform_bits(biased.size)
         return (bits % np.uint64(high)).astype(np.int64)
 
-    def gaussian(self, shape: int | tuple[int, ...], *, scale: float) -> np.ndarray:
-        """Independent N(0, scale^2) draws, float64 of the given shape.
+    def rounded_gaussian(self, shape: int | tuple[int, ...], *, sigma: float) -> np.ndarray:
+        """Independent draws of N(0, sigma^2), each rounded to the nearest integer, int64.
 
-        Each draw is half the sum of four Box-Muller Gaussians of eight 53-bit uniforms. The pattern
-        of floating-point values that one Gaussian can take reveals what it was added to (Mironov
-        2012); finding the eight uniforms behind a sum is not feasible (Holohan and Braghin 2021,
-        section 4). This hardens the arithmetic; it does not make it exact: `discrete_gaussian` is
-        the choice for integers. The four are bounded by 8.6 in magnitude, beyond which a normal
-        variable lies with probability 1e-17.
+        Added to integers this is the Gaussian mechanism, rounded: round(f + z) = f + round(z) for
+        integer f. So the output is a function of the ideal mechanism's alone, in any number of
+        dimensions and under Poisson sampling, and costs exactly what that costs.
+
+        The normal variable is Karney's (2016, algorithm N): sign (k + x) with k >= 0 of probability
+        proportional to exp(-k^2 / 2), and x uniform in (0, 1), kept with probability
+        exp(-x (2k + x) / 2). x has as many digits as the decisions and the rounding ask for, so the
+        draws have the stated distribution exactly, given uniform bits (`exact`).
 
         Raises:
-            ValueError: `scale` is not positive and finite.
+            ValueError: `sigma` is not positive and finite, or is above 2^44.
         """
-        _require_positive("scale", scale)
-        out = np.empty(shape, dtype=np.float64)
+        self._note("gaussian", _require_scale(sigma))
+        out = np.empty(shape, dtype=np.int64)
         flat = out.reshape(-1)
-        for start in range(0, flat.size, _CHUNK):
-            part = flat[start : start + _CHUNK]
-            pairs = -(-part.size // 2)
-            # Partners of a pair share radii and angles but go to the two halves: both halves are
-            # sums of independent Gaussians, and independent of each other.
-            halves = np.zeros((2, pairs))
-            for _ in range(_SUMMANDS):
-                radius, tangent = self._uniform(2 * pairs).reshape(2, pairs)
-                np.subtract(1.0, radius, out=radius)  # in (0, 1]: log is finite
-                np.log(radius, out=radius)
-                radius *= -2.0
-                np.sqrt(radius, out=radius)
-                # Sine and cosine of a uniform angle from the tangent of its half: one call, not
-                # two, and numpy vectorises it.
-                tangent -= 0.5
-                tangent *= math.pi
-                np.tan(tangent, out=tangent)
-                weight = np.square(tangent)
-                weight += 1.0
-                np.divide(2.0, weight, out=weight)
-                tangent *= weight
-                tangent *= radius
-                halves[1] += tangent
-                weight -= 1.0
-                weight *= radius
-                halves[0] += weight
-            np.multiply(halves.reshape(-1)[: part.size], scale / math.sqrt(_SUMMANDS), out=part)
+        filled = 0
+        while filled < flat.size:
+            draws = self._rounded_gaussians(min(3 * (flat.size - filled) + 16, _CHUNK), sigma)
+            draws = draws[: flat.size - filled]
+            flat[filled : filled + draws.size] = draws
+            filled += draws.size
         return out
+
+    def _rounded_gaussians(self, trials: int, sigma: float) -> np.ndarray:
+        """As many draws as so many trials give, about half."""
+        k = self._geometric(trials, exponent=0.5)
+        k = k[self._exponential_coins(k * (k - 1) / 2, lambda i: _pairs(int(k[i])))]
+        bits = self.uniform_bits(k.size)
+        negative = (bits & np.uint64(1)).astype(bool)
+        prefix = (bits >> np.uint64(11)).astype(np.int64)
+        x = prefix * _UNIT
+        digits: dict[int, Uniform] = {}
+
+        def fraction(i: int) -> Uniform:
+            return digits.setdefault(i, Uniform(int(prefix[i]), 53, self._word))
+
+        def accepted(i: int) -> bool:
+            def bounds() -> Bounds:
+                low, high = fraction(i).bounds()
+                fraction(i).extend()
+                whole = 2 * int(k[i])
+                return low * (whole + low) / 2, high * (whole + high) / 2
+
+            return below_exponential(Uniform(int(trial[i]), 53, self._word), bounds)
+
+        probability = np.exp(-x * (2 * k + x) / 2)
+        trial = (self.uniform_bits(k.size) >> np.uint64(11)).astype(np.int64)
+        gap = trial * _UNIT - probability
+        kept = gap < 0
+        # x stands for an interval of 2^-53, which moves the exponent by at most (k + 1) 2^-53.
+        for i in np.flatnonzero(np.abs(gap) <= _SLACK * (k + 1)):
+            kept[i] = accepted(int(i))
+        magnitude = sigma * (k + x)
+        # Two roundings, and the digits of x that follow: below 2^-51 of sigma (k + 1).
+        error = sigma * (k + 1) * 2.0**-50
+        whole = np.floor(magnitude + 0.5 - error).astype(np.int64)
+        unclear = whole != np.floor(magnitude + 0.5 + error)
+        for i in np.flatnonzero(unclear & kept):
+            whole[i] = rounded_product(Fraction(sigma), int(k[i]), fraction(int(i)))
+        return np.where(negative, -whole, whole)[kept]
 
     def discrete_gaussian(self, shape: int | tuple[int, ...], *, sigma: float) -> np.ndarray:
         """Independent draws of N_Z(0, sigma^2), int64 of the given shape.
 
         P(x) is proportional to exp(-x^2 / (2 sigma^2)) on the integers: rejection from a discrete
-        Laplace (Canonne, Kamath, Steinke 2020, algorithms 2 and 3). Exact: the uniform integers,
-        the sign, the composition of the coins, and the output, an integer, so that no
-        floating-point pattern exists. Rounded: the probability exp(-gamma) of each coin, to
-        float64. That moves the log-probability of an output within 40 sigma by less than 1e-11, a
-        pure epsilon beside which the accountant's own grid is coarse.
+        Laplace (Canonne, Kamath, Steinke 2020, algorithms 2 and 3). Exact, given uniform bits: the
+        integers are uniform by rejection, and no coin is rounded (`exact`).
 
         Raises:
-            ValueError: `sigma` is not positive and finite, or is above 2^40.
+            ValueError: `sigma` is not positive and finite, or is above 2^44.
         """
-        _require_positive("sigma", sigma)
-        if sigma > 2**40:
-            raise ValueError(f"sigma must be at most 2^40, not {sigma!r}")
+        self._note("discrete_gaussian", _require_scale(sigma))
         out = np.empty(shape, dtype=np.int64)
         flat = out.reshape(-1)
         scale = math.floor(sigma) + 1
+        square = Fraction(sigma) ** 2
         filled = 0
         while filled < flat.size:
             n = min(2 * (flat.size - filled) + 16, _CHUNK)
             # Discrete Laplace of scale `scale`: P(y) proportional to exp(-|y| / scale).
             units = self.integers(n, scale)
-            units = units[self._exponential_coins(units / scale)]
-            magnitude = units + scale * self._geometric(units.size)
+            kept = self._exponential_coins(
+                units / scale, lambda i, u=units: Fraction(int(u[i]), scale)
+            )
+            units = units[kept]
+            magnitude = units + scale * self._geometric(units.size, exponent=1.0)
             negative = self.bernoulli(units.size, p=0.5)
             once = ~(negative & (magnitude == 0))  # zero has one sign
             magnitude, negative = magnitude[once], negative[once]
-            gamma = (magnitude - sigma * sigma / scale) ** 2 / (2 * sigma * sigma)
-            kept = self._exponential_coins(gamma)
+            kept = self._exponential_coins(
+                (magnitude - sigma * sigma / scale) ** 2 / (2 * sigma * sigma),
+                lambda i, m=magnitude: (int(m[i]) - square / scale) ** 2 / (2 * square),
+            )
             draws = np.where(negative, -magnitude, magnitude)[kept][: flat.size - filled]
             flat[filled : filled + draws.size] = draws
             filled += draws.size
@@ -198,34 +241,64 @@ class SecureGenerator:
         scores = np.asarray(scores, dtype=np.float64)
         if scores.ndim != 1 or scores.size == 0 or not np.isfinite(scores).all():
             raise ValueError("scores must be a vector of finite numbers")
-        gamma = (scores.max() - scores) * (epsilon / (2 * sensitivity))
+        self._note("exponential", epsilon)
+        top, rate = scores.max(), epsilon / (2 * sensitivity)
+        exact_rate = Fraction(epsilon) / (2 * Fraction(sensitivity))
         while True:  # the top score is always kept: n trials on average at most
             tried = self.integers(min(scores.size + 16, _CHUNK), scores.size)
-            kept = np.flatnonzero(self._exponential_coins(gamma[tried]))
+            kept = np.flatnonzero(
+                self._exponential_coins(
+                    (top - scores[tried]) * rate,
+                    lambda i, t=tried: (Fraction(top) - Fraction(scores[t[i]])) * exact_rate,
+                )
+            )
             if kept.size:
                 return int(tried[kept[0]])
 
-    def _geometric(self, n: int) -> np.ndarray:
-        """How often a coin of probability 1/e comes up before it first does not, int64 (n,)."""
+    def _geometric(self, n: int, *, exponent: float) -> np.ndarray:
+        """How often a coin of exp(-exponent) comes up before it first does not, int64 (n,)."""
         heads = np.zeros(n, dtype=np.int64)
         running = np.arange(n)
+        gamma, exact = np.full(n, exponent), Fraction(exponent)
         while running.size:
-            running = running[self._uniform(running.size) < math.exp(-1)]
+            coins = self._exponential_coins(gamma[: running.size], lambda i: exact)
+            running = running[coins]
             heads[running] += 1
         return heads
 
-    def _exponential_coins(self, gamma: np.ndarray) -> np.ndarray:
-        """Coins true with probability exp(-gamma), gamma >= 0, bool (n,).
+    def _exponential_coins(self, gamma: np.ndarray, exact: Callable[[int], Fraction]) -> np.ndarray:
+        """Coins true with probability exp(-g), bool (n,).
 
-        Whole parts are tossed as that many coins of 1/e (Canonne, Kamath, Steinke 2020, algorithm
-        1), which keeps even tiny probabilities right to a relative rounding error.
+        Args:
+            gamma: (n,) g >= 0 in float64, near enough that exp(-gamma) is right to `_SLACK` / 2.
+            exact: g itself, asked for where a uniform number lies within `_SLACK` of exp(-gamma).
         """
-        whole = np.floor(gamma)
-        last = self._uniform(gamma.size) < np.exp(whole - gamma)
-        return last & (self._geometric(gamma.size) >= whole)
+        trial = (self.uniform_bits(gamma.size) >> np.uint64(11)).astype(np.int64)
+        gap = trial * _UNIT - np.exp(-gamma)
+        coins = gap < 0
+        for i in np.flatnonzero(np.abs(gap) <= _SLACK):
+            exponent = exact(int(i))
+            coins[i] = below_exponential(
+                Uniform(int(trial[i]), 53, self._word), lambda g=exponent: (g, g)
+            )
+        return coins
+
+    def _word(self) -> int:
+        return int(self.uniform_bits(1)[0])
+
+
+def _pairs(k: int) -> Fraction:
+    return Fraction(k * (k - 1), 2)
 
 
 def _require_positive(name: str, value: float) -> None:
     # The floor keeps squares of tiny parameters from becoming zero.
     if isinstance(value, bool) or not (math.isfinite(value) and value >= 1e-100):
         raise ValueError(f"{name} must be positive and finite, not {value!r}")
+
+
+def _require_scale(sigma: float) -> float:
+    _require_positive("sigma", sigma)
+    if sigma > 2**44:
+        raise ValueError(f"sigma must be at most 2^44, not {sigma!r}")
+    return sigma

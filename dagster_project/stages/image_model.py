@@ -16,6 +16,7 @@ from dagster_project.image import edm
 from dagster_project.image.dp_sgd import (
     DpSgdSettings,
     TrainingState,
+    fixed_microbatches,
     microbatch_size,
     train_private,
 )
@@ -137,8 +138,8 @@ def microbatches(
     recipe, schema = release.recipe.dp_sgd, release.schema
     random = torch.Generator()
     random.seed()  # noise of the diffusion, not of privacy; fresh each step
-    for start in range(0, len(chosen), chunk):
-        people = pairs.take(chosen[start : start + chunk])
+    for indices, present in fixed_microbatches(chosen, chunk):
+        people = pairs.take(indices)
         image = torch.from_numpy(np.ascontiguousarray(people.images)).float() / 127.5 - 1
         draws = (len(image), recipe.noise_draws)
         batch = {
@@ -147,6 +148,7 @@ def microbatches(
             "sigma": LEVELS.draw(draws, random),
             "noise": torch.randn(*draws, *image.shape[1:], generator=random),
             "keep": (torch.rand(draws, generator=random) >= recipe.condition_dropout).float(),
+            "present": present,
         }
         yield {name: tensor.to(device) for name, tensor in batch.items()}
 

@@ -72,7 +72,8 @@ def selection_scores(
 
     Sensitivity 1: the expected counts come from released outputs alone, a person's record changes
     one cell of M_r(D) by one, and by the triangle inequality each score by at most 1. Scores can
-    move in both directions, so the exponential mechanism needs its factor 2.
+    move in both directions, so the exponential mechanism needs its factor 2. This holds to the last
+    bit: released terms are rounded to multiples of 2^-20, so that float64 holds every sum exactly.
 
     Args:
         counts: exact counts of each candidate.
@@ -85,10 +86,14 @@ def selection_scores(
     penalty = math.sqrt(2 / math.pi) * sigma
     return np.array(
         [
-            np.abs(exact - guess).sum() - penalty * exact.size
+            np.abs(exact - _on_grid(guess)).sum() - _on_grid(penalty * exact.size)
             for exact, guess in zip(counts, expected, strict=True)
         ]
     )
+
+
+def _on_grid(released: np.ndarray | float) -> np.ndarray:
+    return np.rint(np.asarray(released) * 2.0**20) * 2.0**-20
 
 
 def expected_counts(

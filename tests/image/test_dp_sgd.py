@@ -19,6 +19,7 @@ from dagster_project.image.dp_sgd import (
     train_private,
 )
 from dagster_project.image.gradients import per_example_engine
+from dagster_project.privacy.grid import UNITS
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.stages.image_model import example_loss
 from tests.image.toys import batch, network
@@ -29,8 +30,8 @@ NORM = 0.7
 class Silent:
     """Noise off: what remains is the exact sum of clipped gradients."""
 
-    def gaussian(self, shape, *, scale):
-        return np.zeros(shape)
+    def rounded_gaussian(self, shape, *, sigma):
+        return np.zeros(shape, dtype=np.int64)
 
 
 def settings(**changes) -> DpSgdSettings:
@@ -129,12 +130,12 @@ def test_noise_is_drawn_once_for_a_step_whatever_the_microbatches():
     calls = []
 
     class Counting(Silent):
-        def gaussian(self, shape, *, scale):
-            calls.append((shape, scale))
-            return np.zeros(shape)
+        def rounded_gaussian(self, shape, *, sigma):
+            calls.append((shape, sigma))
+            return np.zeros(shape, dtype=np.int64)
 
     summed(np.ones((6, 12)), microbatches=3, generator=Counting())
-    assert calls == [((6,), 1.5 * NORM), ((2, 3), 1.5 * NORM)]
+    assert calls == [(12, 1.5 * UNITS)]
 
 
 def test_noise_has_the_planned_scale():

@@ -118,3 +118,18 @@ def test_engine_follows_the_parameters_of_the_model():
             p.add_(0.05)
     assert relative_error(engine(examples), before) > 1e-3
     assert relative_error(engine(examples), one_at_a_time(model, examples)) < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["vmap", "loop"])
+def test_a_persons_gradient_depends_on_nobody_else_to_the_last_bit(kind):
+    """In a microbatch of one size, whoever else is in it and wherever the person stands."""
+    engine = per_example_engine(network(), example_loss, kind)
+    alone = {name: part[:1] for name, part in batch(1).items()}
+    seen = set()
+    for place in range(8):
+        crowd = batch(8, seed=place + 1)
+        for name, part in alone.items():
+            crowd[name][place] = part[0]
+        rows = [gradient[place].flatten() for gradient in engine(crowd).values()]
+        seen.add(torch.cat(rows).numpy().tobytes())
+    assert len(seen) == 1

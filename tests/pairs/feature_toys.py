@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dagster_project.pairs.embeddings import FeatureMap
+from dagster_project.privacy.grid import UNITS
 
 
 def feature_map(**changes: Any) -> FeatureMap:
@@ -36,6 +37,6 @@ class Silent:
     def __init__(self) -> None:
         self.scales: list[float] = []
 
-    def gaussian(self, shape: tuple[int, ...], *, scale: float) -> np.ndarray:
-        self.scales.append(scale)
-        return np.zeros(shape)
+    def rounded_gaussian(self, shape: tuple[int, ...], *, sigma: float) -> np.ndarray:
+        self.scales.append(sigma / UNITS)
+        return np.zeros(shape, dtype=np.int64)

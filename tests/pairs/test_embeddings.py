@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dagster_project.pairs.embeddings import FeatureMap, cell_sums
+from dagster_project.privacy.grid import to_numbers
 from tests.pairs.feature_toys import feature_map, one_hot
 
 pictures = hnp.arrays(
@@ -77,7 +78,7 @@ def test_the_map_decides_the_size_whatever_its_shape():
     public = feature_map(height=6, width=4, pixel_share=1.0, centred=False, pixel_clip=24**0.5)
     found = cell_sums(images, np.ones((3, 1), np.float32), public)
     expected = images.reshape(3, 6, 2, 4, 2).mean((2, 4)).sum(0).flatten() / 255 / 24**0.5
-    np.testing.assert_allclose(found[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(to_numbers(found[0]), expected, rtol=1e-5)
 
 
 def test_projections_follow_the_public_seed_alone():
@@ -125,8 +126,8 @@ def test_cell_sums_are_the_plain_loop(chunk):
     member = one_hot(rng.integers(0, 2, (10, 3)), (2, 3, 2))
     public = feature_map()
     found = cell_sums(images, member, public, chunk=chunk)
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, naive_sums(images, member, public), atol=1e-5)
+    assert found.dtype == np.int64
+    np.testing.assert_allclose(to_numbers(found), naive_sums(images, member, public), atol=1e-5)
 
 
 def test_a_persons_sum_does_not_follow_the_number_of_people():
@@ -136,6 +137,34 @@ def test_a_persons_sum_does_not_follow_the_number_of_people():
     member[0] = 1  # all others are looked at, and in no cell
     sums = [cell_sums(images[:n], member[:n], public) for n in (1, 2, 7, 100, 300)]
     assert all(np.array_equal(sums[0], other) for other in sums)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_persons_sum_does_not_follow_their_place(share):
+    """One person removed moves all that follow to another row of their batch."""
+    public = feature_map(frequencies=300, perceptual_share=share)
+    places = range(256) if share == 0 else (0, 1, 2, 15, 16, 30, 31, 32, 63)
+    rng = np.random.default_rng(0)
+    person = rng.integers(0, 256, (1, 8, 8), dtype=np.uint8)
+    seen = set()
+    for place in places:
+        images = rng.integers(0, 256, (256 if share == 0 else 64, 1, 8, 8), dtype=np.uint8)
+        member = np.zeros((len(images), 1), np.float32)
+        images[place], member[place] = person, 1
+        seen.add(cell_sums(images, member, public).tobytes())
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("chunk", [7, 64, 256])
+def test_the_order_of_people_changes_no_bit(chunk):
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (200, 1, 8, 8), dtype=np.uint8)
+    member = one_hot(rng.integers(0, 2, (200, 3)), (2, 3, 2))
+    public, order = feature_map(), rng.permutation(200)
+    sums = cell_sums(images, member, public)
+    assert np.array_equal(sums, cell_sums(images[order], member[order], public))
+    # Each person's features come from a batch of another shape, so only to within the last bits.
+    assert abs(sums - cell_sums(images, member, public, chunk=chunk)).max() <= 200
 
 
 def test_nobody_sums_to_zero():

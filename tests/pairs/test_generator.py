@@ -14,6 +14,7 @@ from dagster_project.pairs.generator import (
     saturation,
     total_variation,
 )
+from dagster_project.privacy.grid import to_numbers
 from tests.pairs.feature_toys import feature_map, one_hot
 
 TINY = {
@@ -79,7 +80,7 @@ def fit(shape=(1, 4, 4), levels=(30, 220), **changes):
     rng = np.random.default_rng(2)
     images, member = halves(400, rng, levels)
     public = feature_map(frequencies=60)
-    means = cell_sums(images, member, public) / member.sum(0)[:, None]
+    means = to_numbers(cell_sums(images, member, public)) / member.sum(0)[:, None]
     shares = np.array([0.5, 0.5])
     draw = np.random.default_rng(3)
     return fit_generator(
@@ -114,7 +115,7 @@ def test_progress_and_seed():
     rng = np.random.default_rng(0)
     images, member = halves(50, rng)
     public = feature_map()
-    means = cell_sums(images, member, public) / member.sum(0)[:, None]
+    means = to_numbers(cell_sums(images, member, public)) / member.sum(0)[:, None]
     settings = GeneratorSettings(**{**TINY, "steps": 4})
 
     def once(seed=0, progress=silent):

@@ -9,11 +9,13 @@ import inspect
 import math
 import os
 import pickle
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from dagster_project.privacy import noise
 from dagster_project.privacy.noise import _CHUNK, SecureGenerator
 
 N = 200_000
@@ -25,17 +27,33 @@ def generator():
     return SecureGenerator()
 
 
-@pytest.mark.parametrize("scale", [0.01, 1.0, 1234.5])
-def test_gaussian_scale(generator, scale):
+@pytest.mark.parametrize("sigma", [20.0, 1234.5, 2.0**28, 2.0**44])
+def test_gaussian_scale(generator, sigma):
     def deviation():
-        return abs(generator.gaussian(N, scale=scale).std() / scale - 1)
+        return abs(generator.rounded_gaussian(N, sigma=sigma).std() / sigma - 1)
 
     assert min(deviation() for _ in range(2)) < 0.0052  # 99.9 % interval for 200,000 draws
 
 
+@pytest.mark.parametrize("sigma", [0.3, 0.4, 1.0, 3.3, 25.0, 400.5])
+def test_rounded_gaussian_probabilities(generator, sigma):
+    reach = math.ceil(12 * sigma)
+    edges = np.arange(-reach, reach + 2) - 0.5
+    mass = np.diff(stats.norm.cdf(edges / sigma))
+
+    def p_value():
+        draws = generator.rounded_gaussian(N, sigma=sigma)
+        assert draws.dtype == np.int64
+        assert abs(draws).max() <= reach
+        observed = np.bincount(draws + reach, minlength=mass.size)
+        return chi_square(observed, N * mass)
+
+    assert max(p_value() for _ in range(2)) > 1e-3
+
+
 def test_gaussian_shape_of_the_distribution(generator):
     def p_values():
-        draws = generator.gaussian(N, scale=2.0) / 2
+        draws = generator.rounded_gaussian(N, sigma=2.0**28) / 2.0**28
         kurtosis = stats.kurtosis(draws) / math.sqrt(24 / N)
         mean = draws.mean() * math.sqrt(N)
         tails = stats.binomtest(int((abs(draws) > 3).sum()), N, 2 * stats.norm.sf(3)).pvalue
@@ -51,10 +69,8 @@ def test_gaussian_shape_of_the_distribution(generator):
 
 @pytest.mark.parametrize("lag", [1, 2, _CHUNK // 2, _CHUNK])
 def test_gaussian_draws_are_independent(generator, lag):
-    """Half a chunk is the distance between draws that share radii and angles."""
-
     def p_value():
-        draws = generator.gaussian(4 * _CHUNK, scale=1.0)
+        draws = generator.rounded_gaussian(4 * _CHUNK, sigma=2.0**28) / 2.0**28
         first, second = draws[:-lag], draws[lag:]
         root = math.sqrt(first.size)
         linear = np.mean(first * second) * root
@@ -66,21 +82,21 @@ def test_gaussian_draws_are_independent(generator, lag):
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, _CHUNK - 1, _CHUNK, _CHUNK + 1, 2 * _CHUNK + 7])
 def test_every_element_is_drawn(generator, size):
-    draws = generator.gaussian(size, scale=1.0)
+    draws = generator.rounded_gaussian(size, sigma=2.0**44)
     assert draws.shape == (size,)
-    assert np.isfinite(draws).all()
     assert np.unique(draws).size == size
     assert np.unique(generator.uniform_bits(size)).size == size
 
 
 def test_shapes(generator):
-    assert generator.gaussian((), scale=1.0).shape == ()
-    assert generator.gaussian((2, 0, 3), scale=1.0).shape == (2, 0, 3)
+    assert generator.rounded_gaussian((), sigma=1.0).shape == ()
+    assert generator.rounded_gaussian((2, 0, 3), sigma=1.0).shape == (2, 0, 3)
     assert generator.discrete_gaussian((2, 5), sigma=3.0).shape == (2, 5)
 
 
 def test_draws_never_repeat(generator):
-    draws = [source.gaussian(N, scale=1.0) for source in (generator, generator, SecureGenerator())]
+    sources = (generator, generator, SecureGenerator())
+    draws = [source.rounded_gaussian(N, sigma=2.0**44) for source in sources]
     assert np.unique(np.concatenate(draws)).size == 3 * N
 
 
@@ -113,8 +129,8 @@ def test_cannot_be_copied(generator, copying):
 
 @pytest.mark.parametrize("value", NOT_POSITIVE)
 def test_refuses_parameters_that_are_not_positive_and_finite(generator, value):
-    with pytest.raises(ValueError, match="scale"):
-        generator.gaussian(3, scale=value)
+    with pytest.raises(ValueError, match="sigma"):
+        generator.rounded_gaussian(3, sigma=value)
     with pytest.raises(ValueError, match="sigma"):
         generator.discrete_gaussian(3, sigma=value)
     with pytest.raises(ValueError, match="epsilon"):
@@ -125,7 +141,7 @@ def test_refuses_parameters_that_are_not_positive_and_finite(generator, value):
 
 def test_privacy_parameters_are_keyword_only(generator):
     for call in (
-        lambda: generator.gaussian(3, 1.0),
+        lambda: generator.rounded_gaussian(3, 1.0),
         lambda: generator.discrete_gaussian(3, 1.0),
         lambda: generator.bernoulli(3, 0.5),
         lambda: generator.exponential_mechanism([1.0], 1.0, 1.0),
@@ -163,12 +179,69 @@ def test_discrete_gaussian_probabilities(generator, sigma):
     assert max(p_value() for _ in range(2)) > 1e-3
 
 
+def test_every_decision_made_exactly_gives_the_same_draws(generator, monkeypatch):
+    """The exact path decides what float64 decides, from the same digits, and goes on where it
+    cannot: here it decides everything."""
+    words = generator.uniform_bits(20_000)
+
+    def draws(slack):
+        source, given = SecureGenerator(), iter(words)
+        monkeypatch.setattr(noise, "_SLACK", slack)
+        monkeypatch.setattr(
+            source, "uniform_bits", lambda n: np.array([next(given) for _ in range(n)], np.uint64)
+        )
+        gamma = np.linspace(0, 3, 200)
+        coins = source._exponential_coins(gamma, lambda i: Fraction(gamma[i]))
+        gaussians = source._rounded_gaussians(300, 1000.5)
+        return coins.tolist(), gaussians.tolist()
+
+    everything = draws(10.0)
+    assert everything == draws(2.0**-46)
+    assert len(everything[1]) > 100
+
+
+def test_gaussians_whose_rounding_floats_cannot_tell(generator):
+    """At this scale the 53 digits of a fraction leave the nearest integer open for most draws."""
+    draws = generator.rounded_gaussian(3000, sigma=2.0**44)
+    assert np.bincount(draws % 4, minlength=4).min() > 600  # the last bits are not stuck
+    assert 0.95 < draws.std() / 2.0**44 < 1.05
+
+
+def test_discrete_gaussian_probabilities_decided_exactly(generator, monkeypatch):
+    monkeypatch.setattr(noise, "_SLACK", 10.0)
+    draws = generator.discrete_gaussian(3000, sigma=1.5)
+    support = np.arange(-12, 13)
+    mass = np.exp(-(support**2) / 4.5)
+    observed = np.bincount(draws + 12, minlength=25)
+    assert chi_square(observed, 3000 * mass / mass.sum()) > 1e-6
+
+
+def test_coins_compare_all_digits_of_their_probability(generator, monkeypatch):
+    """A uniform number of 2^-53 (1 + 2^-53 (1 + ...)): its first 53 digits are those of 2^-53."""
+    monkeypatch.setattr(generator, "uniform_bits", lambda n: np.full(n, 1 << 11, np.uint64))
+    assert not generator.bernoulli(3, p=2.0**-53).any()
+    assert generator.bernoulli(3, p=2.0**-53 + 2.0**-100).all()
+    assert generator.bernoulli(3, p=2.0**-52).all()
+
+
+def test_what_ran_is_noted(generator):
+    generator.rounded_gaussian(5, sigma=2.5)
+    generator.rounded_gaussian(7, sigma=2.5)
+    generator.discrete_gaussian(3, sigma=4.0)
+    generator.bernoulli(10, p=0.25)
+    generator.exponential_mechanism([1.0, 2.0], epsilon=0.5, sensitivity=1.0)
+    assert generator.uses[("gaussian", 2.5)] == 2
+    assert generator.uses[("discrete_gaussian", 4.0)] == 1
+    assert generator.uses[("coins", 0.25)] == 1
+    assert generator.uses[("exponential", 0.5)] == 1
+
+
 def test_discrete_gaussian_at_the_extremes(generator):
     assert not generator.discrete_gaussian(1000, sigma=1e-9).any()
     wide = generator.discrete_gaussian(10_000, sigma=2.0**40)
     assert 0.9 < wide.std() / 2.0**40 < 1.1
     with pytest.raises(ValueError, match="sigma"):
-        generator.discrete_gaussian(1, sigma=2.0**41)
+        generator.discrete_gaussian(1, sigma=2.0**45)
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 1.0, 4.0])

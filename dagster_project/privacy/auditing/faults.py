@@ -16,6 +16,7 @@ from torch import nn
 
 from dagster_project.image.dp_sgd import DpSgdSettings, SecureDPOptimizer, private_step
 from dagster_project.image.gradients import Engine
+from dagster_project.privacy.grid import UNITS
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.sampling import poisson_sample
 
@@ -25,8 +26,8 @@ Batches = Iterator[Mapping[str, torch.Tensor]]
 class Silent(SecureGenerator):
     """No noise at all: not a fault but a means, to see what noise would hide."""
 
-    def gaussian(self, shape: Any, *, scale: float) -> np.ndarray:
-        return np.zeros(shape)
+    def rounded_gaussian(self, shape: Any, *, sigma: float) -> np.ndarray:
+        return np.zeros(shape, dtype=np.int64)
 
     def discrete_gaussian(self, shape: Any, *, sigma: float) -> np.ndarray:
         return np.zeros(shape, dtype=np.int64)
@@ -37,8 +38,8 @@ class LessNoise(SecureGenerator):
 
     part = 0.5
 
-    def gaussian(self, shape: Any, *, scale: float) -> np.ndarray:
-        return super().gaussian(shape, scale=scale * self.part)
+    def rounded_gaussian(self, shape: Any, *, sigma: float) -> np.ndarray:
+        return super().rounded_gaussian(shape, sigma=sigma * self.part)
 
     def discrete_gaussian(self, shape: Any, *, sigma: float) -> np.ndarray:
         return super().discrete_gaussian(shape, sigma=sigma * self.part)
@@ -57,11 +58,10 @@ class Seeded(SecureGenerator):
         super().__init__()
         self._seeded = np.random.default_rng(7)
 
-    def gaussian(self, shape: Any, *, scale: float) -> np.ndarray:
-        return self._seeded.normal(0.0, scale, shape)
-
-    def discrete_gaussian(self, shape: Any, *, sigma: float) -> np.ndarray:
+    def rounded_gaussian(self, shape: Any, *, sigma: float) -> np.ndarray:
         return np.rint(self._seeded.normal(0.0, sigma, shape)).astype(np.int64)
+
+    discrete_gaussian = rounded_gaussian
 
 
 class Unclipped(SecureDPOptimizer):
@@ -69,7 +69,7 @@ class Unclipped(SecureDPOptimizer):
 
     def clip_and_accumulate(self) -> None:
         for p in self.params:
-            p.summed_grad += p.grad_sample.sum(dim=0)
+            p.summed_grad += p.grad_sample.sum(dim=0) * (UNITS / self.max_grad_norm)
 
 
 def unguarded_step(
@@ -83,10 +83,12 @@ def unguarded_step(
         p.summed_grad = torch.zeros_like(p)
     for batch in microbatches:
         gradients = engine(batch)
+        norm = torch.stack([g.flatten(1).norm(dim=1) for g in gradients.values()]).norm(dim=0)
+        factor = (optimizer.max_grad_norm / norm).clamp(max=1.0)
         for name, p in named_parameters.items():
-            p.grad_sample = gradients[name]
-        optimizer.clip_and_accumulate()
-    optimizer.add_noise()
+            p.summed_grad += torch.einsum("i,i...->...", factor, gradients[name])
+    for p in named_parameters.values():
+        p.grad = p.summed_grad
     for p in named_parameters.values():
         p.grad /= optimizer.expected_batch_size
         p.summed_grad = p.grad_sample = None

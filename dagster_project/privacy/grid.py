@@ -1,0 +1,71 @@
+"""People's contributions as integers on a public grid, so that sums and their noise are exact.
+
+Noise added in floating point leaves a pattern in the last bits by which the sum can be recognised
+(Mironov, "On significance of the least significant bits for differential privacy", 2012), and sums
+in floating point depend on their order (Casacuberta et al., "Widespread underestimation of
+sensitivity in differentially private libraries", 2022). Here every contribution is an integer
+before it is summed, sums of integers are exact in any order, and the noise is an integer
+(`noise.SecureGenerator.rounded_gaussian`).
+
+A contribution is a vector of norm at most `max_norm`, in units of `max_norm` / 2^24. Truncation
+toward zero makes no coordinate larger, and hence no norm: |trunc(x)| <= |x|, so
+sum trunc(x_j)^2 <= sum x_j^2. What floating point did to the norm before that is not trusted: the
+integers' own norm is computed exactly, and a vector that is too long is shrunk until it is not. So
+||k||_2 <= 2^24 holds as a statement on integers, whatever the hardware rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+BITS = 24  # a float32 holds every integer up to 2^24
+UNITS = 2**BITS  # grid units in the largest norm
+
+# Sums are exact in float64 up to 2^53: so many people can be summed, and far more in int64.
+MOST_PEOPLE = 2 ** (53 - BITS)
+
+
+def to_grid(parts: Sequence[torch.Tensor], *, max_norm: float) -> list[torch.Tensor]:
+    """Clips vectors to an L2 norm and writes them as integers in units of `max_norm` / 2^24.
+
+    Args:
+        parts: Floats (N, ...); together row i of all parts is the vector of person i. A row with
+            an entry that is not finite becomes zero.
+        max_norm: Largest L2 norm of a row, over all parts.
+
+    Returns:
+        The parts as integers held in floats of the same type and shape, which is exact. Each row
+        has an L2 norm of at most 2^24, exactly.
+    """
+    squares = _squares(parts)
+    finite = squares.isfinite()
+    # At most 1, and in units of the grid.
+    factor = (max_norm / squares.sqrt()).clamp(max=1.0) * (UNITS / max_norm)
+    factor = torch.where(finite, factor, 0.0)
+    units = [
+        torch.where(_like(finite, part), part * _like(factor, part), 0.0).trunc() for part in parts
+    ]
+    # Exact: integers of at most 2^48 in float64, whose sum stays below 2^53 or is far too large.
+    while (long := _squares(units) > float(UNITS) ** 2).any():
+        shorter = torch.where(long, 1 - 2.0**-20, 1.0)
+        units = [(part * _like(shorter, part)).trunc() for part in units]
+    return units
+
+
+def to_numbers(units: np.ndarray, *, max_norm: float = 1.0) -> np.ndarray:
+    """Integers of the grid as the numbers that they stand for, float64."""
+    return units * (max_norm / UNITS)
+
+
+def _squares(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Squared norm of each row over all parts, float64 (N,)."""
+    return torch.stack([part.double().square().flatten(1).sum(dim=1) for part in parts]).sum(dim=0)
+
+
+def _like(row: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+    """One number for each row (N,), shaped and typed to be multiplied with a part (N, ...)."""
+    shaped = row.view(-1, *[1] * (part.dim() - 1))
+    return shaped if row.dtype == torch.bool else shaped.to(part.dtype)

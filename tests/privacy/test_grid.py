@@ -1,0 +1,75 @@
+"""The integer grid: no norm grows, the bound is a statement on integers, sums are exact."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dagster_project.privacy.grid import UNITS, to_grid, to_numbers
+
+# Any float at all: zeros of both signs, subnormals, overflows, infinities and what is no number.
+WIDTHS = {torch.float32: 32, torch.float64: 64}
+
+
+def exact_square(row) -> int:
+    return sum(int(value) ** 2 for value in np.concatenate([part.ravel() for part in row]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), max_norm=st.floats(1e-3, 1e3), kind=st.sampled_from(list(WIDTHS)))
+def test_no_row_is_ever_longer_than_the_bound(data, max_norm, kind):
+    row = data.draw(st.lists(st.floats(width=WIDTHS[kind]), min_size=4, max_size=4))
+    parts = [torch.tensor([row[:1]], dtype=kind), torch.tensor([[row[1:]]], dtype=kind)]
+    units = [part.double().numpy() for part in to_grid(parts, max_norm=max_norm)]
+    assert all(np.array_equal(part, np.trunc(part)) for part in units)
+    assert exact_square([part[0] for part in units]) <= UNITS**2
+    if not all(math.isfinite(value) for value in row):
+        assert not any(part.any() for part in units)
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000, 100_000])
+@pytest.mark.parametrize("length", [0.3, 1.0, 1 + 1e-7, 50.0, 1e30])
+def test_rows_keep_their_direction_and_reach_the_bound(size, length):
+    rng = np.random.default_rng(size)
+    rows = rng.standard_normal((3, size))
+    rows *= length / np.linalg.norm(rows, axis=1, keepdims=True)
+    (units,) = to_grid([torch.from_numpy(rows).float()], max_norm=1.0)
+    numbers = to_numbers(units.double().numpy())
+    wanted = rows * min(1.0, 1 / length)
+    # Truncation takes less than a unit of each coordinate, and never moves it outwards.
+    assert np.abs(numbers - wanted).max() < 2 / UNITS + 2e-6 * np.abs(wanted).max()
+    assert (np.linalg.norm(numbers, axis=1) <= 1).all()
+    assert (np.linalg.norm(numbers, axis=1) >= min(1.0, length) * (1 - 1e-4)).all()
+
+
+def test_truncation_makes_no_coordinate_larger():
+    rows = torch.randn(100, 50) * 0.1
+    (units,) = to_grid([rows], max_norm=1.0)
+    assert (units.abs() <= (rows.double() * UNITS).abs()).all()
+
+
+def test_a_row_is_clipped_over_all_its_parts():
+    parts = [torch.full((2, 3), 3.0), torch.full((2, 1, 1), 4.0)]
+    units = to_grid(parts, max_norm=2.0)
+    square = exact_square([part[0].double().numpy() for part in units])
+    assert UNITS**2 * (1 - 1e-5) < square <= UNITS**2
+
+
+def test_nobody_has_no_rows():
+    (units,) = to_grid([torch.zeros(0, 5)], max_norm=1.0)
+    assert units.shape == (0, 5)
+
+
+def test_one_person_moves_an_exact_sum_by_at_most_the_bound():
+    """The sum of rows of norm just above one, with and without each of them, in integers."""
+    rows = torch.nn.functional.normalize(torch.randn(400, 64), dim=1) * (1 + 1e-6)
+    (units,) = to_grid([rows], max_norm=1.0)
+    total = units.sum(dim=0, dtype=torch.float64)
+    for left_out in range(0, 400, 7):
+        others = torch.cat([units[:left_out], units[left_out + 1 :]]).sum(
+            dim=0, dtype=torch.float64
+        )
+        assert exact_square([(total - others).numpy()]) <= UNITS**2
