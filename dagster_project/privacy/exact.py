@@ -54,16 +54,17 @@ def exponential_bounds(exponent: Fraction, *, digits: int) -> Bounds:
     return value - slack, value + slack
 
 
-def below_exponential(uniform: Uniform, exponent: Callable[[], Bounds]) -> bool:
-    """Whether `uniform` is less than exp(-g), where `exponent()` bounds g ever more closely.
+def below_exponential(uniform: Uniform, exponent: Fraction | Callable[[], Bounds]) -> bool:
+    """Whether `uniform` is less than exp(-g): true with probability exactly that.
 
-    True with probability exactly exp(-g). `exponent` is called again after each round in which the
-    digits did not suffice; a bound that cannot improve (a rational number) returns it twice.
+    Args:
+        uniform: The trial, with digits as they are needed.
+        exponent: g itself, or a function that bounds it more closely each time it is called.
     """
     digits = 40
     while True:
         low, high = uniform.bounds()
-        least, most = exponent()
+        least, most = (exponent, exponent) if isinstance(exponent, Fraction) else exponent()
         if high <= exponential_bounds(most, digits=digits)[0]:
             return True
         if low >= exponential_bounds(least, digits=digits)[1]:

@@ -132,15 +132,7 @@ class SecureGenerator:
             ValueError: `sigma` is not positive and finite, or is above 2^44.
         """
         self._note("gaussian", _require_scale(sigma))
-        out = np.empty(shape, dtype=np.int64)
-        flat = out.reshape(-1)
-        filled = 0
-        while filled < flat.size:
-            draws = self._rounded_gaussians(min(3 * (flat.size - filled) + 16, _CHUNK), sigma)
-            draws = draws[: flat.size - filled]
-            flat[filled : filled + draws.size] = draws
-            filled += draws.size
-        return out
+        return _filled(shape, lambda n: self._rounded_gaussians(n, sigma))
 
     def _rounded_gaussians(self, trials: int, sigma: float) -> np.ndarray:
         """As many draws as so many trials give, about half."""
@@ -191,31 +183,24 @@ class SecureGenerator:
             ValueError: `sigma` is not positive and finite, or is above 2^44.
         """
         self._note("discrete_gaussian", _require_scale(sigma))
-        out = np.empty(shape, dtype=np.int64)
-        flat = out.reshape(-1)
-        scale = math.floor(sigma) + 1
-        square = Fraction(sigma) ** 2
-        filled = 0
-        while filled < flat.size:
-            n = min(2 * (flat.size - filled) + 16, _CHUNK)
-            # Discrete Laplace of scale `scale`: P(y) proportional to exp(-|y| / scale).
-            units = self.integers(n, scale)
-            kept = self._exponential_coins(
-                units / scale, lambda i, u=units: Fraction(int(u[i]), scale)
-            )
-            units = units[kept]
-            magnitude = units + scale * self._geometric(units.size, exponent=1.0)
-            negative = self.bernoulli(units.size, p=0.5)
-            once = ~(negative & (magnitude == 0))  # zero has one sign
-            magnitude, negative = magnitude[once], negative[once]
-            kept = self._exponential_coins(
-                (magnitude - sigma * sigma / scale) ** 2 / (2 * sigma * sigma),
-                lambda i, m=magnitude: (int(m[i]) - square / scale) ** 2 / (2 * square),
-            )
-            draws = np.where(negative, -magnitude, magnitude)[kept][: flat.size - filled]
-            flat[filled : filled + draws.size] = draws
-            filled += draws.size
-        return out
+        return _filled(shape, lambda n: self._discrete_gaussians(n, sigma))
+
+    def _discrete_gaussians(self, trials: int, sigma: float) -> np.ndarray:
+        """As many draws as so many trials give, about a third."""
+        scale, square = math.floor(sigma) + 1, Fraction(sigma) ** 2
+        # Discrete Laplace of scale `scale`: P(y) proportional to exp(-|y| / scale).
+        tried = self.integers(trials, scale)
+        kept = self._exponential_coins(tried / scale, lambda i: Fraction(int(tried[i]), scale))
+        units = tried[kept]
+        magnitude = units + scale * self._geometric(units.size, exponent=1.0)
+        negative = self._coins(units.size, 0.5)
+        once = ~(negative & (magnitude == 0))  # zero has one sign
+        magnitude, negative = magnitude[once], negative[once]
+        kept = self._exponential_coins(
+            (magnitude - sigma * sigma / scale) ** 2 / (2 * sigma * sigma),
+            lambda i: (int(magnitude[i]) - square / scale) ** 2 / (2 * square),
+        )
+        return np.where(negative, -magnitude, magnitude)[kept]
 
     def exponential_mechanism(
         self, scores: np.ndarray, *, epsilon: float, sensitivity: float
@@ -242,18 +227,20 @@ class SecureGenerator:
         if scores.ndim != 1 or scores.size == 0 or not np.isfinite(scores).all():
             raise ValueError("scores must be a vector of finite numbers")
         self._note("exponential", epsilon)
-        top, rate = scores.max(), epsilon / (2 * sensitivity)
-        exact_rate = Fraction(epsilon) / (2 * Fraction(sensitivity))
         while True:  # the top score is always kept: n trials on average at most
-            tried = self.integers(min(scores.size + 16, _CHUNK), scores.size)
-            kept = np.flatnonzero(
-                self._exponential_coins(
-                    (top - scores[tried]) * rate,
-                    lambda i, t=tried: (Fraction(top) - Fraction(scores[t[i]])) * exact_rate,
-                )
-            )
-            if kept.size:
-                return int(tried[kept[0]])
+            tried = self._tried(scores, Fraction(epsilon) / (2 * Fraction(sensitivity)))
+            if tried.size:
+                return int(tried[0])
+
+    def _tried(self, scores: np.ndarray, rate: Fraction) -> np.ndarray:
+        """Uniform indices, each kept with probability exp(-rate (top - score))."""
+        top = scores.max()
+        tried = self.integers(min(scores.size + 16, _CHUNK), scores.size)
+        kept = self._exponential_coins(
+            (top - scores[tried]) * float(rate),
+            lambda i: (Fraction(top) - Fraction(scores[tried[i]])) * rate,
+        )
+        return tried[kept]
 
     def _geometric(self, n: int, *, exponent: float) -> np.ndarray:
         """How often a coin of exp(-exponent) comes up before it first does not, int64 (n,)."""
@@ -277,14 +264,23 @@ class SecureGenerator:
         gap = trial * _UNIT - np.exp(-gamma)
         coins = gap < 0
         for i in np.flatnonzero(np.abs(gap) <= _SLACK):
-            exponent = exact(int(i))
-            coins[i] = below_exponential(
-                Uniform(int(trial[i]), 53, self._word), lambda g=exponent: (g, g)
-            )
+            coins[i] = below_exponential(Uniform(int(trial[i]), 53, self._word), exact(int(i)))
         return coins
 
     def _word(self) -> int:
         return int(self.uniform_bits(1)[0])
+
+
+def _filled(shape: int | tuple[int, ...], draw: Callable[[int], np.ndarray]) -> np.ndarray:
+    """int64 of the given shape, from a function that turns so many trials into fewer draws."""
+    out = np.empty(shape, dtype=np.int64)
+    flat = out.reshape(-1)
+    filled = 0
+    while filled < flat.size:
+        draws = draw(min(3 * (flat.size - filled) + 16, _CHUNK))[: flat.size - filled]
+        flat[filled : filled + draws.size] = draws
+        filled += draws.size
+    return out
 
 
 def _pairs(k: int) -> Fraction:
