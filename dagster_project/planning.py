@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from dagster_project.mechanisms import Mechanisms, mechanisms, table_counts, table_sizes
+from dagster_project.mechanisms import Mechanisms, mechanisms
 from dagster_project.privacy import accounting, calibration
 from dagster_project.privacy.events import Event
 from dagster_project.privacy.plan import Mechanism, Plan, canonical_json
 from dagster_project.recipe import Recipe
 from dagster_project.table.aim import recommended_rounds
+from dagster_project.table.measurements import TableMeasurement, table_counts, table_sizes
 from dagster_project.table.schema import Schema
 
 DISCRETIZATION = 1e-4
@@ -174,7 +175,7 @@ def _with_rounds(
         return recipe
     most = recipe.changed({"table.rounds": table_counts(schema, recipe).selections})
     first = _solve(schema, most, target_epsilon, target_delta, mechanisms)
-    sigma = next((m.declared["sigma"] for m in first if m.name == "table_model.measurement"), None)
+    sigma = next((m.declared["sigma"] for m in first if m.name == TableMeasurement.name), None)
     if sigma is None:
         return recipe
     rounds = recommended_rounds(table_sizes(schema, recipe), n_public=schema.n_public, sigma=sigma)

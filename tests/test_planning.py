@@ -8,7 +8,7 @@ import pytest
 from dp_accounting.pld import privacy_loss_distribution as pld
 
 from dagster_project import planning
-from dagster_project.mechanisms import mechanisms, share, table_counts
+from dagster_project.mechanisms import budget_split, mechanisms
 from dagster_project.planning import build_plan
 from dagster_project.presets import preset
 from dagster_project.privacy import accounting
@@ -20,6 +20,7 @@ from dagster_project.privacy.events import (
 )
 from dagster_project.privacy.plan import Plan
 from dagster_project.recipe import Recipe
+from dagster_project.table.measurements import table_counts
 from dagster_project.table.schema import Schema
 
 DELTA = 1e-5
@@ -204,7 +205,7 @@ def test_mean_pairs_take_no_more_than_they_can_use():
     # What is left goes to DP-SGD: the shares still fill the whole budget.
     spent = 1 / 1.5**2 / 9
     table = recipe.shares.table / sum(recipe.shares.model_dump().values())
-    assert share(recipe, "image", 3.0) == pytest.approx(1 - spent - table)
+    assert budget_split(recipe, 3.0)["image"] == pytest.approx(1 - spent - table)
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,8 @@ def test_counts_and_sums_of_a_sample_are_one_event(name):
     assert found.declared == {
         "noise_multiplier": found.event.noise_multiplier,
         "sample_rate": 0.05,
-        "clip_norm": 1,
         "attributes": 3,
-        "sampler": "poisson",
-        "noisy_counts": True,
+        "counted": True,
     }
     # Nothing is kept back from DP-SGD or handed to it: the shares are as they stand.
     assert at(name, 3.0)["mean_pairs"].event.noise_multiplier < 1.5
@@ -256,7 +254,7 @@ def test_the_command_plans_a_preset(tmp_path, capsys):
     plan = json.loads(capsys.readouterr().out)["plan"]
     assert code == 0 and plan["composed_epsilon"] <= 1
     assert plan["recipe"]["mean_pairs"]["sample_rate"] == 0.05
-    assert [m["declared"]["noisy_counts"] for m in plan["mechanisms"] if m["name"] == "mean_pairs"]
+    assert [m["declared"]["counted"] for m in plan["mechanisms"] if m["name"] == "mean_pairs"]
 
 
 def test_all_presets_are_here():

@@ -32,10 +32,9 @@ from dagster_project.comparison.joint import Joint, synthetic_pairs
 from dagster_project.comparison.pair_generator import PairGenerator, draw, fit
 from dagster_project.pairs.embeddings import FeatureMap
 from dagster_project.pairs.generator import GeneratorSettings
-from dagster_project.pairs.mean_pairs import noisy_sums
+from dagster_project.pairs.mean_pairs import CellSums
 from dagster_project.pairs.pairs import Pairs
 from dagster_project.privacy.calibration import gaussian_noise_multiplier
-from dagster_project.privacy.events import Gaussian
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.plan import Mechanism
 from dagster_project.recipe import Recipe
@@ -54,14 +53,14 @@ class JointMeanEmbedding(Joint):
     part, few, many = "generator.steps", 2, 32
 
     def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism, ...]:
-        noise = gaussian_noise_multiplier(mu=mu, share=1.0)
-        mechanism = Mechanism(
+        mechanism = CellSums(
             name=EMBEDDING,
             stage=EMBEDDING,
-            event=Gaussian(noise_multiplier=noise),
-            declared=_declared(schema, noise),
+            noise_multiplier=gaussian_noise_multiplier(mu=mu, share=1.0),
+            sample_rate=1.0,
+            attributes=len(schema.sizes),
         )
-        return (mechanism,)
+        return (mechanism.entry(),)
 
     def rehearse(self, schema: Schema, recipe: Recipe, compute: Compute, pairs: Pairs) -> None:
         public = feature_map(schema, recipe)
@@ -73,21 +72,21 @@ class JointMeanEmbedding(Joint):
     ) -> Pairs:
         schema, recipe = release.schema, release.recipe
         public = feature_map(schema, recipe)
-        noise = release.declared(EMBEDDING)["noise_multiplier"]
+        mechanism = release.mechanism(CellSums, EMBEDDING)
         embedding, weights = (
             release.models / name for name in (f"{EMBEDDING}.npy", f"{GENERATOR}.safetensors")
         )
 
         def measure() -> None:
-            people = load_train(release)
+            people, generator = load_train(release), SecureGenerator()
             released = noisy_embedding(
                 people.images,
                 schema.one_hot(people.codes),
                 public,
-                attributes=len(schema.sizes),
-                noise_multiplier=noise,
-                generator=SecureGenerator(),
+                mechanism=mechanism,
+                generator=generator,
             )
+            mechanism.verify(generator.uses)
             np.save(embedding, released / schema.n_public)
 
         def learn() -> None:
@@ -96,13 +95,13 @@ class JointMeanEmbedding(Joint):
                 schema.sizes,
                 public,
                 _shape(schema),
-                noise * math.sqrt(len(schema.sizes)) / schema.n_public,
+                mechanism.noise_std / schema.n_public,
                 settings(recipe),
                 progress,
             )
             save_file(fitted.state_dict(), weights)
 
-        executed = {EMBEDDING: _declared(schema, noise)}
+        executed = {EMBEDDING: mechanism.parameters()}
         release.once(EMBEDDING, measure, executed=executed, files=(embedding.name,), parents=())
         release.once(GENERATOR, learn, executed=None, files=(weights.name,), parents=(EMBEDDING,))
         model = PairGenerator(schema.sizes, _shape(schema), settings(recipe))
@@ -116,8 +115,7 @@ def noisy_embedding(
     one_hot: np.ndarray,
     feature_map: FeatureMap,
     *,
-    attributes: int,
-    noise_multiplier: float,
+    mechanism: CellSums,
     generator: SecureGenerator,
 ) -> np.ndarray:
     """The mechanism: sum of phi(x) (x) psi(y) over people plus N(0, noise_multiplier^2).
@@ -127,24 +125,16 @@ def noisy_embedding(
 
     Args:
         images: (N, C, H, W) uint8, one for each person.
-        one_hot: (N, cells) with exactly `attributes` ones in each row.
+        one_hot: (N, cells) with exactly d ones in each row.
         feature_map: Public map with ||phi|| = 1.
-        attributes: d.
-        noise_multiplier: Solved by the plan.
+        mechanism: The sums over cells.
         generator: The operating system's randomness.
 
     Returns:
-        (cells, feature_map.size) float64; private no more.
+        (cells, feature_map.size) float64, differentially private.
     """
-    sums = noisy_sums(
-        images,
-        one_hot,
-        feature_map,
-        attributes=attributes,
-        noise_multiplier=noise_multiplier,
-        generator=generator,
-    )
-    return sums / math.sqrt(attributes)
+    sums = mechanism.run(images, one_hot, feature_map, generator=generator)
+    return sums / math.sqrt(mechanism.attributes)
 
 
 def feature_map(schema: Schema, recipe: Recipe) -> FeatureMap:
@@ -170,7 +160,3 @@ def settings(recipe: Recipe) -> GeneratorSettings:
 
 def _shape(schema: Schema) -> tuple[int, int, int]:
     return schema.image.channels, schema.image.height, schema.image.width
-
-
-def _declared(schema: Schema, noise: float) -> dict[str, float]:
-    return {"noise_multiplier": noise, "clip_norm": 1, "attributes": len(schema.sizes)}

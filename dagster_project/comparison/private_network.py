@@ -17,17 +17,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dagster_project.image import edm
-from dagster_project.image.dp_sgd import (
-    DpSgdSettings,
+from dagster_project.image.dp_sgd import DPSGD
+from dagster_project.image.gradients import ExampleLoss, per_example_engine
+from dagster_project.image.private_training import (
     TrainingState,
     fixed_microbatches,
     microbatch_size,
-    train_private,
 )
-from dagster_project.image.gradients import ExampleLoss, per_example_engine
 from dagster_project.pairs.pairs import Pairs
-from dagster_project.privacy.calibration import sampled_noise_multiplier
-from dagster_project.privacy.events import PoissonSampledGaussian
+from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.plan import Mechanism
 from dagster_project.recipe import Recipe
 from dagster_project.stages.image_model import engine, load_state, save_state
@@ -60,37 +58,21 @@ class Training:
 
 def mechanism(name: str, schema: Schema, recipe: Recipe, *, mu: float, share: float) -> Mechanism:
     """DP-SGD with a share of mu^2, as a stage of that name; replays after a crash are paid for."""
-    free = _settings(recipe, schema.n_public, noise_multiplier=1.0)
-    noise = sampled_noise_multiplier(
-        mu=mu, share=share, sample_rate=free.sample_rate, steps=free.steps + free.replay_steps
-    )
-    settings = _settings(recipe, schema.n_public, noise_multiplier=noise)
-    return Mechanism(
-        name=name,
-        stage=name,
-        event=PoissonSampledGaussian(
-            noise_multiplier=noise,
-            sample_rate=settings.sample_rate,
-            count=settings.steps + settings.replay_steps,
-        ),
-        declared=settings.declared(),
-    )
+    found = DPSGD.from_budget(schema, recipe, mu=mu, share=share, name=name, stage=name)
+    assert found is not None  # it has a share
+    return found.entry()
 
 
 def train(release: Release, stage: str, training: Training, progress: Progress) -> nn.Module:
     """Spends the stage's mechanism and returns the released network; resumes after a crash."""
-    settings = _settings(
-        release.recipe,
-        release.plan.n_public,
-        noise_multiplier=release.declared(stage)["noise_multiplier"],
-    )
+    dp_sgd, generator = release.mechanism(DPSGD, stage), SecureGenerator()
     file, folder = release.models / f"{stage}.safetensors", release.private / stage
 
     def run() -> None:
         averaged = _run(
             training,
             load_train(release),
-            settings,
+            dp_sgd,
             release.recipe,
             release.compute,
             authorise=lambda first, end: release.ledger.authorise_steps(
@@ -98,11 +80,13 @@ def train(release: Release, stage: str, training: Training, progress: Progress) 
             ),
             save=lambda state: save_state(folder, state),
             resume=load_state(folder),
+            generator=generator,
             progress=progress,
         )
+        dp_sgd.verify(generator.uses)
         save_file({n: p.cpu().contiguous() for n, p in averaged.items()}, file)
 
-    executed = {stage: settings.declared()}
+    executed = {stage: dp_sgd.parameters()}
     release.once(stage, run, executed=executed, files=(file.name,), parents=())
     shutil.rmtree(folder, ignore_errors=True)
     training.model.load_state_dict(load_file(file))
@@ -111,32 +95,29 @@ def train(release: Release, stage: str, training: Training, progress: Progress) 
 
 def rehearse(training: Training, pairs: Pairs, recipe: Recipe, compute: Compute) -> None:
     """The same training on drawn pairs; charged nowhere."""
-    settings = _settings(recipe, len(pairs), noise_multiplier=1.0)
-    _run(training, pairs, settings, recipe, compute)
-
-
-def _settings(recipe: Recipe, n_public: int, *, noise_multiplier: float) -> DpSgdSettings:
     sgd = recipe.dp_sgd
     if sgd.steps is None:
         raise ValueError("the steps of DP-SGD are not fixed yet")
-    rate = min(1.0, sgd.batch / n_public)
-    return DpSgdSettings(
-        noise_multiplier=noise_multiplier,
+    rate = min(1.0, sgd.batch / len(pairs))
+    mechanism = DPSGD(
+        noise_multiplier=1.0,
         max_grad_norm=sgd.max_grad_norm,
         sample_rate=rate,
-        expected_batch_size=rate * n_public,
+        expected_batch_size=rate * len(pairs),
         steps=sgd.steps,
-        replay_steps=sgd.replays * min(sgd.checkpoint_steps, sgd.steps),
+        replay_steps=0,
     )
+    _run(training, pairs, mechanism, recipe, compute, generator=SecureGenerator())
 
 
 def _run(
     training: Training,
     pairs: Pairs,
-    settings: DpSgdSettings,
+    dp_sgd: DPSGD,
     recipe: Recipe,
     compute: Compute,
     *,
+    generator: SecureGenerator,
     authorise: Callable[[int, int], None] = lambda first, end: None,
     save: Callable[[TrainingState], None] = lambda state: None,
     resume: TrainingState | None = None,
@@ -151,18 +132,18 @@ def _run(
         on_gpu=device.type == "cuda",
     )
     with compute.autocast():
-        return train_private(
+        return dp_sgd.run(
             model,
             per_example_engine(model, training.loss, engine(sgd.engine)),
             partial(_microbatches, training, pairs, chunk=chunk, device=device),
             len(pairs),
-            settings=settings,
             learning_rate=training.learning_rate,
-            ema_half_life=max(1.0, sgd.ema_half_life_share * settings.steps),
+            ema_half_life=max(1.0, sgd.ema_half_life_share * dp_sgd.steps),
             checkpoint_steps=sgd.checkpoint_steps,
             authorise=authorise,
             save=save,
             resume=resume,
+            generator=generator,
             progress=progress,
         )
 

@@ -30,17 +30,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from dagster_project.pairs.embeddings import FeatureMap, cell_sums
+from dagster_project.privacy.calibration import sampled_noise_multiplier
+from dagster_project.privacy.events import Gaussian, PoissonSampledGaussian
 from dagster_project.privacy.grid import UNITS, to_numbers
+from dagster_project.privacy.mechanism import Mechanism, Uses, only
 from dagster_project.privacy.noise import SecureGenerator
+from dagster_project.privacy.sampling import poisson_sample
 
-
-def sensitivity(attributes: int, *, counted: bool = False) -> float:
-    """L2 sensitivity of all sums together: sqrt(d), or sqrt(2 d) with the counts."""
-    return math.sqrt((2 if counted else 1) * attributes)
+if TYPE_CHECKING:
+    from dagster_project.pairs.embeddings import FeatureMap
+    from dagster_project.recipe import Recipe
+    from dagster_project.table.schema import Schema
 
 
 def random_groups(people: int, sizes: Sequence[int], *, generator: SecureGenerator) -> np.ndarray:
@@ -59,43 +63,103 @@ def random_groups(people: int, sizes: Sequence[int], *, generator: SecureGenerat
     return np.stack([generator.integers(people, size) for size in sizes], axis=1)
 
 
-def noisy_sums(
-    images: np.ndarray,
-    one_hot: np.ndarray,
-    feature_map: FeatureMap,
-    *,
-    attributes: int,
-    noise_multiplier: float,
-    generator: SecureGenerator,
-    counted: bool = False,
-) -> np.ndarray:
-    """The mechanism: sums of phi over each cell plus N(0, (noise_multiplier sensitivity)^2), both
-    on the grid of 2^-24.
+@dataclass(frozen=True, kw_only=True)
+class CellSums(Mechanism):
+    """The sums of phi over each cell, with their counts if asked, as one Gaussian mechanism.
 
-    Args:
-        images: (N, C, H, W) uint8, one for each person.
-        one_hot: (N, cells) with exactly `attributes` ones in each row.
-        feature_map: Public map with ||phi|| <= 1.
+    Attributes:
+        noise_multiplier: Noise standard deviation over the sensitivity.
+        sample_rate: Probability of each person's being in the sums.
         attributes: d, the number of cells one person is in.
-        noise_multiplier: Solved by the plan.
-        generator: The operating system's randomness.
-        counted: Whether the number of people in each cell is released too, as a last column.
-
-    Returns:
-        (cells, feature_map.size), or one column more, float64, multiples of 2^-24; differentially
-        private.
-
-    Raises:
-        ValueError: A row is not in exactly `attributes` cells.
+        counted: Whether the number of people in each cell is released too.
     """
-    ones, others = (np.count_nonzero(m, axis=1) for m in (one_hot == 1, one_hot))
-    if not ((ones == attributes).all() and (others == attributes).all()):
-        raise ValueError("every person must be in exactly one cell of each attribute")
-    sums = cell_sums(images, one_hot, feature_map)
-    if counted:
-        sums = np.column_stack([sums, one_hot.sum(axis=0).astype(np.int64) * UNITS])
-    scale = noise_multiplier * sensitivity(attributes, counted=counted)
-    return to_numbers(sums + generator.rounded_gaussian(sums.shape, sigma=scale * UNITS))
+
+    name: str = "mean_pairs"
+    stage: str = "mean_pairs"
+    part: ClassVar[str] = "pairs"
+    noise_multiplier: float
+    sample_rate: float
+    attributes: int
+    counted: bool = False
+
+    @classmethod
+    def from_budget(
+        cls, schema: Schema, recipe: Recipe, *, mu: float, share: float
+    ) -> CellSums | None:
+        if not share:
+            return None
+        rate = recipe.mean_pairs.sample_rate
+        return cls(
+            noise_multiplier=sampled_noise_multiplier(
+                mu=mu, share=share, sample_rate=rate, steps=1
+            ),
+            sample_rate=rate,
+            attributes=len(schema.attributes),
+            counted=recipe.mean_pairs.counts == "noisy",
+        )
+
+    def event(self) -> Gaussian | PoissonSampledGaussian:
+        if self.sample_rate == 1:
+            return Gaussian(noise_multiplier=self.noise_multiplier)
+        return PoissonSampledGaussian(
+            noise_multiplier=self.noise_multiplier, sample_rate=self.sample_rate
+        )
+
+    def sensitivity(self) -> float:
+        """L2 sensitivity of all sums together: sqrt(d), or sqrt(2 d) with the counts."""
+        return math.sqrt((2 if self.counted else 1) * self.attributes)
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of the noise in each sum."""
+        return self.noise_multiplier * self.sensitivity()
+
+    def sample(self, people: int, *, generator: SecureGenerator) -> np.ndarray:
+        """Indices of those whose features are summed: a Poisson sample, or everybody."""
+        if self.sample_rate == 1:
+            return np.arange(people)
+        return poisson_sample(people, sample_rate=self.sample_rate, generator=generator)
+
+    def run(
+        self,
+        images: np.ndarray,
+        one_hot: np.ndarray,
+        feature_map: FeatureMap,
+        *,
+        generator: SecureGenerator,
+    ) -> np.ndarray:
+        """Sums of phi over each cell plus N(0, noise_std^2), both on the grid of 2^-24.
+
+        Args:
+            images: (N, C, H, W) uint8, one for each sampled person.
+            one_hot: (N, cells) with exactly `attributes` ones in each row.
+            feature_map: Public map with ||phi|| <= 1.
+            generator: The operating system's randomness.
+
+        Returns:
+            (cells, feature_map.size), or one column more, float64, multiples of 2^-24;
+            differentially private.
+
+        Raises:
+            ValueError: A row is not in exactly `attributes` cells.
+        """
+        from dagster_project.pairs.embeddings import cell_sums
+
+        ones, others = (np.count_nonzero(m, axis=1) for m in (one_hot == 1, one_hot))
+        if not ((ones == self.attributes).all() and (others == self.attributes).all()):
+            raise ValueError("every person must be in exactly one cell of each attribute")
+        sums = cell_sums(images, one_hot, feature_map)
+        if self.counted:
+            sums = np.column_stack([sums, one_hot.sum(axis=0).astype(np.int64) * UNITS])
+        noise = generator.rounded_gaussian(sums.shape, sigma=self.noise_std * UNITS)
+        return to_numbers(sums + noise)
+
+    def observed(self, uses: Uses) -> dict[str, float]:
+        return {"noise_multiplier": only(uses, "gaussian") / UNITS / self.sensitivity()}
+
+    def verify_sample(self, uses: Uses) -> None:
+        """Compares the draw in `sample` with what is declared, as `verify` does for the noise."""
+        self.require({} if self.sample_rate == 1 else {"sample_rate": only(uses, "coins")})
 
 
 def make_consistent(sums: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
@@ -171,6 +235,8 @@ class MeanPairs:
 
     @classmethod
     def load(cls, folder: Path) -> MeanPairs:
+        from dagster_project.pairs.embeddings import FeatureMap
+
         settings = json.loads((folder / "feature_map.json").read_text())
         with np.load(folder / "mean_pairs.npz", allow_pickle=False) as arrays:
             return cls(

@@ -21,14 +21,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from dagster_project.evaluation.features import Extractor, make_extractor
-from dagster_project.pairs.public_pool import PublicPool
+from dagster_project.privacy.calibration import gaussian_noise_multiplier
+from dagster_project.privacy.events import Gaussian
+from dagster_project.privacy.mechanism import Mechanism, Uses, only
 from dagster_project.privacy.noise import SecureGenerator
+
+if TYPE_CHECKING:
+    from dagster_project.pairs.public_pool import PublicPool
+    from dagster_project.recipe import Recipe
+    from dagster_project.table.schema import Schema
 
 _BATCH = 32
 _SHRINKAGE = 0.5
@@ -61,6 +68,8 @@ class LabelClassifier:
             k: Labels of each picture, at most all of them.
             progress: Fraction done and a text.
         """
+        from dagster_project.evaluation.features import make_extractor
+
         network = make_extractor(self.extractor)
         chosen = np.empty((len(images), k), np.int16)
         for start in range(0, len(images), _BATCH):
@@ -106,7 +115,9 @@ def fit_classifier(
     Returns:
         The pool, with groups in place of labels where they were merged, and the classifier.
     """
-    network: Extractor = make_extractor(extractor)
+    from dagster_project.evaluation.features import make_extractor
+
+    network = make_extractor(extractor)
     features = network(pool.images, lambda f, text: progress(0.8 * f, text))
     if most is not None and len(pool.names) > most:
         pool = _grouped(pool, features, most)
@@ -125,49 +136,81 @@ def fit_classifier(
     return pool, LabelClassifier(extractor, weights.astype(np.float32), bias.astype(np.float32))
 
 
-def query_sensitivity(attributes: int, top_k: int) -> float:
-    """L2 sensitivity of all counts together: sqrt(d k)."""
-    return math.sqrt(attributes * top_k)
+@dataclass(frozen=True, kw_only=True)
+class LabelCounts(Mechanism):
+    """How often each public label occurs in each cell, as one Gaussian mechanism.
 
-
-def noisy_label_counts(
-    top: np.ndarray,
-    one_hot: np.ndarray,
-    *,
-    labels: int,
-    attributes: int,
-    noise_multiplier: float,
-    generator: SecureGenerator,
-) -> np.ndarray:
-    """The mechanism: how often each label occurs in each cell, plus N(0, (multiplier √(dk))²)
-    rounded to integers, which on counts is a function of the ideal mechanism's output.
-
-    Args:
-        top: (N, k) different labels of each person's picture.
-        one_hot: (N, cells) with exactly `attributes` ones in each row.
-        labels: Number of labels, public.
+    Attributes:
+        noise_multiplier: Noise standard deviation over the sensitivity.
         attributes: d, the attributes that are counted.
-        noise_multiplier: Solved by the plan.
-        generator: The operating system's randomness.
-
-    Returns:
-        (cells, labels) int64, differentially private.
-
-    Raises:
-        ValueError: A person has a label twice, or is not in exactly `attributes` cells.
+        top_k: k, the labels that are counted for each picture.
     """
-    people, k = top.shape
-    if len(one_hot) != people or (
-        people and (np.count_nonzero(one_hot == 1, axis=1) != attributes).any()
-    ):
-        raise ValueError("every person must be in exactly one cell of each attribute")
-    if k > 1 and people and (np.diff(np.sort(top, axis=1), axis=1) == 0).any():
-        raise ValueError("the labels of one picture must differ")
-    member = np.zeros((people, labels))
-    np.put_along_axis(member, top.astype(np.intp), 1.0, axis=1)
-    counts = (one_hot.astype(np.float64).T @ member).astype(np.int64)  # exact: below 2^53
-    scale = noise_multiplier * query_sensitivity(attributes, k)
-    return counts + generator.rounded_gaussian(counts.shape, sigma=scale)
+
+    name: str = "semantic_query"
+    stage: str = "semantic_query"
+    part: ClassVar[str] = "query"
+    noise_multiplier: float
+    attributes: int
+    top_k: int
+
+    @classmethod
+    def from_budget(
+        cls, schema: Schema, recipe: Recipe, *, mu: float, share: float
+    ) -> LabelCounts | None:
+        if not share:
+            return None
+        return cls(
+            noise_multiplier=gaussian_noise_multiplier(mu=mu, share=share),
+            attributes=len(schema.attributes),
+            top_k=recipe.semantic_query.top_k,
+        )
+
+    def event(self) -> Gaussian:
+        return Gaussian(noise_multiplier=self.noise_multiplier)
+
+    def sensitivity(self) -> float:
+        """L2 sensitivity of all counts together: exactly sqrt(d k); the proof is the module's."""
+        return math.sqrt(self.attributes * self.top_k)
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of the noise in each count, but for its rounding."""
+        return self.noise_multiplier * self.sensitivity()
+
+    def run(
+        self, top: np.ndarray, one_hot: np.ndarray, *, labels: int, generator: SecureGenerator
+    ) -> np.ndarray:
+        """The counts plus N(0, noise_std^2) rounded to integers, which on counts is a function of
+        the ideal mechanism's output.
+
+        Args:
+            top: (N, k) different labels of each person's picture.
+            one_hot: (N, cells) with exactly d ones in each row.
+            labels: Number of labels, public.
+            generator: The operating system's randomness.
+
+        Returns:
+            (cells, labels) int64, differentially private.
+
+        Raises:
+            ValueError: A person has a label twice, or not k of them, or is not in exactly d cells.
+        """
+        people, k = top.shape
+        if (
+            k != self.top_k
+            or len(one_hot) != people
+            or (people and (np.count_nonzero(one_hot == 1, axis=1) != self.attributes).any())
+        ):
+            raise ValueError("every person must have k labels and one cell of each attribute")
+        if k > 1 and people and (np.diff(np.sort(top, axis=1), axis=1) == 0).any():
+            raise ValueError("the labels of one picture must differ")
+        member = np.zeros((people, labels))
+        np.put_along_axis(member, top.astype(np.intp), 1.0, axis=1)
+        counts = (one_hot.astype(np.float64).T @ member).astype(np.int64)  # exact: below 2^53
+        return counts + generator.rounded_gaussian(counts.shape, sigma=self.noise_std)
+
+    def observed(self, uses: Uses) -> dict[str, float]:
+        return {"noise_multiplier": only(uses, "gaussian") / self.sensitivity()}
 
 
 def _grouped(pool: PublicPool, features: np.ndarray, most: int) -> PublicPool:
@@ -183,7 +226,7 @@ def _grouped(pool: PublicPool, features: np.ndarray, most: int) -> PublicPool:
         inside = np.flatnonzero(group == number)
         first = pool.names[inside[np.argmax(counts[inside])]]
         names.append(f"{first} and {len(inside) - 1} more" if len(inside) > 1 else first)
-    return PublicPool(pool.name, pool.images, labels, tuple(names), pool.skipped)
+    return replace(pool, labels=labels, names=tuple(names))
 
 
 def _label_means(pool: PublicPool, features: np.ndarray) -> np.ndarray:

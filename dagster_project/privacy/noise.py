@@ -75,7 +75,8 @@ class SecureGenerator:
                 part = bits[start : start + _CHUNK]
                 self._keystream.update_into(_ZEROS[: part.nbytes], part.view(np.uint8).data)
 
-    def _note(self, kind: str, parameter: float) -> None:
+    def note(self, kind: str, parameter: float) -> None:
+        """Counts one use of a kind of draw, or of a parameter at the place where it is used."""
         with self._lock:
             self.uses[kind, float(parameter)] += 1
 
@@ -89,7 +90,7 @@ class SecureGenerator:
         """
         if not 0 <= p <= 1:
             raise ValueError(f"p must lie in [0, 1], not {p!r}")
-        self._note("coins", p)
+        self.note("coins", p)
         coins = np.empty(n, dtype=bool)
         for start in range(0, n, _CHUNK):
             part = coins[start : start + _CHUNK]
@@ -131,7 +132,7 @@ class SecureGenerator:
         Raises:
             ValueError: `sigma` is not positive and finite, or is above 2^44.
         """
-        self._note("gaussian", _require_scale(sigma))
+        self.note("gaussian", _require_scale(sigma))
         return _filled(shape, lambda n: self._rounded_gaussians(n, sigma))
 
     def _rounded_gaussians(self, trials: int, sigma: float) -> np.ndarray:
@@ -182,7 +183,7 @@ class SecureGenerator:
         Raises:
             ValueError: `sigma` is not positive and finite, or is above 2^44.
         """
-        self._note("discrete_gaussian", _require_scale(sigma))
+        self.note("discrete_gaussian", _require_scale(sigma))
         return _filled(shape, lambda n: self._discrete_gaussians(n, sigma))
 
     def _discrete_gaussians(self, trials: int, sigma: float) -> np.ndarray:
@@ -226,7 +227,7 @@ class SecureGenerator:
         scores = np.asarray(scores, dtype=np.float64)
         if scores.ndim != 1 or scores.size == 0 or not np.isfinite(scores).all():
             raise ValueError("scores must be a vector of finite numbers")
-        self._note("exponential", epsilon)
+        self.note("exponential", epsilon / sensitivity)
         while True:  # the top score is always kept: n trials on average at most
             tried = self._tried(scores, Fraction(epsilon) / (2 * Fraction(sensitivity)))
             if tried.size:

@@ -13,17 +13,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dagster_project.image import edm
-from dagster_project.image.dp_sgd import (
-    DpSgdSettings,
+from dagster_project.image.dp_sgd import DPSGD
+from dagster_project.image.gradients import per_example_engine
+from dagster_project.image.private_training import (
     TrainingState,
     fixed_microbatches,
     microbatch_size,
-    train_private,
 )
-from dagster_project.image.gradients import per_example_engine
 from dagster_project.image.unet import UNet
 from dagster_project.pairs.generator import Generator
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.stages import pretrained_checkpoint
 from dagster_project.stages.pairs import load_train
 from dagster_project.stages.pretrained_checkpoint import LEVELS
@@ -46,17 +46,7 @@ def train(release: Release, progress: Progress) -> bool:
         return release.once(
             "image_model", keep, executed=None, files=FILES, parents=("pretrained_checkpoint",)
         )
-    recipe, declared = release.recipe.dp_sgd, release.declared("image_model")
-    rate = min(1.0, recipe.batch / release.plan.n_public)
-    steps: int = declared["steps"]
-    settings = DpSgdSettings(
-        noise_multiplier=declared["noise_multiplier"],
-        max_grad_norm=recipe.max_grad_norm,
-        sample_rate=rate,
-        expected_batch_size=rate * release.plan.n_public,
-        steps=steps,
-        replay_steps=recipe.replays * min(recipe.checkpoint_steps, steps),
-    )
+    recipe, mechanism = release.recipe.dp_sgd, release.mechanism(DPSGD)
 
     def run() -> None:
         device = release.compute.torch_device
@@ -69,30 +59,31 @@ def train(release: Release, progress: Progress) -> bool:
             parameters=count,
             on_gpu=device.type == "cuda",
         )
-        folder = release.private / "image_model"
+        folder, generator = release.private / "image_model", SecureGenerator()
         with release.compute.autocast():
-            averaged = train_private(
+            averaged = mechanism.run(
                 model,
                 per_example_engine(model, example_loss, engine(recipe.engine)),
                 partial(microbatches, pairs, release, chunk=chunk, device=device),
                 len(pairs),
-                settings=settings,
                 learning_rate=recipe.learning_rate,
-                ema_half_life=max(1.0, recipe.ema_half_life_share * steps),
+                ema_half_life=max(1.0, recipe.ema_half_life_share * mechanism.steps),
                 checkpoint_steps=recipe.checkpoint_steps,
                 authorise=lambda first, end: release.ledger.authorise_steps(
                     release.id, "image_model", first, end - 1
                 ),
                 save=lambda state: save_state(folder, state),
                 resume=load_state(folder),
+                generator=generator,
                 progress=progress,
             )
+        mechanism.verify(generator.uses)
         save_file({n: p.cpu().contiguous() for n, p in averaged.items()}, _file(release))
 
     ran = release.once(
         "image_model",
         run,
-        executed={"image_model": settings.declared()},
+        executed={mechanism.name: mechanism.parameters()},
         files=FILES,
         parents=("pretrained_checkpoint",),
     )

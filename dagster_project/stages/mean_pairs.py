@@ -12,7 +12,7 @@ import numpy as np
 
 from dagster_project.pairs import mean_pairs
 from dagster_project.pairs.embeddings import FeatureMap
-from dagster_project.pairs.mean_pairs import MeanPairs
+from dagster_project.pairs.mean_pairs import CellSums, MeanPairs
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.stages import table_model
 from dagster_project.stages.pairs import take_subsample
@@ -57,55 +57,36 @@ def measure(release: Release, progress: Progress) -> bool:
             files=FILES,
             parents=("table_model",),
         )
-    settings, attributes = release.recipe.mean_pairs, len(release.schema.attributes)
-    noise_multiplier = release.declared("mean_pairs")["noise_multiplier"]
-    executed = {
-        "noise_multiplier": noise_multiplier,
-        "sample_rate": settings.sample_rate,
-        "clip_norm": 1,
-        "attributes": attributes,
-        "sampler": "poisson",
-    }
-    if settings.counts == "noisy":
-        executed["noisy_counts"] = True
+    mechanism = release.mechanism(CellSums)
     return release.once(
         "mean_pairs",
-        lambda: _measure(release, noise_multiplier, progress),
-        executed={"mean_pairs": executed},
+        lambda: _measure(release, mechanism, progress),
+        executed={mechanism.name: mechanism.parameters()},
         files=FILES,
         parents=("table_model",),
     )
 
 
-def _measure(release: Release, noise_multiplier: float, progress: Progress) -> None:
+def _measure(release: Release, mechanism: CellSums, progress: Progress) -> None:
     progress(0.0, "summing features")
     settings, schema = release.recipe.mean_pairs, release.schema
     people, public_map, generator = take_subsample(release), feature_map(release), SecureGenerator()
     codes = people.codes
     if settings.groups == "random":
         codes = mean_pairs.random_groups(len(people), schema.sizes, generator=generator)
-    counted = settings.counts == "noisy"
-    sums = mean_pairs.noisy_sums(
-        people.images,
-        schema.one_hot(codes),
-        public_map,
-        attributes=len(schema.attributes),
-        noise_multiplier=noise_multiplier,
-        generator=generator,
-        counted=counted,
-    )
-    scale = mean_pairs.sensitivity(len(schema.attributes), counted=counted)
+    sums = mechanism.run(people.images, schema.one_hot(codes), public_map, generator=generator)
+    mechanism.verify(generator.uses)
     model, uniform = table_model.load(release).model, mean_pairs.uniform_records(schema.sizes)
     mean_pairs.complete(
         sums[:, : public_map.size],
         sizes=schema.sizes,
         probabilities=uniform[0] if settings.groups == "random" else one_way(model),
         soft_records=uniform if settings.records == "uniform" else model.conditional_blocks(),
-        people=model.total * settings.sample_rate,
-        noise_scale=noise_multiplier * scale,
+        people=model.total * mechanism.sample_rate,
+        noise_scale=mechanism.noise_std,
         feature_map=public_map,
         minimum_count=settings.minimum_count,
-        counts=sums[:, -1] if counted else None,
+        counts=sums[:, -1] if mechanism.counted else None,
         consistent=settings.consistent,
     ).save(_folder(release))
     progress(1.0, "mean pairs released")

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from dagster_project.pairs.mean_pairs import CellSums
 from dagster_project.pairs.pairs import Pairs
 from dagster_project.pairs.reading import read_pairs
 from dagster_project.privacy.noise import SecureGenerator
-from dagster_project.privacy.sampling import poisson_sample
 from dagster_project.stages.release import Progress, Release
 
 
@@ -66,12 +66,9 @@ def subsample(release: Release) -> None:
     if release.ledger.committed(release.id, "mean_pairs") is not None:
         return
     people = len(load_train(release))
-    rate = release.declared("mean_pairs")["sample_rate"]
-    chosen = (
-        np.arange(people)
-        if rate == 1
-        else poisson_sample(people, sample_rate=rate, generator=SecureGenerator())
-    )
+    mechanism, generator = release.mechanism(CellSums), SecureGenerator()
+    chosen = mechanism.sample(people, generator=generator)
+    mechanism.verify_sample(generator.uses)
     np.save(_sample_file(release), chosen)
 
 

@@ -11,18 +11,20 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
 from dagster_project.privacy.ledger import Ledger
 from dagster_project.privacy.ledger.errors import WrongState
 from dagster_project.privacy.ledger.files import file_sha256
+from dagster_project.privacy.mechanism import Mechanism
 from dagster_project.privacy.plan import Plan
 from dagster_project.recipe import Recipe
 from dagster_project.table.schema import Schema
 
 Progress = Callable[[float, str], None]
+Kind = TypeVar("Kind", bound=Mechanism)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,10 @@ class Release:
     def spends(self, mechanism: str) -> bool:
         """Whether a mechanism is in the plan."""
         return any(item.name == mechanism for item in self.plan.mechanisms)
+
+    def mechanism(self, kind: type[Kind], name: str | None = None) -> Kind:
+        """A mechanism of the plan, with the parameters it declares. Raises KeyError for none."""
+        return kind.of(self.plan.mechanism(name or kind.name))
 
     def write_schema(self) -> None:
         """The schema beside the models, so that they can be used without the data. The plan is

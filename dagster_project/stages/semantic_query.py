@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dagster_project.pairs import semantic_query
+from dagster_project.pairs.semantic_query import LabelCounts
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.stages import public_images, table_model
 from dagster_project.stages.pairs import load_train
 from dagster_project.stages.release import Progress, Release
+from dagster_project.table.measurements import TableMeasurement
 
 ANSWER = "semantic_query.npz"
 FILES = (*public_images.FILES, ANSWER)
@@ -47,33 +48,26 @@ def ask(release: Release, progress: Progress) -> bool:
             files=FILES,
             parents=("table_model",),
         )
-    d, k = len(release.schema.attributes), release.recipe.semantic_query.top_k
-    noise_multiplier = release.declared("semantic_query")["noise_multiplier"]
+    mechanism = release.mechanism(LabelCounts)
 
     def run() -> None:
+        generator = SecureGenerator()
         pool = public_images.load_pool(release)
         people = load_train(release)
-        top = public_images.load_classifier(release).top(people.images, k, progress)
-        counts = semantic_query.noisy_label_counts(
+        top = public_images.load_classifier(release).top(people.images, mechanism.top_k, progress)
+        counts = mechanism.run(
             top,
             release.schema.one_hot(people.codes),
             labels=len(pool.names),
-            attributes=d,
-            noise_multiplier=noise_multiplier,
-            generator=SecureGenerator(),
+            generator=generator,
         )
-        _save(release, Answer(counts, noise_multiplier * semantic_query.query_sensitivity(d, k)))
+        mechanism.verify(generator.uses)
+        _save(release, Answer(counts, mechanism.noise_std))
 
     return release.once(
         "semantic_query",
         run,
-        executed={
-            "semantic_query": {
-                "noise_multiplier": noise_multiplier,
-                "attributes": d,
-                "top_k": k,
-            }
-        },
+        executed={mechanism.name: mechanism.parameters()},
         files=FILES,
         parents=("table_model",),
     )
@@ -92,7 +86,7 @@ def _from_table(release: Release) -> Answer:
         [whole.marginal((name, table_model.LABEL)) for name in release.schema.names]
     )
     labels = len(public_images.load_pool(release).names)
-    return Answer(counts[:, :labels], release.declared("table_model.measurement")["sigma"])
+    return Answer(counts[:, :labels], release.mechanism(TableMeasurement).sigma)
 
 
 def _save(release: Release, answer: Answer) -> None:

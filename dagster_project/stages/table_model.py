@@ -8,11 +8,9 @@ same sensitivity, and no released table has it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from dagster_project.mechanisms import table_counts, table_sizes
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.stages import public_images
 from dagster_project.stages.pairs import load_train
@@ -20,6 +18,7 @@ from dagster_project.stages.release import Progress, Release
 from dagster_project.table.aim import AimSettings, fit_aim
 from dagster_project.table.estimation import TableFit
 from dagster_project.table.latent_column import hide_last
+from dagster_project.table.measurements import TableMeasurement, TableSelection, table_sizes
 from dagster_project.table.mst import fit_mst
 
 LABEL = "__public_label__"  # name of the hidden column
@@ -31,28 +30,20 @@ FILES = tuple(
 
 def fit(release: Release, progress: Progress) -> bool:
     """Spends the two table mechanisms and writes `models/<id>/table_model`."""
-    counts = table_counts(release.schema, release.recipe)
-    measurement = release.declared("table_model.measurement")
-    executed: dict[str, dict[str, Any]] = {
-        "table_model.measurement": {
-            "sigma": measurement["sigma"],
-            "sensitivity": 1,
-            "marginals": counts.measurements,
-        },
-    }
-    selection_epsilon = 0.0
-    if counts.selections:
-        selection_epsilon = release.declared("table_model.selection")["epsilon"]
-        executed["table_model.selection"] = {
-            "method": release.recipe.table.method,
-            "epsilon": selection_epsilon,
-            "rounds": counts.selections,
-        }
+    measurement = release.mechanism(TableMeasurement)
+    selection = None
+    if release.spends(TableSelection.name):
+        selection = release.mechanism(TableSelection)
+    used = [mechanism for mechanism in (selection, measurement) if mechanism]
 
     def run() -> None:
-        fitted = _fit(release, measurement["sigma"], selection_epsilon, progress)
+        generator = SecureGenerator()
+        fitted = _fit(release, measurement, selection, generator, progress)
+        for mechanism in used:
+            mechanism.verify(generator.uses)
         fitted.save(_folder(release))
 
+    executed = {mechanism.name: mechanism.parameters() for mechanism in used}
     return release.once("table_model", run, executed=executed, files=FILES, parents=())
 
 
@@ -71,7 +62,13 @@ def _folder(release: Release) -> Path:
     return release.models / "table_model"
 
 
-def _fit(release: Release, sigma: float, selection_epsilon: float, progress: Progress) -> TableFit:
+def _fit(
+    release: Release,
+    measurement: TableMeasurement,
+    selection: TableSelection | None,
+    generator: SecureGenerator,
+    progress: Progress,
+) -> TableFit:
     settings, schema = release.recipe.table, release.schema
     codes = load_train(release).codes
     sizes, names = table_sizes(schema, release.recipe), schema.names
@@ -84,9 +81,9 @@ def _fit(release: Release, sigma: float, selection_epsilon: float, progress: Pro
             sizes=sizes,
             names=names,
             n_public=release.plan.n_public,
-            sigma=sigma,
-            selection_epsilon=selection_epsilon,
-            generator=SecureGenerator(),
+            measurement=measurement,
+            selection=selection,
+            generator=generator,
             iterations=settings.final_iterations,
             progress=progress,
         )
@@ -95,16 +92,15 @@ def _fit(release: Release, sigma: float, selection_epsilon: float, progress: Pro
         sizes=sizes,
         names=names,
         n_public=release.plan.n_public,
-        sigma=sigma,
-        selection_epsilon=selection_epsilon,
+        measurement=measurement,
+        selection=selection,
         settings=AimSettings(
-            rounds=table_counts(schema, release.recipe).selections,
             selections_per_fit=settings.selections_per_fit or max(1, len(sizes) // 2),
             iterations=settings.iterations,
             final_iterations=settings.final_iterations,
             max_model_bytes=settings.max_model_bytes,
         ),
-        generator=SecureGenerator(),
+        generator=generator,
         progress=progress,
     )
 

@@ -25,11 +25,10 @@ from dagster_project.table.estimation import (
     require_table,
 )
 from dagster_project.table.measurements import (
-    MechanismCounts,
+    TableMeasurement,
+    TableSelection,
     expected_counts,
-    measure,
     noisy_total,
-    select,
 )
 
 
@@ -38,7 +37,6 @@ class AimSettings:
     """The public schedule.
 
     Attributes:
-        rounds: pairs selected and measured.
         selections_per_fit: rounds between two refits of the model, which take nearly all the time.
             Between refits the selected pairs form a forest while they can.
         iterations: mirror-descent steps of each refit.
@@ -46,24 +44,16 @@ class AimSettings:
         max_model_bytes: bound on the model's tables, and so on time and memory.
     """
 
-    rounds: int
     selections_per_fit: int = 1
     iterations: int = 300
     final_iterations: int = 2000
     max_model_bytes: float = 80e6
 
     def __post_init__(self) -> None:
-        if self.rounds < 0 or min(self.selections_per_fit, self.iterations) < 1:
-            raise ValueError(
-                "rounds must be 0 or more, selections_per_fit and iterations 1 or more"
-            )
+        if min(self.selections_per_fit, self.iterations) < 1:
+            raise ValueError("selections_per_fit and iterations must be 1 or more")
         if self.final_iterations < 1 or not self.max_model_bytes > 0:
             raise ValueError("final_iterations and max_model_bytes must be positive")
-
-
-def aim_counts(attributes: int, rounds: int) -> MechanismCounts:
-    """How often `fit_aim` measures and selects."""
-    return MechanismCounts(measurements=attributes + rounds, selections=rounds)
 
 
 def recommended_rounds(sizes: Sequence[int], *, n_public: int, sigma: float) -> int:
@@ -94,25 +84,24 @@ def fit_aim(
     sizes: Sequence[int],
     names: Sequence[str],
     n_public: int,
-    sigma: float,
-    selection_epsilon: float,
+    measurement: TableMeasurement,
+    selection: TableSelection | None,
     settings: AimSettings,
     generator: SecureGenerator,
     progress: Callable[[float, str], None] | None = None,
 ) -> TableFit:
     """Fits AIM to private records.
 
-    Privacy (add/remove one person): `DiscreteGaussian(sigma, count=d + rounds)` and
-    `PureDP(selection_epsilon, count=rounds)`; proofs in `measurements`. The candidates of a round
-    depend on sizes and on earlier selections only.
+    Privacy (add/remove one person): the events of the two mechanisms; proofs in `measurements`. The
+    candidates of a round depend on sizes and on earlier selections only.
 
     Args:
         codes: private cell codes (N, d), one row for each person.
         sizes: number of cells of each attribute.
         names: their names, in schema order.
         n_public: public rough number of persons.
-        sigma: scale of the discrete Gaussian noise on every measured cell.
-        selection_epsilon: privacy parameter of each selection.
+        measurement: measures each one-way marginal and each selected pair.
+        selection: selects a pair in each of its rounds; None for a table of one column.
         settings: the schedule.
         generator: source of the private randomness.
         progress: told the fraction done.
@@ -123,11 +112,12 @@ def fit_aim(
     """
     require_table(codes, names=names, sizes=sizes, n_public=n_public)
     pairs = marginals.attribute_pairs(len(sizes))
-    if settings.rounds and not pairs:
+    rounds = selection.rounds if selection else 0
+    if rounds and not pairs:
         raise ValueError("a table of one attribute has no pairs to select")
     report = progress or (lambda fraction, text: None)
     measurements = [
-        measure(counts, names=(name,), sigma=sigma, generator=generator)
+        measurement.run(counts, names=(name,), generator=generator)
         for name, counts in zip(names, marginals.one_way(codes, sizes), strict=True)
     ]
     total = noisy_total(measurements, n_public=n_public)
@@ -135,8 +125,8 @@ def fit_aim(
     exact = marginals.two_way(codes, sizes)
     expected = expected_counts(model, pairs)
     fresh: list[tuple[int, int]] = []  # measured since the last fit
-    for number in range(settings.rounds):
-        report(number / (settings.rounds + 1), f"selection {number + 1} of {settings.rounds}")
+    for number in range(rounds):
+        report(number / (rounds + 1), f"selection {number + 1} of {rounds}")
         if len(fresh) == settings.selections_per_fit:
             model = estimate(
                 measurements, names=names, sizes=sizes, total=total, iterations=settings.iterations
@@ -148,25 +138,19 @@ def fit_aim(
             names=names,
             sizes=sizes,
             selected=[m.names for m in measurements],
-            settings=settings,
-            number=number,
+            bound=settings.max_model_bytes,
+            progress=(number + 1) / rounds,
         )
         candidates = _not_yet_explained(affordable, fresh)
-        pair = select(
-            candidates,
-            exact=exact,
-            expected=expected,
-            sigma=sigma,
-            selection_epsilon=selection_epsilon,
-            generator=generator,
+        assert selection is not None  # it has the rounds
+        pair = selection.run(
+            candidates, exact=exact, expected=expected, sigma=measurement.sigma, generator=generator
         )
         pair_names = tuple(names[axis] for axis in pair)
-        measurements.append(
-            measure(exact[pair], names=pair_names, sigma=sigma, generator=generator)
-        )
+        measurements.append(measurement.run(exact[pair], names=pair_names, generator=generator))
         fresh.append(pair)
-    if settings.rounds:
-        report(settings.rounds / (settings.rounds + 1), "fitting the table model")
+    if rounds:
+        report(rounds / (rounds + 1), "fitting the table model")
         model = estimate(
             measurements,
             names=names,
@@ -184,15 +168,15 @@ def _affordable(
     names: Sequence[str],
     sizes: Sequence[int],
     selected: Sequence[tuple[str, ...]],
-    settings: AimSettings,
-    number: int,
+    bound: float,
+    progress: float,
 ) -> list[tuple[int, int]]:
     """The pairs with which the model stays small enough; released and public facts alone decide.
 
     The bound grows with the rounds, as in AIM (Algorithm 2, line 10), so that early selections
     cannot use it up. If no pair keeps to it, those that make the smallest model remain.
     """
-    bound = settings.max_model_bytes * (number + 1) / settings.rounds
+    now = bound * progress
     current = model_bytes(names, sizes, selected)
     known = set(selected)
     affordable, dearer = [], []
@@ -200,18 +184,18 @@ def _affordable(
         pair = (names[i], names[j])
         # One attribute added to every clique makes room for any pair with it: when even that is
         # affordable, the junction tree need not be built.
-        if pair in known or current * min(sizes[i], sizes[j]) <= bound:
+        if pair in known or current * min(sizes[i], sizes[j]) <= now:
             affordable.append((i, j))
             continue
         size = model_bytes(names, sizes, [*selected, pair])
-        if size <= bound:
+        if size <= now:
             affordable.append((i, j))
         else:
             dearer.append((size, (i, j)))
     if affordable:
         return affordable
     smallest = min(size for size, _ in dearer)
-    if smallest > settings.max_model_bytes:
+    if smallest > bound:
         raise ValueError("no pair of attributes fits into max_model_bytes")
     return [pair for size, pair in dearer if size == smallest]
 

@@ -15,12 +15,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
+from dagster_project.privacy.calibration import gaussian_noise_multiplier, selection_epsilon
+from dagster_project.privacy.events import DiscreteGaussian, PureDP
+from dagster_project.privacy.mechanism import Mechanism, Uses, only, times
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.table.graphical_model import GraphicalModel
+
+if TYPE_CHECKING:
+    from dagster_project.recipe import Recipe
+    from dagster_project.table.schema import Schema
 
 
 class MechanismCounts(NamedTuple):
@@ -28,6 +35,23 @@ class MechanismCounts(NamedTuple):
 
     measurements: int  # discrete Gaussian, scale sigma, sensitivity 1
     selections: int  # exponential mechanism, selection_epsilon-DP
+
+
+def table_sizes(schema: Schema, recipe: Recipe) -> tuple[int, ...]:
+    """Cells of the table's columns, the hidden one of public labels included."""
+    return (*schema.sizes, recipe.label_cells) if recipe.label_cells else schema.sizes
+
+
+def table_counts(schema: Schema, recipe: Recipe) -> MechanismCounts:
+    """How often the table model measures and selects."""
+    d = len(table_sizes(schema, recipe))
+    if recipe.table.method == "mst":  # a spanning tree
+        return MechanismCounts(measurements=2 * d - 1, selections=d - 1)
+    # Where the rounds are still open: 2.5 for each attribute, the most the rule ever asks for.
+    rounds = recipe.table.rounds
+    if rounds is None:
+        rounds = min(d * (d - 1) // 2, math.ceil(2.5 * d))
+    return MechanismCounts(measurements=d + rounds, selections=rounds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +69,52 @@ class Measurement:
     sigma: float
 
 
-def measure(
-    counts: np.ndarray, *, names: Sequence[str], sigma: float, generator: SecureGenerator
-) -> Measurement:
-    """Adds discrete Gaussian noise of scale `sigma` to the exact counts of one marginal.
+@dataclass(frozen=True, kw_only=True)
+class TableMeasurement(Mechanism):
+    """Marginals with discrete Gaussian noise (Canonne, Kamath, Steinke 2020).
 
-    One person's record changes one cell by one, so the L2 sensitivity is exactly 1 and the
-    measurement is the event `DiscreteGaussian(sigma=sigma)`.
+    Attributes:
+        sigma: Scale of the noise on every cell.
+        marginals: How many are measured.
     """
-    noise = generator.discrete_gaussian(counts.shape, sigma=sigma)
-    return Measurement(names=tuple(names), values=counts + noise, sigma=sigma)
+
+    name: str = "table_model.measurement"
+    stage: str = "table_model"
+    part: ClassVar[str] = "table"
+    sigma: float
+    marginals: int
+
+    @classmethod
+    def from_budget(
+        cls, schema: Schema, recipe: Recipe, *, mu: float, share: float
+    ) -> TableMeasurement:
+        counts = table_counts(schema, recipe)
+        # A table of one column has no pairs to select: all of the share measures it.
+        measuring = share * (1 - recipe.table.selection_share) if counts.selections else share
+        sigma = gaussian_noise_multiplier(mu=mu, share=measuring, count=counts.measurements)
+        return cls(sigma=sigma, marginals=counts.measurements)
+
+    def event(self) -> DiscreteGaussian:
+        return DiscreteGaussian(sigma=self.sigma, count=self.marginals)
+
+    def sensitivity(self) -> float:
+        """Exactly 1 in L2, for one marginal: a person is one row, a row lies in one cell."""
+        return 1.0
+
+    def run(
+        self, counts: np.ndarray, *, names: Sequence[str], generator: SecureGenerator
+    ) -> Measurement:
+        """One marginal of exact counts, any shape, with noise on every cell."""
+        scale = self.sigma * self.sensitivity()
+        noise = generator.discrete_gaussian(counts.shape, sigma=scale)
+        return Measurement(names=tuple(names), values=counts + noise, sigma=scale)
+
+    def observed(self, uses: Uses) -> dict[str, float]:
+        kind = "discrete_gaussian"
+        return {
+            "sigma": only(uses, kind) / self.sensitivity(),
+            "marginals": times(uses, kind),
+        }
 
 
 def selection_scores(
@@ -104,31 +164,73 @@ def expected_counts(
     return {(i, j): model.total * model.marginal((names[i], names[j])) for i, j in pairs}
 
 
-def select(
-    candidates: Sequence[tuple[int, int]],
-    *,
-    exact: Mapping[tuple[int, int], np.ndarray],
-    expected: Mapping[tuple[int, int], np.ndarray],
-    sigma: float,
-    selection_epsilon: float,
-    generator: SecureGenerator,
-) -> tuple[int, int]:
-    """One candidate pair, by the exponential mechanism: the event `PureDP(selection_epsilon)`.
+@dataclass(frozen=True, kw_only=True)
+class TableSelection(Mechanism):
+    """Pairs of attributes by the exponential mechanism (McSherry and Talwar 2007).
 
-    Args:
-        candidates: attribute positions; the list itself may depend on public and released facts
-            only.
-        exact: the pairs' exact counts.
-        expected: `expected_counts` of a model fitted to released measurements.
-        sigma: see `selection_scores`.
-        selection_epsilon: privacy parameter of this one selection.
-        generator: source of the private randomness.
+    Attributes:
+        method: The table model that asks.
+        epsilon: Privacy parameter of each selection.
+        rounds: How many pairs are selected.
     """
-    scores = selection_scores(
-        [exact[pair] for pair in candidates], [expected[pair] for pair in candidates], sigma=sigma
-    )
-    chosen = generator.exponential_mechanism(scores, epsilon=selection_epsilon, sensitivity=1.0)
-    return candidates[chosen]
+
+    name: str = "table_model.selection"
+    stage: str = "table_model"
+    part: ClassVar[str] = "table"
+    method: str
+    epsilon: float
+    rounds: int
+
+    @classmethod
+    def from_budget(
+        cls, schema: Schema, recipe: Recipe, *, mu: float, share: float
+    ) -> TableSelection | None:
+        rounds = table_counts(schema, recipe).selections
+        if not rounds:
+            return None
+        selecting = share * recipe.table.selection_share
+        epsilon = selection_epsilon(mu=mu, share=selecting, count=rounds)
+        return cls(method=recipe.table.method, epsilon=epsilon, rounds=rounds)
+
+    def event(self) -> PureDP:
+        return PureDP(epsilon=self.epsilon, count=self.rounds)
+
+    def sensitivity(self) -> float:
+        """Largest change of a score by one person: exactly 1 (`selection_scores`)."""
+        return 1.0
+
+    def run(
+        self,
+        candidates: Sequence[tuple[int, int]],
+        *,
+        exact: Mapping[tuple[int, int], np.ndarray],
+        expected: Mapping[tuple[int, int], np.ndarray],
+        sigma: float,
+        generator: SecureGenerator,
+    ) -> tuple[int, int]:
+        """One candidate pair.
+
+        Args:
+            candidates: attribute positions; the list itself may depend on public and released
+                facts only.
+            exact: the pairs' exact counts.
+            expected: `expected_counts` of a model fitted to released measurements.
+            sigma: see `selection_scores`.
+            generator: source of the private randomness.
+        """
+        scores = selection_scores(
+            [exact[pair] for pair in candidates],
+            [expected[pair] for pair in candidates],
+            sigma=sigma,
+        )
+        chosen = generator.exponential_mechanism(
+            scores, epsilon=self.epsilon, sensitivity=self.sensitivity()
+        )
+        return candidates[chosen]
+
+    def observed(self, uses: Uses) -> dict[str, float]:
+        kind = "exponential"
+        return {"epsilon": only(uses, kind) * self.sensitivity(), "rounds": times(uses, kind)}
 
 
 def noisy_total(one_way: Sequence[Measurement], *, n_public: int) -> float:

@@ -17,17 +17,11 @@ from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.table import marginals
 from dagster_project.table.estimation import TableFit, estimate, independent_model, require_table
 from dagster_project.table.measurements import (
-    MechanismCounts,
+    TableMeasurement,
+    TableSelection,
     expected_counts,
-    measure,
     noisy_total,
-    select,
 )
-
-
-def mst_counts(attributes: int) -> MechanismCounts:
-    """How often `fit_mst` measures and selects."""
-    return MechanismCounts(measurements=2 * attributes - 1, selections=attributes - 1)
 
 
 def fit_mst(
@@ -36,8 +30,8 @@ def fit_mst(
     sizes: Sequence[int],
     names: Sequence[str],
     n_public: int,
-    sigma: float,
-    selection_epsilon: float,
+    measurement: TableMeasurement,
+    selection: TableSelection | None,
     generator: SecureGenerator,
     iterations: int = 2000,
     progress: Callable[[float, str], None] | None = None,
@@ -48,9 +42,9 @@ def fit_mst(
     join two parts of the forest, by the L1 distance between the pair's counts and what independence
     predicts (sensitivity 1, see `measurements.selection_scores`).
 
-    Privacy (add/remove one person): `DiscreteGaussian(sigma, count=2d − 1)` and
-    `PureDP(selection_epsilon, count=d − 1)`. Arguments as in `aim.fit_aim`; `iterations` are the
-    mirror-descent steps of the fit.
+    Privacy (add/remove one person): the events of the two mechanisms, of 2d − 1 measurements and
+    d − 1 selections. Arguments as in `aim.fit_aim`; `iterations` are the mirror-descent steps of
+    the fit.
 
     Raises:
         ValueError: the shapes do not match.
@@ -58,32 +52,29 @@ def fit_mst(
     require_table(codes, names=names, sizes=sizes, n_public=n_public)
     report = progress or (lambda fraction, text: None)
     measurements = [
-        measure(counts, names=(name,), sigma=sigma, generator=generator)
+        measurement.run(counts, names=(name,), generator=generator)
         for name, counts in zip(names, marginals.one_way(codes, sizes), strict=True)
     ]
     total = noisy_total(measurements, n_public=n_public)
     independent = independent_model(measurements, sizes=sizes, total=total)
-    if len(names) == 1:
+    if selection is None:
         return TableFit(model=independent, measurements=tuple(measurements))
     exact = marginals.two_way(codes, sizes)
     expected = expected_counts(independent, list(exact))
     part = list(range(len(names)))  # the forest's part that holds each attribute
     for number in range(len(names) - 1):
         report(0.5 * number / len(names), f"edge {number + 1} of {len(names) - 1}")
-        pair = select(
+        pair = selection.run(
             [(i, j) for i, j in exact if part[i] != part[j]],
             exact=exact,
             expected=expected,
             sigma=0.0,
-            selection_epsilon=selection_epsilon,
             generator=generator,
         )
         joined, kept = part[pair[1]], part[pair[0]]
         part = [kept if label == joined else label for label in part]
         pair_names = tuple(names[axis] for axis in pair)
-        measurements.append(
-            measure(exact[pair], names=pair_names, sigma=sigma, generator=generator)
-        )
+        measurements.append(measurement.run(exact[pair], names=pair_names, generator=generator))
     report(0.5, "fitting the table model")
     model = estimate(measurements, names=names, sizes=sizes, total=total, iterations=iterations)
     report(1.0, "table model fitted")

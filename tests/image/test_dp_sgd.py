@@ -9,17 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from dagster_project.image import dp_sgd
-from dagster_project.image.dp_sgd import (
-    DpSgdSettings,
+from dagster_project.image import private_training
+from dagster_project.image.dp_sgd import DPSGD
+from dagster_project.image.gradients import per_example_engine
+from dagster_project.image.private_training import (
     SecureDPOptimizer,
     TrainingState,
     microbatch_size,
     private_step,
     train_private,
 )
-from dagster_project.image.gradients import per_example_engine
 from dagster_project.privacy.grid import UNITS
+from dagster_project.privacy.mechanism import ConformanceError
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.stages.image_model import example_loss
 from tests.image.toys import batch, network
@@ -33,8 +34,11 @@ class Silent:
     def rounded_gaussian(self, shape, *, sigma):
         return np.zeros(shape, dtype=np.int64)
 
+    def note(self, kind, parameter):
+        pass
 
-def settings(**changes) -> DpSgdSettings:
+
+def settings(**changes) -> DPSGD:
     values = {
         "noise_multiplier": 1.5,
         "max_grad_norm": NORM,
@@ -43,7 +47,7 @@ def settings(**changes) -> DpSgdSettings:
         "steps": 5,
         "replay_steps": 0,
     }
-    return DpSgdSettings(**{**values, **changes})
+    return DPSGD(**{**values, **changes})
 
 
 def linear(size=6) -> nn.Module:
@@ -186,7 +190,9 @@ class Run:
         self.log: list[str] = []
         self.people, self.crash_after = people, crash_after
 
-    def go(self, resume: TrainingState | None = None, **changes) -> dict[str, torch.Tensor]:
+    def go(
+        self, resume: TrainingState | None = None, generator=None, **changes
+    ) -> dict[str, torch.Tensor]:
         def authorise(first, end):
             self.ranges.append((first, end))
             self.log.append("authorise")
@@ -208,13 +214,14 @@ class Run:
             per_example_engine(self.model, example_loss, "vmap"),
             microbatches,
             self.people,
-            settings=used,
+            mechanism=used,
             learning_rate=1e-3,
             ema_half_life=2.0,
             checkpoint_steps=2,
             authorise=authorise,
             save=save,
             resume=resume,
+            generator=generator or SecureGenerator(),
             progress=lambda fraction, text: None,
         )
 
@@ -243,9 +250,10 @@ def test_no_step_runs_where_the_ledger_refuses():
     before = {n: p.clone() for n, p in run.model.named_parameters()}
     with pytest.raises(PermissionError):
         train_private(
-            run.model, lambda _: {}, lambda _: iter(()), 3, settings=settings(),
+            run.model, lambda _: {}, lambda _: iter(()), 3, mechanism=settings(),
             learning_rate=1e-3, ema_half_life=1.0, checkpoint_steps=2, authorise=refuse,
-            save=lambda _: None, resume=None, progress=lambda f, t: None,
+            save=lambda _: None, resume=None, generator=SecureGenerator(),
+            progress=lambda f, t: None,
         )  # fmt: skip
     assert all(torch.equal(before[n], p) for n, p in run.model.named_parameters())
 
@@ -259,19 +267,18 @@ def detached(state: TrainingState) -> TrainingState:
 
 def test_a_resumed_run_is_the_run_that_was_never_interrupted(monkeypatch):
     """With noise and coins fixed, steps, moments and average go on bit by bit."""
-    monkeypatch.setattr(dp_sgd, "SecureGenerator", Silent)
-    monkeypatch.setattr(dp_sgd, "poisson_sample", lambda n, **_: np.arange(n))
+    monkeypatch.setattr(private_training, "poisson_sample", lambda n, **_: np.arange(n))
     whole = Run()
-    expected = whole.go(steps=5)
+    expected = whole.go(generator=Silent(), steps=5)
 
     first = Run(crash_after=3)
     kept: list[TrainingState] = []
     first.states = type("Keep", (list,), {"append": lambda _, s: kept.append(detached(s))})()
     with pytest.raises(KeyboardInterrupt):
-        first.go(steps=5)
+        first.go(generator=Silent(), steps=5)
     assert [state.step for state in kept] == [2]
     second = Run()
-    found = second.go(kept[-1], steps=5)
+    found = second.go(kept[-1], generator=Silent(), steps=5)
     assert second.ranges == [(2, 4), (4, 5)] and len(second.batches) == 3
     assert all(torch.equal(found[n], e) for n, e in expected.items())
     assert all(
@@ -292,7 +299,7 @@ def test_average_has_the_public_half_life():
     model = nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         model.weight.zero_()
-    ema = dp_sgd.Ema(model, half_life=3.0)
+    ema = private_training.Ema(model, half_life=3.0)
     with torch.no_grad():
         model.weight.fill_(1.0)
     for _ in range(3):
@@ -300,17 +307,48 @@ def test_average_has_the_public_half_life():
     assert ema.average["weight"].item() == pytest.approx(0.5)
 
 
-def test_declared_is_what_runs():
-    assert settings().declared() == {
-        "noise_multiplier": 1.5,
-        "max_grad_norm": NORM,
-        "sample_rate": 0.5,
+def test_what_is_declared_is_read_from_what_ran():
+    used, secure = settings(steps=3), SecureGenerator()
+    Run(people=40).go(generator=secure, steps=3)
+    assert used.observed(secure.uses) == {
+        "noise_multiplier": pytest.approx(1.5, rel=1e-12),
         "expected_batch_size": 8.0,
-        "steps": 5,
-        "replay_steps": 0,
-        "sampler": "poisson",
-        "divisor": "expected_batch_size",
+        "sample_rate": 0.5,
+        "max_grad_norm": NORM,
     }
+    used.verify(secure.uses)
+    assert DPSGD.of(used.entry()) == used
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"noise_multiplier": 1.4}, {"max_grad_norm": 0.8}, {"sample_rate": 0.6},
+     {"expected_batch_size": 9.0}],
+)  # fmt: skip
+def test_a_run_with_other_parameters_than_declared_is_refused(change):
+    secure = SecureGenerator()
+    Run(people=40).go(generator=secure, steps=2, **change)
+    with pytest.raises(ConformanceError, match=next(iter(change))):
+        settings().verify(secure.uses)
+
+
+def test_microbatches_have_one_size_and_say_who_counts():
+    chosen = np.array([4, 7, 9, 11, 12])
+    found = list(private_training.fixed_microbatches(chosen, 3))
+    assert [indices.tolist() for indices, _ in found] == [[4, 7, 9], [11, 12, 11]]
+    assert [present.tolist() for _, present in found] == [[True] * 3, [True, True, False]]
+    assert not list(private_training.fixed_microbatches(chosen[:0], 3))
+
+
+def test_rows_that_only_fill_a_microbatch_up_do_not_count():
+    model = linear()
+    optimizer = SecureDPOptimizer(torch.optim.SGD(model.parameters(), lr=1.0), settings(), Silent())
+    rows = torch.full((3, 12), 0.01)
+    engine, _ = given_gradients([])
+    batch_of_three = {"rows": rows, "present": torch.tensor([True, False, True])}
+    private_step(optimizer, dict(model.named_parameters()), iter([batch_of_three]), engine)
+    moved = -model["a"].detach().double().numpy() * 8
+    assert moved == pytest.approx(np.full(6, 0.02), rel=1e-4)
 
 
 def test_microbatches_fit_into_memory():

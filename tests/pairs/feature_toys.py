@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dagster_project.pairs.embeddings import FeatureMap
+from dagster_project.pairs.mean_pairs import CellSums
 from dagster_project.privacy.grid import UNITS
 
 
@@ -40,3 +41,32 @@ class Silent:
     def rounded_gaussian(self, shape: tuple[int, ...], *, sigma: float) -> np.ndarray:
         self.scales.append(sigma / UNITS)
         return np.zeros(shape, dtype=np.int64)
+
+    def note(self, kind: str, parameter: float) -> None:
+        pass
+
+
+def sensitivity(attributes: int, *, counted: bool = False) -> float:
+    """Of the mechanism of the mean pairs."""
+    return _mechanism(attributes, 1.0, counted).sensitivity()
+
+
+def noisy_sums(
+    images: np.ndarray,
+    member: np.ndarray,
+    public: FeatureMap,
+    *,
+    attributes: int,
+    noise_multiplier: float,
+    generator: Any,
+    counted: bool = False,
+) -> np.ndarray:
+    """One run of the mechanism of the mean pairs over everybody."""
+    mechanism = _mechanism(attributes, noise_multiplier, counted)
+    return mechanism.run(images, member, public, generator=generator)
+
+
+def _mechanism(attributes: int, noise_multiplier: float, counted: bool) -> CellSums:
+    return CellSums(
+        noise_multiplier=noise_multiplier, sample_rate=1.0, attributes=attributes, counted=counted
+    )

@@ -9,14 +9,12 @@ from dagster_project.pairs.mean_pairs import (
     MeanPairs,
     complete,
     make_consistent,
-    noisy_sums,
     random_groups,
-    sensitivity,
     shrink,
     uniform_records,
 )
 from dagster_project.privacy.noise import SecureGenerator
-from tests.pairs.feature_toys import Silent, feature_map, one_hot
+from tests.pairs.feature_toys import Silent, feature_map, noisy_sums, one_hot, sensitivity
 
 SIZES = (2, 3, 2)
 CLIP = 0.5 * 16**0.5

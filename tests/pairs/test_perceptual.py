@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dagster_project.pairs.generator import _matching_loss, fit_generator
-from dagster_project.pairs.mean_pairs import noisy_sums, sensitivity
 from dagster_project.pairs.perceptual import PerceptualMap, perceptual_map
-from tests.pairs.feature_toys import Silent, feature_map, one_hot
+from tests.pairs.feature_toys import Silent, feature_map, noisy_sums, one_hot, sensitivity
 from tests.pairs.test_generator import TINY, GeneratorSettings, draw_pictures, silent
 
 pictures = hnp.arrays(

@@ -19,9 +19,8 @@ from dagster_project.pairs.public_selection import (
 )
 from dagster_project.pairs.semantic_query import (
     LabelClassifier,
+    LabelCounts,
     fit_classifier,
-    noisy_label_counts,
-    query_sensitivity,
 )
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.table.schema import ImageSpec
@@ -45,15 +44,15 @@ def fitted(pool):
     return fit_classifier(pool, extractor="pixels", progress=silent)
 
 
+def counts(attributes, top_k, noise_multiplier=3.0):
+    return LabelCounts(noise_multiplier=noise_multiplier, attributes=attributes, top_k=top_k)
+
+
 def query(top, codes, sizes=SIZES, generator=None, noise_multiplier=3.0):
-    return noisy_label_counts(
-        np.asarray(top, np.int16),
-        one_hot(np.asarray(codes), sizes),
-        labels=LABELS,
-        attributes=len(sizes),
-        noise_multiplier=noise_multiplier,
-        generator=generator or Silent(),
-    )
+    top = np.asarray(top, np.int16)
+    mechanism = counts(len(sizes), top.shape[1], noise_multiplier)
+    member = one_hot(np.asarray(codes), sizes)
+    return mechanism.run(top, member, labels=LABELS, generator=generator or Silent())
 
 
 @st.composite
@@ -80,26 +79,23 @@ def test_one_person_moves_the_counts_by_exactly_sqrt_dk(case):
     codes = np.array([p[1] for p in others], int).reshape(len(others), len(sizes))
     top = np.array([p[0] for p in others], np.int16).reshape(len(others), k)
     moved = with_all - query(top, codes, sizes)
-    assert math.isclose(np.linalg.norm(moved), query_sensitivity(len(sizes), k))
+    assert math.isclose(np.linalg.norm(moved), counts(len(sizes), k).sensitivity())
     assert set(np.unique(moved)) <= {0.0, 1.0} and moved.sum() == len(sizes) * k
 
 
 def test_with_one_class_attribute_it_is_the_papers():
-    assert query_sensitivity(1, 5) == math.sqrt(5)
+    assert counts(1, 5).sensitivity() == math.sqrt(5)
 
 
 def test_a_person_counted_twice_is_refused():
     with pytest.raises(ValueError, match="differ"):
         query([[1, 1]], [[0, 0, 0]])
-    with pytest.raises(ValueError, match="exactly one cell"):
-        noisy_label_counts(
-            np.array([[0]], np.int16),
-            np.ones((1, 7), np.float32),
-            labels=LABELS,
-            attributes=3,
-            noise_multiplier=1.0,
-            generator=Silent(),
-        )
+    for top, member in (
+        ([[0]], np.ones((1, 7))),
+        ([[0, 1]], one_hot(np.zeros((1, 3), int), SIZES)),
+    ):
+        with pytest.raises(ValueError, match="k labels and one cell"):
+            counts(3, 1).run(np.array(top), member, labels=LABELS, generator=Silent())
 
 
 def test_the_noise_has_the_planned_scale_and_covers_empty_cells():

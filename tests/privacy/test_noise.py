@@ -229,11 +229,11 @@ def test_what_ran_is_noted(generator):
     generator.rounded_gaussian(7, sigma=2.5)
     generator.discrete_gaussian(3, sigma=4.0)
     generator.bernoulli(10, p=0.25)
-    generator.exponential_mechanism([1.0, 2.0], epsilon=0.5, sensitivity=1.0)
+    generator.exponential_mechanism([1.0, 2.0], epsilon=0.5, sensitivity=2.0)
     assert generator.uses[("gaussian", 2.5)] == 2
     assert generator.uses[("discrete_gaussian", 4.0)] == 1
     assert generator.uses[("coins", 0.25)] == 1
-    assert generator.uses[("exponential", 0.5)] == 1
+    assert generator.uses[("exponential", 0.25)] == 1
 
 
 def test_discrete_gaussian_at_the_extremes(generator):

@@ -15,8 +15,9 @@ from torch import nn
 
 from dagster_project import planning
 from dagster_project.definitions import ASSETS, build_definitions
-from dagster_project.image.dp_sgd import train_private
+from dagster_project.image.private_training import train_private
 from dagster_project.privacy.auditing import faults, suite
+from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.recipe import Recipe
 from dagster_project.table.schema import Schema
 from tests.pairs.toys import SCHEMA
@@ -47,13 +48,14 @@ def test_training_takes_the_last_step_whatever_the_loss_does() -> None:
         lambda batch: {"weight": batch["g"]},
         lambda chosen: iter([{"g": torch.full((len(chosen), 1, 3), -5.0)}]),  # ever uphill
         20,
-        settings=faults.settings(steps=6, noise_multiplier=0.5, expected_batch_size=20.0),
+        mechanism=faults.dp_sgd(steps=6, noise_multiplier=0.5, expected_batch_size=20.0),
         learning_rate=0.1,
         ema_half_life=0.01,  # the average is the step itself
         checkpoint_steps=2,
         authorise=lambda first, end: None,
         save=lambda state: seen.append(state.model["weight"].clone()),
         resume=None,
+        generator=SecureGenerator(),
         progress=lambda fraction, text: None,
     )
     assert len(seen) == 3
@@ -83,10 +85,10 @@ def test_nothing_that_spends_is_automated() -> None:
 
 def test_a_class_without_people_is_as_noisy_as_any() -> None:
     """Sums are noised before anything divides them, and divided by what was paid for."""
-    from dagster_project.privacy.auditing.sensitivities import pairs_sensitivity, realised_means
+    from dagster_project.privacy.auditing.sensitivities import RealisedMeans, pairs_sensitivity
 
     assert pairs_sensitivity(tries=30) <= 1.0001
-    assert pairs_sensitivity(realised_means, tries=30) > 10
+    assert pairs_sensitivity(RealisedMeans, tries=30) > 10
 
 
 def table() -> list[tuple[int, str]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dagster_project.image.dp_sgd import TrainingState
+from dagster_project.image.private_training import TrainingState
 from dagster_project.stages import image_model
 from dagster_project.stages.image_model import load_state, save_state
 from dagster_project.stages.pairs import load_train
@@ -52,11 +52,12 @@ def test_microbatches_bring_every_chosen_person_once(opened):
     found = list(
         image_model.microbatches(pairs, opened, chosen, chunk=2, device=torch.device("cpu"))
     )
-    assert [len(b["image"]) for b in found] == [2, 2, 1]
-    images = torch.cat([b["image"] for b in found])
+    assert [len(b["image"]) for b in found] == [2, 2, 2]  # the last is filled up
+    assert [b["present"].tolist() for b in found] == [[True, True]] * 2 + [[True, False]]
+    images = torch.cat([b["image"][b["present"]] for b in found])
     expected = torch.from_numpy(pairs.take(chosen).images).float() / 127.5 - 1
     assert torch.equal(images, expected) and images.min() >= -1 and images.max() <= 1
-    records = torch.cat([b["record"] for b in found]).numpy()
+    records = torch.cat([b["record"][b["present"]] for b in found]).numpy()
     assert (records == opened.schema.one_hot(pairs.take(chosen).codes)).all()
     draws = opened.recipe.dp_sgd.noise_draws
     assert all(b["sigma"].shape[1] == b["noise"].shape[1] == draws for b in found)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from dagster_project.privacy.plan import Plan
+from dagster_project.pairs.mean_pairs import CellSums
 from dagster_project.stages import pairs
 from dagster_project.stages.release import Release, silent
 
@@ -47,10 +49,8 @@ def test_at_rate_one_the_sample_is_everybody_and_serves_once(opened):
 
 
 def test_below_rate_one_every_person_has_a_fresh_coin(opened, monkeypatch):
-    monkeypatch.setattr(
-        Release, "declared", lambda self, name: {**Plan.mechanism(self.plan, name).declared,
-                                                 "sample_rate": 0.3}
-    )  # fmt: skip
+    sampled = replace(opened.mechanism(CellSums), sample_rate=0.3)
+    monkeypatch.setattr(Release, "mechanism", lambda self, kind: sampled)
     train, drawn = pairs.load_train(opened), []
     for _ in range(3):
         pairs.subsample(opened)

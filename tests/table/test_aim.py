@@ -7,9 +7,14 @@ import pytest
 
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.table import estimation, marginals
-from dagster_project.table.aim import AimSettings, aim_counts, fit_aim, recommended_rounds
+from dagster_project.table.aim import AimSettings, fit_aim, recommended_rounds
 from dagster_project.table.estimation import TableFit, estimate, independent_model, model_bytes
-from dagster_project.table.measurements import Measurement
+from dagster_project.table.measurements import (
+    Measurement,
+    MechanismCounts,
+    TableMeasurement,
+    TableSelection,
+)
 
 NAMES = ("a", "b", "c", "d")
 SIZES = (3, 2, 4, 3)
@@ -40,6 +45,14 @@ def records(n: int = 4000) -> np.ndarray:
     return np.stack([a, b, c, rng.integers(0, 3, n)], 1).astype(np.int16)
 
 
+def mechanisms(marginals, rounds, *, sigma=2.0):
+    selection = TableSelection(method="aim", epsilon=0.5, rounds=rounds) if rounds else None
+    return {
+        "measurement": TableMeasurement(sigma=sigma, marginals=marginals),
+        "selection": selection,
+    }
+
+
 def fit(
     codes, generator, *, rounds=3, names=NAMES, sizes=SIZES, sigma=2.0, n_public=4000, **settings
 ) -> TableFit:
@@ -48,9 +61,8 @@ def fit(
         sizes=sizes,
         names=names,
         n_public=n_public,
-        sigma=sigma,
-        selection_epsilon=0.5,
-        settings=AimSettings(rounds=rounds, **settings),
+        **mechanisms(len(sizes) + rounds, rounds, sigma=sigma),
+        settings=AimSettings(**settings),
         generator=generator,
     )
 
@@ -63,9 +75,8 @@ def noiseless() -> tuple[TableFit, Recorder, list[float]]:
         sizes=SIZES,
         names=NAMES,
         n_public=4000,
-        sigma=2.0,
-        selection_epsilon=0.5,
-        settings=AimSettings(rounds=3),
+        **mechanisms(len(SIZES) + 3, 3),
+        settings=AimSettings(),
         generator=recorder,
         progress=lambda fraction, text: fractions.append(fraction),
     )
@@ -74,7 +85,7 @@ def noiseless() -> tuple[TableFit, Recorder, list[float]]:
 
 def test_the_mechanisms_that_ran_are_those_declared(noiseless):
     result, recorder, _ = noiseless
-    counts = aim_counts(len(NAMES), 3)
+    counts = MechanismCounts(measurements=len(NAMES) + 3, selections=3)
     assert counts == (7, 3)
     assert len(recorder.measured) == len(result.measurements) == counts.measurements
     assert {sigma for _, sigma in recorder.measured} == {2.0}
@@ -175,9 +186,9 @@ def test_arguments_that_do_not_fit_are_refused(changed, message):
     assert not recorder.measured
 
 
-@pytest.mark.parametrize("bad", [{"rounds": -1}, {"rounds": 1, "selections_per_fit": 0}])
+@pytest.mark.parametrize("bad", [{"iterations": 0}, {"selections_per_fit": 0}])
 def test_settings_without_sense_are_refused(bad):
-    with pytest.raises(ValueError, match="rounds"):
+    with pytest.raises(ValueError, match="selections_per_fit"):
         AimSettings(**bad)
 
 

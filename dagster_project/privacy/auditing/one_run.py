@@ -14,27 +14,25 @@ theorem 5.2 (the bound) and section 6 (Dirac canaries).
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import torch
 from scipy import stats
 
-from dagster_project.image.dp_sgd import DpSgdSettings
+from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.privacy.accounting import epsilon
 from dagster_project.privacy.auditing.faults import (
     QuarterNoise,
     Training,
     Unclipped,
     doubled_sample,
-    settings,
+    dp_sgd,
 )
 from dagster_project.privacy.auditing.finding import Finding
-from dagster_project.privacy.events import PoissonSampledGaussian
 
 CANARIES, LENGTH = 1000, 4.0
 DELTA, CONFIDENCE = 1e-6, 0.95
-LOOP = replace(settings(noise_multiplier=4.0, sample_rate=0.5, steps=25), expected_batch_size=500.0)
+LOOP = dp_sgd(noise_multiplier=4.0, sample_rate=0.5, steps=25, expected_batch_size=500.0)
 FAULTS = {
     "quarter noise": Training(generator=QuarterNoise),
     "lost clip": Training(optimizer=Unclipped),
@@ -42,12 +40,9 @@ FAULTS = {
 }
 
 
-def claimed_epsilon(loop: DpSgdSettings = LOOP) -> float:
+def claimed_epsilon(loop: DPSGD = LOOP) -> float:
     """What the accountant says of the declared run."""
-    event = PoissonSampledGaussian(
-        noise_multiplier=loop.noise_multiplier, sample_rate=loop.sample_rate, count=loop.steps
-    )
-    return epsilon([event], target_delta=DELTA)
+    return epsilon([loop.event()], target_delta=DELTA)
 
 
 def p_value(*, canaries: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
@@ -81,7 +76,7 @@ def lower_bound(*, canaries: int, guesses: int, right: int, delta: float) -> flo
 
 
 def empirical_epsilon(
-    training: Training, *, groups: int, guessed: float, loop: DpSgdSettings = LOOP
+    training: Training, *, groups: int, guessed: float, loop: DPSGD = LOOP
 ) -> float:
     """The lower bound from one run of `groups` thousand canaries.
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from scipy import stats
 
-from dagster_project.pairs.mean_pairs import noisy_sums, sensitivity
-from dagster_project.privacy.auditing.faults import Training, settings
+from dagster_project.pairs.mean_pairs import CellSums
+from dagster_project.privacy.auditing.faults import Training, dp_sgd
 from dagster_project.privacy.auditing.finding import Finding
 from dagster_project.privacy.auditing.sensitivities import MAP
 from dagster_project.privacy.noise import SecureGenerator
-from dagster_project.table.measurements import measure
+from dagster_project.table.measurements import TableMeasurement
 
 DRAWS = 200_000
 LEVEL = 1e-4
@@ -28,28 +28,28 @@ Make = Callable[[], SecureGenerator]
 def training_noise(training: Training, draws: int = DRAWS) -> np.ndarray:
     """Noise of one DP-SGD step on nobody, over what is declared."""
     empty = torch.zeros(0, draws, dtype=torch.float64)
-    declared = settings(noise_multiplier=1.7, max_grad_norm=0.3)
+    declared = dp_sgd(noise_multiplier=1.7, max_grad_norm=0.3)
     return training.run(empty, declared) / (1.7 * 0.3)
 
 
 def pairs_noise(generator: Make = SecureGenerator, draws: int = DRAWS) -> np.ndarray:
     """Noise of the mean pairs' sums on nobody, over what is declared."""
     cells = math.ceil(draws / MAP.size)
-    sums = noisy_sums(
+    mechanism = CellSums(noise_multiplier=2.5, sample_rate=1.0, attributes=3)
+    sums = mechanism.run(
         np.zeros((0, 1, 8, 8), dtype=np.uint8),
         np.zeros((0, cells), dtype=np.float32),
         MAP,
-        attributes=3,
-        noise_multiplier=2.5,
         generator=generator(),
     )
-    return sums.reshape(-1)[:draws] / (2.5 * sensitivity(3))
+    return sums.reshape(-1)[:draws] / (2.5 * math.sqrt(3))
 
 
 def table_noise(generator: Make = SecureGenerator, draws: int = DRAWS) -> np.ndarray:
     """Noise of a measured marginal of empty cells, over what is declared."""
     counts = np.zeros(draws, dtype=np.int64)
-    return measure(counts, names=("a",), sigma=30.0, generator=generator()).values / 30.0
+    mechanism = TableMeasurement(sigma=30.0, marginals=1)
+    return mechanism.run(counts, names=("a",), generator=generator()).values / 30.0
 
 
 def scale_error(noise: np.ndarray) -> float:

@@ -8,24 +8,21 @@ Noise and sampling are audited elsewhere (`randomness`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
 
 from dagster_project.pairs.embeddings import FeatureMap
-from dagster_project.pairs.mean_pairs import noisy_sums, sensitivity
-from dagster_project.privacy.auditing.faults import Silent, Training, settings
+from dagster_project.pairs.mean_pairs import CellSums
+from dagster_project.privacy.auditing.faults import Silent, Training, dp_sgd
 from dagster_project.privacy.auditing.finding import Finding
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.table.marginals import attribute_pairs, count
-from dagster_project.table.measurements import measure, selection_scores
+from dagster_project.table.measurements import TableMeasurement, selection_scores
 
 # Single precision moves a norm of a thousand summands by less than this part.
 ROUNDING = 1e-4
-# (images, one_hot, map, attributes, noise multiplier, generator) -> noisy sums, (cells, size)
-Sums = Callable[..., np.ndarray]
 MAP = FeatureMap(
     channels=1,
     height=4,
@@ -56,7 +53,7 @@ def training_sensitivity(training: Training, *, tries: int, seed: int = 0) -> fl
             rows[-1, 0] = (math.nan, math.inf, -math.inf)[number % 3]
         gradients = torch.from_numpy(rows * clip)
         with_person, without = (
-            silent.run(part, settings(max_grad_norm=clip, expected_batch_size=PUBLIC_PEOPLE))
+            silent.run(part, dp_sgd(max_grad_norm=clip, expected_batch_size=PUBLIC_PEOPLE))
             for part in (gradients, gradients[:-1])
         )
         move = float(np.linalg.norm(with_person - without)) / clip
@@ -64,7 +61,7 @@ def training_sensitivity(training: Training, *, tries: int, seed: int = 0) -> fl
     return worst
 
 
-def pairs_sensitivity(sums: Sums = noisy_sums, *, tries: int, seed: int = 0) -> float:
+def pairs_sensitivity(kind: type[CellSums] = CellSums, *, tries: int, seed: int = 0) -> float:
     """Largest move of the mean pairs' sums by one person, over sqrt(attributes)."""
     rng, worst = np.random.default_rng(seed), 0.0
     for number in range(tries):
@@ -76,45 +73,34 @@ def pairs_sensitivity(sums: Sums = noisy_sums, *, tries: int, seed: int = 0) -> 
             row[offsets + rng.integers(0, sizes)] = 1
         images = rng.integers(0, 256, (people + 1, 1, 8, 8), dtype=np.uint8)
         images[-1] = (0, 255, images[-1])[number % 3]
+        mechanism = kind(noise_multiplier=1.0, sample_rate=1.0, attributes=d)
         both = [
-            sums(
-                images[:n],
-                one_hot[:n],
-                MAP,
-                attributes=d,
-                noise_multiplier=1.0,
-                generator=Silent(),
-            )
+            mechanism.run(images[:n], one_hot[:n], MAP, generator=Silent())
             for n in (people + 1, people)
         ]
-        worst = max(worst, float(np.linalg.norm(both[0] - both[1])) / sensitivity(d))
+        worst = max(worst, float(np.linalg.norm(both[0] - both[1])) / math.sqrt(d))
     return worst
 
 
-def realised_means(
-    images: np.ndarray,
-    one_hot: np.ndarray,
-    feature_map: FeatureMap,
-    *,
-    attributes: int,
-    noise_multiplier: float,
-    generator: SecureGenerator,
-) -> np.ndarray:
+class RealisedMeans(CellSums):
     """A planted fault: divides by each cell's real count; the noise fits the public one."""
-    sums = noisy_sums(
-        images,
-        one_hot,
-        feature_map,
-        attributes=attributes,
-        noise_multiplier=noise_multiplier,
-        generator=generator,
-    )
-    return sums / np.maximum(one_hot.sum(axis=0), 1)[:, None] * PUBLIC_PEOPLE
+
+    def run(
+        self,
+        images: np.ndarray,
+        one_hot: np.ndarray,
+        feature_map: FeatureMap,
+        *,
+        generator: SecureGenerator,
+    ) -> np.ndarray:
+        sums = super().run(images, one_hot, feature_map, generator=generator)
+        return sums / np.maximum(one_hot.sum(axis=0), 1)[:, None] * PUBLIC_PEOPLE
 
 
 def table_sensitivity(*, tries: int, seed: int = 0) -> tuple[float, float]:
     """Largest move of a measured marginal (L2) and of a selection's score by one record."""
     rng, marginal, score = np.random.default_rng(seed), 0.0, 0.0
+    mechanism = TableMeasurement(sigma=5.0, marginals=1)
     for _ in range(tries):
         d, people = int(rng.integers(2, 5)), int(rng.integers(0, 12))
         sizes = [int(size) for size in rng.integers(2, 5, d)]
@@ -126,7 +112,7 @@ def table_sensitivity(*, tries: int, seed: int = 0) -> tuple[float, float]:
         score = max(score, float(np.abs(moved).max()))
         for with_record, without in zip(*both, strict=True):
             noisy = [
-                measure(item, names=("a", "b"), sigma=5.0, generator=Silent()).values
+                mechanism.run(item, names=("a", "b"), generator=Silent()).values
                 for item in (with_record, without)
             ]
             marginal = max(marginal, float(np.linalg.norm(noisy[0] - noisy[1])))

@@ -109,6 +109,7 @@ def audits(sizes: Sizes) -> Mapping[str, Audit]:
         malformed,
         mutants,
         one_run,
+        probes,
         randomness,
         refusals,
         sensitivities,
@@ -118,6 +119,7 @@ def audits(sizes: Sizes) -> Mapping[str, Audit]:
     chosen: dict[str, Audit] = {
         "refusal": refusals.audit_refusals,  # first: it takes long, in a process of its own
         "sensitivity": lambda: sensitivities.audit_sensitivities(tries=sizes.tries),
+        "privacy loss": probes.audit_probes,
         "randomness": lambda: randomness.audit_randomness(rounds=sizes.rounds),
         "composition": lambda: compositions.audit_compositions(plans=sizes.plans),
         "many runs": lambda: distinguishing.audit_distinguishing(runs=sizes.runs),

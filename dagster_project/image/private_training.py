@@ -1,0 +1,249 @@
+"""The loop of DP-SGD: exact clipping and sums, steps, checkpoints.
+
+Opacus' optimiser is the frame; the subclass here clips, sums and adds noise in integers on a public
+grid (`privacy.grid`). The mechanism's parameters, price and proof stand in `dp_sgd`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from opacus.optimizers import DPOptimizer
+from torch import nn
+
+from dagster_project.image.dp_sgd import DPSGD
+from dagster_project.image.gradients import Engine
+from dagster_project.privacy.grid import UNITS, to_grid
+from dagster_project.privacy.noise import SecureGenerator
+from dagster_project.privacy.sampling import poisson_sample
+
+
+class SecureDPOptimizer(DPOptimizer):
+    """Opacus' DPOptimizer on integers: exact clipping, exact sums, noise of a `SecureGenerator`."""
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        mechanism: DPSGD,
+        secure_generator: SecureGenerator,
+    ) -> None:
+        super().__init__(
+            optimizer,
+            noise_multiplier=mechanism.noise_multiplier,
+            max_grad_norm=mechanism.max_grad_norm,
+            expected_batch_size=mechanism.expected_batch_size,
+            loss_reduction="mean",
+        )
+        self._secure_generator = secure_generator
+
+    def clip_and_accumulate(self) -> None:
+        """Adds each example's gradient, clipped to `max_grad_norm` and in units of the grid, to
+        `summed_grad`, float64 that holds integers."""
+        self._secure_generator.note("max_grad_norm", self.max_grad_norm)
+        units = to_grid([p.grad_sample for p in self.params], max_norm=self.max_grad_norm)
+        for p, part in zip(self.params, units, strict=True):
+            p.summed_grad += part.sum(dim=0, dtype=torch.float64)
+
+    def add_noise(self) -> None:
+        """Adds N(0, (noise_multiplier max_grad_norm)^2 I), rounded to the grid, to the sum of
+        clipped gradients. What follows is post-processing of integers."""
+        size = sum(p.numel() for p in self.params)
+        noise = torch.from_numpy(
+            self._secure_generator.rounded_gaussian(size, sigma=self.noise_multiplier * UNITS)
+        )
+        for p, part in zip(self.params, noise.split([p.numel() for p in self.params]), strict=True):
+            noisy = p.summed_grad.cpu().long() + part.view(p.shape)
+            p.grad = (noisy.double() * (self.max_grad_norm / UNITS)).to(p.device, p.dtype)
+
+    def divide(self) -> None:
+        """Divides the noisy sum by the public expected batch size."""
+        divisor = self.expected_batch_size
+        self._secure_generator.note("divisor", divisor)
+        for p in self.params:
+            p.grad /= divisor
+
+
+def private_step(
+    optimizer: SecureDPOptimizer,
+    named_parameters: Mapping[str, nn.Parameter],
+    microbatches: Iterator[Mapping[str, torch.Tensor]],
+    engine: Engine,
+) -> None:
+    """One step over all microbatches of one Poisson batch; an empty batch still gets its noise.
+
+    Clips each example, sums over the microbatches, adds noise once, divides by the public
+    expected batch size and moves the parameters. A microbatch may name in `present`, bool (B,),
+    which of its rows are people; the others only fill it up.
+    """
+    for p in named_parameters.values():
+        p.summed_grad = torch.zeros_like(p, dtype=torch.float64)
+    for batch in microbatches:
+        gradients = engine({name: part for name, part in batch.items() if name != "present"})
+        present = batch.get("present")
+        for name, p in named_parameters.items():
+            gradient = gradients[name].to(p.dtype)
+            p.grad_sample = gradient if present is None else gradient[present]
+        with torch.autocast(p.device.type, enabled=False):  # sums are integers in float64
+            optimizer.clip_and_accumulate()
+        for p in named_parameters.values():
+            p.grad_sample = None
+    optimizer.add_noise()
+    optimizer.divide()
+    for p in named_parameters.values():
+        p.summed_grad = None
+    optimizer.original_optimizer.step()
+    optimizer.original_optimizer.zero_grad(set_to_none=True)
+
+
+def fixed_microbatches(chosen: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    """Splits one Poisson batch into microbatches that all have `size` rows.
+
+    The last one is filled up with repetitions that do not count: the shape of a product may change
+    its last bits, and nobody's gradient may follow how many others were sampled.
+
+    Yields:
+        Indices (size,) and which of them are people, bool (size,): `present` of `private_step`.
+    """
+    for start in range(0, len(chosen), size):
+        some = chosen[start : start + size]
+        yield np.resize(some, size), torch.arange(size) < len(some)
+
+
+class Ema:
+    """Exponential moving average with a public half-life in steps.
+
+    A fixed decay of .999 would keep three quarters of the start after 300 steps.
+    """
+
+    def __init__(self, model: nn.Module, *, half_life: float) -> None:
+        self.decay = 0.5 ** (1 / half_life)
+        self.average = {n: p.detach().clone() for n, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        for name, p in model.named_parameters():
+            self.average[name].lerp_(p, 1 - self.decay)
+
+
+@dataclass
+class TrainingState:
+    """All that a run needs to go on after a crash; never the state of a noise generator."""
+
+    step: int
+    model: dict[str, torch.Tensor]
+    ema: dict[str, torch.Tensor]
+    moments: dict[str, torch.Tensor]
+
+
+def train_private(
+    model: nn.Module,
+    engine: Engine,
+    make_microbatches: Callable[[np.ndarray], Iterator[Mapping[str, torch.Tensor]]],
+    people: int,
+    *,
+    mechanism: DPSGD,
+    learning_rate: float,
+    ema_half_life: float,
+    checkpoint_steps: int,
+    authorise: Callable[[int, int], None],
+    save: Callable[[TrainingState], None],
+    resume: TrainingState | None,
+    generator: SecureGenerator,
+    progress: Callable[[float, str], None],
+) -> dict[str, torch.Tensor]:
+    """Runs DP-SGD and returns the averaged parameters of the last step.
+
+    Args:
+        model: The network to train in place.
+        engine: Per-example gradients of it.
+        make_microbatches: From indices of one Poisson batch to microbatches of tensors.
+        people: Number of private pairs, used for the coins alone.
+        mechanism: The plan's parameters.
+        learning_rate: Adam's first; it falls to zero by `cosine_rate`.
+        ema_half_life: Half-life of the average, in steps.
+        checkpoint_steps: Steps between checkpoints, and length of an authorised range.
+        authorise: Called with (first, last + 1) before any step of that range runs; durable.
+        save: Called with the state after each range.
+        resume: State to go on from.
+        generator: The operating system's randomness.
+        progress: Fraction done and a text without private content.
+
+    Returns:
+        Averaged parameters by name.
+    """
+    parameters = dict(model.named_parameters())
+    adam = torch.optim.Adam(parameters.values(), lr=learning_rate)
+    optimizer = SecureDPOptimizer(adam, mechanism, generator)
+    ema = Ema(model, half_life=ema_half_life)
+    start = 0
+    if resume is not None:
+        start = resume.step
+        _restore(resume, model, ema, adam, parameters)
+    for first in range(start, mechanism.steps, checkpoint_steps):
+        last = min(first + checkpoint_steps, mechanism.steps)
+        authorise(first, last)
+        for step in range(first, last):
+            chosen = poisson_sample(people, sample_rate=mechanism.sample_rate, generator=generator)
+            for group in adam.param_groups:
+                group["lr"] = cosine_rate(learning_rate, step, mechanism.steps)
+            # A kernel chosen by timing, or that adds in any order, would not repeat its last bits.
+            with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+                private_step(optimizer, parameters, make_microbatches(chosen), engine)
+            ema.update(model)
+            progress((step + 1) / mechanism.steps, f"DP-SGD step {step + 1} of {mechanism.steps}")
+        save(_state(last, model, ema, adam, parameters))
+    return ema.average
+
+
+def cosine_rate(first: float, step: int, steps: int) -> float:
+    """Learning rate of a step: half a cosine from `first` to zero. Late steps move little, so that
+    the last parameters keep less of the noise of single steps."""
+    return first * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def _state(
+    step: int,
+    model: nn.Module,
+    ema: Ema,
+    adam: torch.optim.Adam,
+    parameters: Mapping[str, nn.Parameter],
+) -> TrainingState:
+    moments = {}
+    for name, p in parameters.items():
+        moments[f"first.{name}"] = adam.state[p]["exp_avg"]
+        moments[f"second.{name}"] = adam.state[p]["exp_avg_sq"]
+    weights = {n: p.detach() for n, p in model.named_parameters()}
+    return TrainingState(step=step, model=weights, ema=ema.average, moments=moments)
+
+
+def _restore(
+    state: TrainingState,
+    model: nn.Module,
+    ema: Ema,
+    adam: torch.optim.Adam,
+    parameters: Mapping[str, nn.Parameter],
+) -> None:
+    with torch.no_grad():
+        for name, p in parameters.items():
+            p.copy_(state.model[name])
+            ema.average[name].copy_(state.ema[name])
+            adam.state[p] = {
+                "step": torch.tensor(float(state.step)),
+                "exp_avg": state.moments[f"first.{name}"].clone(),
+                "exp_avg_sq": state.moments[f"second.{name}"].clone(),
+            }
+
+
+def microbatch_size(noise_draws: int, *, memory_bytes: float, parameters: int, on_gpu: bool) -> int:
+    """Examples whose gradients are held at once, within the memory.
+
+    On a CPU about 32 network passes at once are fastest (64 took half as long again). About three
+    copies of each example's gradient (float32) live at the same time.
+    """
+    by_memory = int(memory_bytes / (3 * 4 * parameters))
+    by_speed = by_memory if on_gpu else math.ceil(32 / noise_draws)
+    return max(1, min(by_speed, by_memory))

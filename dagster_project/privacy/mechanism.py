@@ -1,0 +1,124 @@
+"""What every mechanism is: frozen parameters, their event, their sensitivity, and one way to run.
+
+A mechanism is the only way in which private data may reach a released number. Its parameters are
+what a plan declares and a ledger charges; its noise is drawn inside `run`, scaled by its own
+`sensitivity()`. What was really drawn is read from the generator afterwards (`verify`), not copied
+from the declaration. The mechanisms themselves stand beside what they release; the list of all of
+them is `dagster_project.mechanisms`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from dagster_project.privacy import plan
+from dagster_project.privacy.events import Event
+
+if TYPE_CHECKING:
+    from dagster_project.recipe import Recipe
+    from dagster_project.table.schema import Schema
+
+Uses = Mapping[tuple[str, float], int]  # `SecureGenerator.uses`
+
+
+class ConformanceError(Exception):
+    """What ran is not what the plan declares."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mechanism(ABC):
+    """One mechanism with its parameters.
+
+    A subclass's fields are its public parameters, JSON values that are solved by the plan or follow
+    from public settings.
+
+    Attributes:
+        name: Unique in a plan.
+        stage: The stage that runs it.
+        part: The part of the budget that pays for it (`recipe.Shares`).
+    """
+
+    name: str = ""
+    stage: str = ""
+    part: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def from_budget(cls, schema: Schema, recipe: Recipe, *, mu: float, share: float) -> Self | None:
+        """The mechanism with a share of mu^2, or None where the recipe has no use for it."""
+
+    @abstractmethod
+    def event(self) -> Event:
+        """Everything that is charged, replays included."""
+
+    @abstractmethod
+    def sensitivity(self) -> float:
+        """By how much one person can move what noise is added to; the proof stands there."""
+
+    @abstractmethod
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Releases something from private data, with noise of a `SecureGenerator`."""
+
+    @abstractmethod
+    def observed(self, uses: Uses) -> dict[str, float]:
+        """Parameters as they show in what was asked of the generator."""
+
+    def verify(self, uses: Uses) -> None:
+        """Compares what ran with what is declared.
+
+        Raises:
+            ConformanceError: A parameter differs by more than rounding.
+        """
+        self.require(self.observed(uses))
+
+    def require(self, observed: Mapping[str, float]) -> None:
+        """Raises ConformanceError where an observed parameter is not the declared one."""
+        declared = self.parameters()
+        for name, value in observed.items():
+            if not math.isclose(value, declared[name], rel_tol=1e-9):
+                raise ConformanceError(
+                    f"{self.name} ran with {name} {value!r}, and {declared[name]!r} is declared"
+                )
+
+    def parameters(self) -> dict[str, Any]:
+        """What the plan declares, as JSON."""
+        return {name: value for name, value in asdict(self).items() if name not in _PLACE}
+
+    def entry(self, *, block: str = "all") -> plan.Mechanism:
+        """Its line in a plan, charged to a cohort."""
+        return plan.Mechanism(
+            name=self.name,
+            stage=self.stage,
+            event=self.event(),
+            declared=self.parameters(),
+            block=block,
+        )
+
+    @classmethod
+    def of(cls, entry: plan.Mechanism) -> Self:
+        """The mechanism that a plan's line declares."""
+        return cls(name=entry.name, stage=entry.stage, **entry.declared)
+
+
+_PLACE = ("name", "stage")
+
+
+def only(uses: Uses, kind: str) -> float:
+    """The one parameter with which a kind of draw was asked for.
+
+    Raises:
+        ConformanceError: There was none, or more than one.
+    """
+    found = [parameter for used, parameter in uses if used == kind]
+    if len(found) != 1:
+        raise ConformanceError(f"{len(found)} kinds of {kind} draws were made, not one")
+    return found[0]
+
+
+def times(uses: Uses, kind: str) -> int:
+    """How often a kind of draw was asked for, whatever the parameter."""
+    return sum(count for (used, _), count in uses.items() if used == kind)
