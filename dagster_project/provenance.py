@@ -15,12 +15,12 @@ _ROOT = _PACKAGE.parent
 
 LEDGER = f"{_NAME}.privacy.ledger"
 # The ledger and the orchestration decide whether and when a stage runs, and this module describes
-# it: none of them has a part in what it computes, so that a new column of the ledger's storage or
-# a new message of an asset is no other release. What the noise costs is the planner's and the
-# accountant's, and these count.
+# it; none of them takes part in what the stage computes. A change of the ledger's storage must not
+# make a crashed release a new one that is charged again. The planner and the accountant, which
+# determine the noise and its price, do count.
 NOT_FOLLOWED = (LEDGER, f"{_NAME}.assets", f"{_NAME}.resources", __name__)
 
-# What solves the noise, and the stages that spend or make released files.
+# The planner, which determines the noise, and the stages that spend or make released files.
 RELEASE = (
     f"{_NAME}.planning",
     f"{_NAME}.stages.pairs",
@@ -42,11 +42,11 @@ def source_tree(package: Path = _PACKAGE) -> SourceTree:
 
 @cache
 def code_version(*modules: str) -> str:
-    """A short hash of the code that the named modules run, by default all that a release runs.
+    """A short hash of the code that the given modules run; by default, of all a release runs.
 
-    It follows imports (see `SourceTree`) but for `NOT_FOLLOWED`: a change of a function that a
-    stage calls from wherever changes the stage's version, and a change of a comment, of an audit
-    or of a command changes nothing.
+    The code is found by following imports (see `SourceTree`), except those of `NOT_FOLLOWED`. A
+    change in any module that a stage uses changes the stage's version; comments, docstrings,
+    audits and commands change none.
 
     Args:
         modules: Full dotted names, such as "dagster_project.stages.mean_pairs" or `__name__`.
@@ -54,10 +54,12 @@ def code_version(*modules: str) -> str:
     Raises:
         ValueError: There is no such module.
     """
-    return _this_tree().version(*(modules or RELEASE))
+    return _own_tree().version(*(modules or RELEASE))
 
 
-_this_tree = cache(source_tree)
+@cache
+def _own_tree() -> SourceTree:
+    return source_tree()
 
 
 def git_facts() -> dict[str, str | bool]:

@@ -1,5 +1,5 @@
-"""What a module of a package runs, found from its imports, and a hash of it that comments,
-docstrings and formatting do not change. Reads source files and imports none of them."""
+"""Which modules of a package a module runs, found by following its imports, and a hash of their
+code that does not depend on comments, docstrings and formatting. Nothing is imported."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ class _Source:
 class SourceTree:
     """The source of one package.
 
-    What a module runs is the module itself, every module of the package that it imports, directly
-    or through others, and the `__init__` of the packages they lie in. Imports inside functions
-    count; those under `if TYPE_CHECKING` do not, as they never run. A data file of the package
-    (a template, say) counts where one of these modules names it in a string.
+    A module runs itself, every module of the package that it imports directly or indirectly, and
+    the `__init__` of each package that contains one of these. Imports inside functions count;
+    code under `if TYPE_CHECKING` does not, because it never runs. A data file of the package, such
+    as a template, counts if a string in one of these modules equals its name.
 
-    Not seen are modules imported by a computed name and packages of other projects: the first
-    must be asked for by name, the versions of the second stand in the lock file.
+    Two things are not seen: modules imported under a computed name, which must be requested
+    explicitly, and third-party packages, whose versions are in the lock file.
 
     Args:
         package: Folder of the package.
-        not_followed: Modules and packages that do not count where others import them. They do
-            where they are asked for by name.
+        not_followed: Modules and packages that count only if they are requested explicitly, not
+            if another module imports them.
+
+    Raises:
+        ValueError: The package has no module of a name in `not_followed`.
     """
 
     def __init__(self, package: Path, *, not_followed: Sequence[str] = ()) -> None:
@@ -52,7 +55,7 @@ class SourceTree:
             raise ValueError(f"no such module in {package.name}: {', '.join(sorted(unknown))}")
 
     def closure(self, *modules: str) -> frozenset[str]:
-        """Names of all modules that the given ones run, themselves included.
+        """Names of all modules that the given ones run, including themselves.
 
         Raises:
             ValueError: There is no such module.
@@ -111,11 +114,11 @@ class SourceTree:
 
 
 class _Code:
-    """Walks a syntax tree and notes what runs.
+    """Walks a syntax tree and records what runs.
 
     Attributes:
-        tokens: The tree as text, without positions, string statements (docstrings) and fields
-            that are empty, which differ between versions of Python.
+        tokens: The tree as text: as `ast.dump` shows it, without positions, docstrings and empty
+            fields. Empty fields are what differs between versions of Python.
         imports: Absolute dotted names that may be modules.
         strings: String constants.
     """
@@ -189,7 +192,7 @@ def _dotted(file: Path) -> str:
 
 
 def _elsewhere(module: str) -> Path:
-    """File of a module outside the package, such as a plug-in's."""
+    """The file of a module outside the package, such as a plug-in."""
     try:
         spec = find_spec(module)
     except (ImportError, ValueError):

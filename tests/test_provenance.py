@@ -1,4 +1,4 @@
-"""A release's and a stage's version stand for the code that runs, and for nothing else."""
+"""The version of a release or stage depends on the code that it runs, and on nothing else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STAGES = {
     "pretrained_checkpoint", "image_model", "synthetic_release", "fidelity_report",
     "budget_lineage",
 }  # fmt: skip
-# What only reads the records, and what reads the ledger.
+# One only reads the records, the other only the ledger.
 WITHOUT_FEATURES = {"pairs", "budget_lineage"}
 # Public pre-training takes one-way marginals from the module that makes the mean pairs.
 BEFORE_MEAN_PAIRS = {"public_images", "table_model", "semantic_query"} | WITHOUT_FEATURES

@@ -1,4 +1,4 @@
-"""What a module runs, on a package of a few lines."""
+"""Which modules a module runs, and what changes its version, on a tiny package."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_imports_of_every_form_are_followed(tmp_path: Path) -> None:
     assert SourceTree(package(tmp_path)).closure("box.work") == WORK
 
 
-def test_what_is_not_followed_counts_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_what_is_not_followed_counts_if_it_is_requested(tmp_path: Path) -> None:
     tree = SourceTree(package(tmp_path), not_followed=["box.deep"])
     assert tree.closure("box.work") == {"box.work", "box", "box.tools", "box.late"}
     assert tree.closure("box.work", "box.deep") == WORK
@@ -65,14 +65,14 @@ def test_what_moves_a_version(tmp_path: Path, file: str, text: str, moves: bool)
     assert (version(tmp_path / "new", **{file: text}) != old) is moves
 
 
-def test_types_only_imports_are_no_part_of_the_code(tmp_path: Path) -> None:
+def test_imports_for_type_checking_are_not_part_of_the_code(tmp_path: Path) -> None:
     without = "from typing import TYPE_CHECKING\n"
     assert version(tmp_path / "old") == version(tmp_path / "new", **{"late.py": without})
 
 
-def test_the_hash_is_that_of_every_python(tmp_path: Path) -> None:
-    """Another value here is another identity for every release: it was taken from 3.11, and
-    3.12 and 3.13 gave the same. The nested format is one that 3.12 parses differently."""
+def test_the_hash_does_not_depend_on_the_version_of_python(tmp_path: Path) -> None:
+    """A different value here would change the identity of every release. Python 3.11, 3.12 and
+    3.13 give this one, although 3.12 parses the nested format differently."""
     code = 'class A:\n    """A."""\n    def f(self, x, *, y=None):\n'
     code += '        return f"{x:{y}} é", b"1", 1.5, ..., {**x}, [i for i in x if i]\n'
     assert version(tmp_path, **{"tools.py": code}) == "03e35c4b180eae12"

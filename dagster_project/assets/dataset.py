@@ -10,7 +10,7 @@ from dagster_project.resources import DataSet
     group_name="public",
     tags={"zone": "public"},
     kinds={"dvc"},
-    # What the resource calls, since its imports are not followed.
+    # Imports of resources are not followed: these are the modules that `DataSet` calls.
     code_version=code_version(
         __name__, "dagster_project.pairs.versions", "dagster_project.table.schema"
     ),

@@ -72,8 +72,8 @@ def stage(
         after: Upstream assets whose release it goes on with.
         pool: Concurrency pool.
         deps: Further upstream assets, for the picture alone.
-        runs: Modules that count for the asset's version although `code_version` does not follow
-            their imports; all others are found from the imports of the function's module.
+        runs: Modules that the asset's version covers in addition to those that `code_version`
+            finds from the imports of the function's module.
         config: Settings of the asset, if it has any.
     """
 
