@@ -7,31 +7,59 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+from dagster_project.source_tree import SourceTree
+
+_NAME = __name__.partition(".")[0]
 _PACKAGE = Path(__file__).parent
 _ROOT = _PACKAGE.parent
-_STAGE_CODE = (
-    "privacy",
-    "table",
-    "pairs",
-    "image",
-    "stages",
-    "recipe.py",
-    "mechanisms.py",
-    "planning.py",
+
+LEDGER = f"{_NAME}.privacy.ledger"
+# The ledger and the orchestration decide whether and when a stage runs, and this module describes
+# it; none of them takes part in what the stage computes. A change of the ledger's storage must not
+# make a crashed release a new one that is charged again. The planner and the accountant, which
+# determine the noise and its price, do count.
+NOT_FOLLOWED = (LEDGER, f"{_NAME}.assets", f"{_NAME}.resources", __name__)
+
+# The planner, which determines the noise, and the stages that spend or make released files.
+RELEASE = (
+    f"{_NAME}.planning",
+    f"{_NAME}.stages.pairs",
+    f"{_NAME}.stages.public_images",
+    f"{_NAME}.stages.table_model",
+    f"{_NAME}.stages.semantic_query",
+    f"{_NAME}.stages.public_checkpoint",
+    f"{_NAME}.stages.mean_pairs",
+    f"{_NAME}.stages.pretrained_checkpoint",
+    f"{_NAME}.stages.image_model",
+    f"{_NAME}.stages.synthetic_release",
 )
 
 
+def source_tree(package: Path = _PACKAGE) -> SourceTree:
+    """The source of this package, or of a copy of it."""
+    return SourceTree(package, not_followed=NOT_FOLLOWED)
+
+
 @cache
-def code_version(*parts: str) -> str:
-    """A short hash of the source of the named packages or files (default: all that a release
-    runs), so that a change of a mechanism shows as a change of version."""
-    digest = hashlib.sha256()
-    for part in parts or _STAGE_CODE:
-        place = _PACKAGE / part
-        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            digest.update(file.relative_to(_PACKAGE).as_posix().encode() + b"\0")
-            digest.update(file.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+def code_version(*modules: str) -> str:
+    """A short hash of the code that the given modules run; by default, of all a release runs.
+
+    The code is found by following imports (see `SourceTree`), except those of `NOT_FOLLOWED`. A
+    change in any module that a stage uses changes the stage's version; comments, docstrings,
+    audits and commands change none.
+
+    Args:
+        modules: Full dotted names, such as "dagster_project.stages.mean_pairs" or `__name__`.
+
+    Raises:
+        ValueError: There is no such module.
+    """
+    return _own_tree().version(*(modules or RELEASE))
+
+
+@cache
+def _own_tree() -> SourceTree:
+    return source_tree()
 
 
 def git_facts() -> dict[str, str | bool]:

@@ -9,13 +9,10 @@ from typing import Any
 import dagster as dg
 
 from dagster_project.assets.stage import StageRun, stage
+from dagster_project.provenance import LEDGER
 
 
-@stage(
-    zone="public",
-    after=["synthetic_release"],
-    code=["privacy/lineage.py", "privacy/ledger"],
-)
+@stage(zone="public", after=["synthetic_release"], runs=[LEDGER])
 def budget_lineage(run: StageRun) -> Mapping[str, Any]:
     """The chain from the released files back to every event that touched private data, and the
     population's spending so far."""

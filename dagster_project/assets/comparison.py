@@ -6,7 +6,7 @@ from typing import Any, Literal
 import dagster as dg
 from pydantic import Field
 
-from dagster_project.comparison.registry import known
+from dagster_project.comparison.registry import known, module
 from dagster_project.provenance import code_version
 from dagster_project.resources import Compute, DataSet
 
@@ -35,7 +35,7 @@ class ComparisonConfig(dg.Config):
     group_name="comparison",
     tags={"zone": "comparison"},
     kinds={"python"},
-    code_version=code_version("comparison", "presets.py"),
+    code_version=code_version(__name__, *map(module, known())),
     partitions_def=CELLS,
     io_manager_key="release_id",
 )

@@ -10,7 +10,10 @@ from dagster_project.resources import DataSet
     group_name="public",
     tags={"zone": "public"},
     kinds={"dvc"},
-    code_version=code_version("pairs/versions.py", "pairs/layout.py", "table/schema.py"),
+    # Imports of resources are not followed: these are the modules that `DataSet` calls.
+    code_version=code_version(
+        __name__, "dagster_project.pairs.versions", "dagster_project.table.schema"
+    ),
     io_manager_key="release_id",
 )
 def dataset(data: DataSet) -> dg.MaterializeResult[str]:

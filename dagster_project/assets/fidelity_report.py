@@ -21,7 +21,6 @@ class ReportConfig(dg.Config):
 @stage(
     zone="private",
     after=["synthetic_release", "pairs"],
-    code=["evaluation", "stages/fidelity_report.py"],
     config=ReportConfig,
 )
 def fidelity_report(run: StageRun, config: ReportConfig) -> Mapping[str, Any]:

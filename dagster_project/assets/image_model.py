@@ -8,12 +8,7 @@ from typing import Any
 from dagster_project.assets.stage import StageRun, stage
 
 
-@stage(
-    zone="dp",
-    after=["pretrained_checkpoint", "pairs"],
-    code=["image", "stages/image_model.py"],
-    pool="gpu",
-)
+@stage(zone="dp", after=["pretrained_checkpoint", "pairs"], pool="gpu")
 def image_model(run: StageRun) -> Mapping[str, Any]:
     """Fine-tunes by DP-SGD: Poisson batches, per-example clipping, noise from the operating
     system. Steps are authorised in the ledger before they run; a crash resumes. A plan with no

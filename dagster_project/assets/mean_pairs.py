@@ -10,11 +10,7 @@ import dagster as dg
 from dagster_project.assets.stage import StageRun, stage
 
 
-@stage(
-    zone="dp",
-    after=["subsample", "table_model"],
-    code=["pairs/mean_pairs.py", "pairs/embeddings.py", "stages/mean_pairs.py"],
-)
+@stage(zone="dp", after=["subsample", "table_model"])
 def mean_pairs(run: StageRun) -> Mapping[str, Any]:
     """For every attribute value a noisy mean image and mean embedding, in one Gaussian release,
     each with the table model's conditional distributions as its soft record."""

@@ -8,7 +8,7 @@ from typing import Any
 from dagster_project.assets.stage import StageRun, stage
 
 
-@stage(zone="private", after=["privacy_plan"], code=["pairs", "table/schema.py"])
+@stage(zone="private", after=["privacy_plan"])
 def pairs(run: StageRun) -> Mapping[str, Any]:
     """Opens the reservation, then reads the records: one pair per person, pictures checked and
     resized, values by the schema's policies. From here on the release is spent."""
@@ -23,7 +23,7 @@ def pairs(run: StageRun) -> Mapping[str, Any]:
     return {"n_public": run.release.plan.n_public, "data_version": run.release.plan.data_version}
 
 
-@stage(zone="private", after=["pairs"], code=["privacy/sampling.py", "stages/pairs.py"])
+@stage(zone="private", after=["pairs"])
 def subsample(run: StageRun) -> Mapping[str, Any]:
     """Draws the Poisson sample for the mean pairs by coins from a fresh key of the operating
     system. Read once, by mean_pairs, and destroyed."""

@@ -10,12 +10,7 @@ import dagster as dg
 from dagster_project.assets.stage import StageRun, stage
 
 
-@stage(
-    zone="dp",
-    after=["mean_pairs", "table_model", "public_checkpoint"],
-    code=["pairs/generator.py", "pairs/warm_up.py", "image", "stages/pretrained_checkpoint.py"],
-    pool="gpu",
-)
+@stage(zone="dp", after=["mean_pairs", "table_model", "public_checkpoint"], pool="gpu")
 def pretrained_checkpoint(run: StageRun) -> Mapping[str, Any]:
     """Fits a small generator to the mean embeddings and warms up the diffusion model on its
     pictures and on the mean pairs, or on what else the recipe says. Where no DP-SGD follows, the

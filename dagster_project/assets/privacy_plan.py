@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from dagster_project.presets import DEFAULT, PRESETS
-from dagster_project.provenance import code_version, git_facts, lock_hash
+from dagster_project.provenance import RELEASE, code_version, git_facts, lock_hash
 from dagster_project.resources import BudgetLedger, DataSet, ReleaseStore
 
 
@@ -33,7 +33,7 @@ class PlanConfig(dg.Config):
     group_name="public",
     tags={"zone": "public"},
     kinds={"python"},
-    code_version=code_version(),
+    code_version=code_version(*RELEASE, "dagster_project.stages.privacy_plan"),
     io_manager_key="release_id",
     check_specs=[
         dg.AssetCheckSpec(

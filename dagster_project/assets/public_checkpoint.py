@@ -10,12 +10,7 @@ import dagster as dg
 from dagster_project.assets.stage import StageRun, stage
 
 
-@stage(
-    zone="dp",
-    after=["semantic_query", "table_model"],
-    code=["pairs/public_selection.py", "pairs/warm_up.py", "image", "stages/public_checkpoint.py"],
-    pool="gpu",
-)
+@stage(zone="dp", after=["semantic_query", "table_model"], pool="gpu")
 def public_checkpoint(run: StageRun) -> Mapping[str, Any]:
     """Pre-trains on public pictures of the labels that private ones are like, with records that
     belong to the labels. Post-processing: costs nothing."""

@@ -8,16 +8,7 @@ from typing import Any
 from dagster_project.assets.stage import StageRun, stage
 
 
-@stage(
-    zone="public",
-    after=["privacy_plan"],
-    code=[
-        "pairs/public_pool.py",
-        "pairs/procedural_pool.py",
-        "pairs/semantic_query.py",
-        "stages/public_images.py",
-    ],
-)
+@stage(zone="public", after=["privacy_plan"])
 def public_images(run: StageRun) -> Mapping[str, Any]:
     """Reads or draws the pool that the recipe names, and fits a classifier of its labels. Reads
     nothing private; that the pool is public is the user's statement."""

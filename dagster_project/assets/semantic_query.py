@@ -8,11 +8,7 @@ from typing import Any
 from dagster_project.assets.stage import StageRun, stage
 
 
-@stage(
-    zone="dp",
-    after=["pairs", "public_images", "table_model"],
-    code=["pairs/semantic_query.py", "stages/semantic_query.py"],
-)
+@stage(zone="dp", after=["pairs", "public_images", "table_model"])
 def semantic_query(run: StageRun) -> Mapping[str, Any]:
     """Counts public labels of the private pictures by attribute value under Gaussian noise, or
     takes them from the table model. Without a public pool it spends nothing."""

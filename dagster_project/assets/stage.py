@@ -60,9 +60,9 @@ def stage(
     *,
     zone: Zone,
     after: Sequence[str],
-    code: Sequence[str],
     pool: str | None = None,
     deps: Sequence[str] = (),
+    runs: Sequence[str] = (),
     config: type[dg.Config] | None = None,
 ) -> Callable[[Body], dg.AssetsDefinition]:
     """Makes an asset of a function (StageRun[, config]) -> metadata.
@@ -70,9 +70,10 @@ def stage(
     Args:
         zone: Where its files lie; group and tag in the graph.
         after: Upstream assets whose release it goes on with.
-        code: Packages and files whose change makes the asset stale.
         pool: Concurrency pool.
         deps: Further upstream assets, for the picture alone.
+        runs: Modules that the asset's version covers in addition to those that `code_version`
+            finds from the imports of the function's module.
         config: Settings of the asset, if it has any.
     """
 
@@ -84,7 +85,7 @@ def stage(
             group_name=zone,
             tags={"zone": zone},
             kinds={"python"},
-            code_version=code_version(*code),
+            code_version=code_version(body.__module__, *runs),
             io_manager_key="release_id",
             pool=pool,
             description=body.__doc__,

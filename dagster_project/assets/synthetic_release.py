@@ -21,7 +21,6 @@ class SampleConfig(dg.Config):
 @stage(
     zone="public",
     after=["image_model", "table_model"],
-    code=["release", "image/edm.py", "stages/synthetic_release.py"],
     pool="gpu",
     config=SampleConfig,
 )

@@ -10,7 +10,7 @@ import dagster as dg
 from dagster_project.assets.stage import StageRun, stage
 
 
-@stage(zone="dp", after=["pairs", "public_images"], code=["table", "stages/table_model.py"])
+@stage(zone="dp", after=["pairs", "public_images"])
 def table_model(run: StageRun) -> Mapping[str, Any]:
     """Fits the table by AIM (or MST): noisy marginals by discrete Gaussian noise, chosen by the
     exponential mechanism, and the graphical model that explains them."""

@@ -197,7 +197,7 @@ def _reference(
         "extractor": extractor.name,
         "n": n,
         "seed": seed,
-        "code": code_version("evaluation"),
+        "code": code_version(make_reference.__module__),
     }
     return Reference.load(shared(cache, "reference", made_from, make), schema)
 

@@ -13,18 +13,12 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
-from dagster_project.comparison.registry import method
+from dagster_project.comparison.registry import method, module
 from dagster_project.privacy.plan import canonical_hash
 from dagster_project.provenance import code_version, git_facts, lock_hash
 from dagster_project.stages.public_images import source_state
 
-# What decides a cell's figures beside its recipe.
-_CODE = (
-    "comparison/cell.py", "comparison/method.py", "comparison/project.py", "evaluation", "image",
-    "mechanisms.py", "pairs", "planning.py",
-    "privacy/accounting.py", "privacy/calibration.py", "privacy/noise.py", "privacy/sampling.py",
-    "recipe.py", "stages", "table",
-)  # fmt: skip
+_CELL = f"{__package__}.cell"  # runs and judges a cell; imports this module
 _PACKAGES = ("torch", "numpy", "scipy", "jax", "mbi", "opacus", "dp-accounting", "scikit-learn")
 
 
@@ -109,7 +103,7 @@ class Configuration:
             "delta": self.delta,
             "budget_seconds": self.budget_seconds,
             "schema": self.schema_hash,
-            "code": self._code(entry.method, "presets.py"),
+            "code": code_version(_CELL, module(entry.method)),
         }
         return f"{entry.method}-eps{epsilon:g}-{canonical_hash(asked)[:10]}"
 
@@ -135,7 +129,7 @@ class Configuration:
             "extractor": self.extractor,
             "data": self.data_version,
             "schema": self.schema_hash,
-            "code": self._code(entry.method),
+            "code": code_version(_CELL, module(entry.method)),
             "pool": source_state(recipe.get("public_images", {}).get("source")),
         }
         return Cell(
@@ -147,10 +141,6 @@ class Configuration:
             recipe=recipe,
             key=f"{entry.label}-eps{epsilon:g}-seed{seed}-{canonical_hash(decides)[:12]}",
         )
-
-    @staticmethod
-    def _code(name: str, *more: str) -> str:
-        return code_version(*_CODE, *more, *method(name).code)
 
     def at(self, *, data: str, data_version: str) -> Configuration:
         """The same comparison of data in another place."""
@@ -167,7 +157,7 @@ class Configuration:
             "versions": {
                 "python": platform.python_version(),
                 **{name: version(name) for name in _PACKAGES},
-                "code": code_version(*_CODE),
+                "code": code_version(_CELL),
                 "lock": lock_hash(),
                 **git_facts(),
             },

@@ -40,7 +40,6 @@ class ImageFirst(Joint):
     """Pictures first, records for them after."""
 
     title = "ImageTab: DP-SGD pictures first, then DP-SGD records for them"
-    code = tuple(f"comparison/{m}.py" for m in ("joint", "image_first", "private_network"))
 
     def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism, ...]:
         return tuple(

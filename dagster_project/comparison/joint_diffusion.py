@@ -37,7 +37,6 @@ class JointDiffusion(Joint):
     """One diffusion of pairs."""
 
     title = "JointDM: one DP-SGD network denoises picture and record together"
-    code = tuple(f"comparison/{m}.py" for m in ("joint", "joint_diffusion", "private_network"))
 
     def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism, ...]:
         return (private_network.mechanism(STAGE, schema, recipe, mu=mu, share=1.0),)

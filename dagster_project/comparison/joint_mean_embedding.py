@@ -49,7 +49,6 @@ class JointMeanEmbedding(Joint):
     """One embedding of pairs; no table model and no DP-SGD."""
 
     title = "JointMERF: one noisy mean embedding of pairs, one generator of pairs"
-    code = tuple(f"comparison/{m}.py" for m in ("joint", "joint_mean_embedding", "pair_generator"))
     part, few, many = "generator.steps", 2, 32
 
     def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism, ...]:

@@ -58,13 +58,10 @@ class Method(Protocol):
     Attributes:
         name: As in `dptabimage compare --list`.
         title: One line for people.
-        code: Files and packages of its own, beside the stages', whose change makes its results
-            stale; relative to the package.
     """
 
     name: str
     title: str
-    code: tuple[str, ...]
 
     def plan(self, request: Request) -> Plan:
         """The plan at (epsilon, delta). `plan.recipe` holds every public setting, resolved: the

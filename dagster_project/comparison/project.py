@@ -23,6 +23,7 @@ from dagster_project.privacy.ledger import Ledger
 from dagster_project.privacy.plan import Plan
 from dagster_project.privacy.population import Population
 from dagster_project.provenance import code_version
+from dagster_project.stages import table_model
 from dagster_project.stages.release import Compute, Release
 from dagster_project.table.schema import Schema
 
@@ -107,7 +108,7 @@ class CellRelease(Release):
             "n_public": self.plan.n_public,
             "executed": executed,
             "settings": {k: v for k, v in self.plan.recipe.items() if k not in _AFTER_THE_TABLE},
-            "code": code_version("table", "pairs", "privacy/noise.py", "stages"),
+            "code": code_version(table_model.__name__),
         }
         folder = shared(self.cache, "table", made_from, make)
         self.seconds["table_model"] = float((folder / "seconds").read_text())
@@ -134,7 +135,7 @@ def real_pairs(data: Path, schema: Schema, data_version: str, *, cache: Path) ->
     made_from = {
         "data": data_version,
         "schema": schema.hash,
-        "code": code_version("pairs/reading.py", "pairs/pictures.py", "table/schema.py"),
+        "code": code_version(read_pairs.__module__),
     }
     return shared(cache, "pairs", made_from, make)
 

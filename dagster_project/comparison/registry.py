@@ -41,9 +41,21 @@ def method(name: str) -> Method:
     Raises:
         ValueError: There is none.
     """
+    place, attribute = _place(name)
+    return getattr(import_module(place), attribute)(name)
+
+
+def module(name: str) -> str:
+    """Full name of the module that the method of that name is defined in; does not import it.
+
+    Raises:
+        ValueError: There is none.
+    """
+    return _place(name)[0]
+
+
+def _place(name: str) -> tuple[str, str]:
     if name not in known():
         raise ValueError(f"no method {name!r}: one of {', '.join(known())}")
     module, _, attribute = REGISTRY[name].partition(":")
-    if "." not in module:
-        module = f"{__package__}.{module}"
-    return getattr(import_module(module), attribute)(name)
+    return module if "." in module else f"{__package__}.{module}", attribute

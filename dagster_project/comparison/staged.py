@@ -47,8 +47,6 @@ OPEN = "dp_sgd.steps"  # left open by a recipe, it takes what is left of the bud
 class Staged:
     """A preset run through the stages of a release."""
 
-    code: tuple[str, ...] = ("comparison/staged.py",)
-
     def __init__(self, name: str) -> None:
         self.name, self.title = name, TITLES[name]
 

@@ -26,12 +26,6 @@ from dagster_project.stages.release import Progress, Release
 POOL, CLASSIFIER, FACTS = "public_images.npz", "label_classifier.npz", "public_images.json"
 FILES = (POOL, CLASSIFIER, FACTS)
 PROCEDURAL = "procedural"
-_CODE = (
-    "pairs/public_pool.py",
-    "pairs/procedural_pool.py",
-    "pairs/semantic_query.py",
-    "evaluation/features.py",
-)
 
 
 def used(release: Release) -> bool:
@@ -157,7 +151,7 @@ def _fingerprint(release: Release) -> str:
     parts: list[object] = [
         settings.model_dump_json(),
         vars(release.schema.image),
-        code_version(*_CODE),
+        code_version(__name__),
     ]
     if settings.source == PROCEDURAL:
         parts.append(release.recipe.public_seed)

@@ -28,7 +28,6 @@ from tests.toy_project import write_project
 class Count:
     """Charges one Gaussian mechanism, and draws from the real pairs: good pictures, no privacy."""
 
-    code: tuple[str, ...] = ()
     title = "for tests"
 
     def __init__(self, name: str) -> None:
