@@ -126,7 +126,7 @@ def encode_records(batch: Batch, schema: Schema, reasons: Counter[str]) -> _Reco
     ids = np.array(
         [canonical_id(value, rule) for value in values_of[schema.person_id]], dtype=object
     )
-    usable = np.array([person is not None for person in ids], dtype=bool)
+    usable = sound & np.array([person is not None for person in ids], dtype=bool)
     reasons.update(f"{row.reason}: row dropped" for row in batch.broken.values())
     reasons["row without a person id"] += int((sound & ~usable).sum())
     codes = np.zeros((len(ids), len(schema.attributes)), dtype=np.int16)

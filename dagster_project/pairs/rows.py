@@ -30,8 +30,8 @@ class Batch:
     Attributes:
         numbers: Number of each row (n,), from 1; in a CSV file empty lines count as well, so that
             row r is line r + 1.
-        columns: The values (n,) of each column: None where there is none or the row is broken.
-        broken: Why a row cannot be used, by its place in the batch.
+        columns: The values (n,) of each column, None where there is none or it cannot be read.
+        broken: Why a row cannot be used, by its place in the batch, whatever else is in it.
     """
 
     numbers: Sequence[int]
@@ -125,7 +125,7 @@ def _batch(start: int, values: dict[str, list[object]]) -> Batch:
     }
     for column in values.values():
         for i in broken:
-            column[i] = None
+            column[i] = None if isinstance(column[i], BrokenRow) else column[i]
     rows = len(next(iter(values.values())))
     return Batch(range(start + 1, start + rows + 1), values, broken)
 
