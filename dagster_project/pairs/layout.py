@@ -139,8 +139,8 @@ def _file_faults(file: Path, schema: Schema) -> tuple[pa.DataType | None, list[s
 
 def _header_fault(file: Path, broken: BrokenRow) -> str:
     return (
-        f"{file.name} cannot be read as CSV: its first line is a {broken.reason}. Lines must be UTF-8 "
-        "(not UTF-16 or Windows-1252) and end in a line feed."
+        f"{file.name} cannot be read as CSV: its first line is a {broken.reason}. Lines must be "
+        "UTF-8 (not UTF-16 or Windows-1252) and end in a line feed."
     )
 
 
