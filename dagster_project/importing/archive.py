@@ -16,6 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from dagster_project.pairs.lines import BrokenRow
+
 Part = Literal["train", "validation", "heldout"]
 Size = tuple[int, int]  # height, width
 
@@ -49,7 +51,7 @@ class Archive:
     Attributes:
         attributes: The schema's attributes, as in schema.yaml.
         channels, size: Of the pictures to be written.
-        rows: Starts the stream of rows.
+        rows: Starts the stream of rows; one that cannot be read is a `BrokenRow` and is left out.
         name: Of the data set, if it has one.
         total: About how many rows there are, for a progress bar.
         documented: How many people train according to the data set's documentation, if it says.
@@ -59,7 +61,7 @@ class Archive:
     attributes: Mapping[str, Mapping[str, Any]]
     channels: int
     size: Size
-    rows: Callable[[], Iterator[Row]]
+    rows: Callable[[], Iterator[Row | BrokenRow]]
     name: str | None = None
     total: int | None = None
     documented: int | None = None

@@ -7,8 +7,9 @@ it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from dagster_project.importing.archive import (
@@ -21,6 +22,7 @@ from dagster_project.importing.archive import (
     find,
     part_of,
 )
+from dagster_project.pairs.lines import WIDTH, BrokenRow, text_lines
 from dagster_project.pairs.pictures import read_inside
 
 PICTURES, PEOPLE = 202_599, 10_177  # from the data set's page
@@ -56,6 +58,8 @@ ATTRIBUTES = (
     "Young",
 )
 _VALUES = {"1": "yes", "-1": "no"}
+_NO_PICTURE = BrokenRow("line that names no picture")
+_NO_IDENTITY = BrokenRow("picture without one identity")
 
 
 def open_archive(source: Path, request: Request) -> Archive:
@@ -76,8 +80,8 @@ def open_archive(source: Path, request: Request) -> Archive:
         "Img/img_align_celeba",
         what="the folder of aligned faces (img_align_celeba.zip, unpacked)",
     )
-    with listed.open(encoding="utf-8", errors="replace") as lines:
-        count, names = lines.readline().strip(), lines.readline().split()
+    head = [text for _, text in islice(text_lines(listed), 2) if isinstance(text, str)]
+    count, names = (head[0].strip(), head[1].split()) if len(head) == 2 else ("", [])
     if not count.isdigit() or len(names) != 40 or set(ATTRIBUTES) - set(names):
         raise WrongArchive(
             f"{listed.name} must begin with a line with the number of pictures and a line with "
@@ -88,21 +92,27 @@ def open_archive(source: Path, request: Request) -> Archive:
     by_person = request.unit == "person"
     share = 0.8 if request.validation == "train" else 0.7
 
-    def rows() -> Iterator[Row]:
-        with listed.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                name, *values = line.split() or [""]
-                if not name.endswith(".jpg"):
-                    continue
-                # A broken line is a record without values, and follows the schema's policy.
-                found = dict(zip(names, values, strict=True)) if len(values) == 40 else {}
-                group = identities.get(name, name)
-                yield Row(
-                    person=group if by_person else name,
-                    record={a: _VALUES.get(found.get(a, "")) for a in attributes},
-                    picture=partial(read_inside, images, name),
-                    part=part_of(group),
-                )
+    def row(line: str | BrokenRow) -> Row | BrokenRow:
+        if isinstance(line, BrokenRow):
+            return line
+        name, *values = line.split() or [""]
+        if not name.endswith(".jpg"):
+            return _NO_PICTURE
+        if len(values) != len(names):
+            return WIDTH
+        found = dict(zip(names, values, strict=True))
+        group = identities.get(name)
+        if by_person and group is None:
+            return _NO_IDENTITY
+        return Row(
+            person=group if by_person and group is not None else name,
+            record={a: _VALUES.get(found[a]) for a in attributes},
+            picture=partial(read_inside, images, name),
+            part=part_of(group or name),
+        )
+
+    def rows() -> Iterator[Row | BrokenRow]:
+        return (row(line) for _, line in islice(text_lines(listed), 2, None))
 
     unit = (
         "One person is one identity of identity_CelebA.txt; one picture of each is used."
@@ -130,8 +140,8 @@ def open_archive(source: Path, request: Request) -> Archive:
     )
 
 
-def _identities(source: Path, *, required: bool) -> dict[str, str]:
-    """The person of each picture; empty where there is no such list."""
+def _identities(source: Path, *, required: bool) -> Mapping[str, str | None]:
+    """The person of each picture, None where lines disagree; empty where there is no such list."""
     try:
         listed = find(
             source,
@@ -143,6 +153,9 @@ def _identities(source: Path, *, required: bool) -> dict[str, str]:
         if required:
             raise
         return {}
-    with listed.open(encoding="utf-8", errors="replace") as lines:
-        pairs = (line.split() for line in lines)
-        return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+    people: dict[str, str | None] = {}
+    for _, line in text_lines(listed):
+        if isinstance(line, str) and len(pair := line.split()) == 2:
+            name, person = pair
+            people[name] = person if people.get(name, person) == person else None
+    return people

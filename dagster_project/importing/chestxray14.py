@@ -6,9 +6,9 @@ unpacked images_001/images/ to images_012/images/, or one folder images/.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from dagster_project.importing.archive import (
     find,
     part_of,
 )
+from dagster_project.pairs.lines import BrokenRow, csv_header, csv_rows
 from dagster_project.pairs.pictures import read_inside
 
 PICTURES, PEOPLE = 112_120, 30_805  # from the data set's README
@@ -63,6 +64,8 @@ ATTRIBUTES = (
     "follow_up",
 )
 _COLUMNS = ("Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age")
+_NO_PICTURE = BrokenRow("line that names no picture")
+_NO_PATIENT = BrokenRow("line that names no patient")
 _YEARS = {"Y": 1.0, "M": 1 / 12, "D": 1 / 365}
 
 
@@ -86,8 +89,8 @@ def open_archive(source: Path, request: Request) -> Archive:
             f"X-rays were expected at images_001/images ... or images in {source} (the .tar.gz "
             "files, unpacked)"
         )
-    with entries.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
-        header = next(csv.reader(lines), [])
+    found = csv_header(entries)
+    header = found if isinstance(found, list) else []
     sex = next((name for name in ("Patient Gender", "Patient Sex") if name in header), None)
     absent = [name for name in (*_COLUMNS, "View Position") if name not in header]
     if absent or sex is None:
@@ -97,22 +100,27 @@ def open_archive(source: Path, request: Request) -> Archive:
     by_person = request.unit != "image"
     share = 0.8 if request.validation == "train" else 0.7
 
-    def rows() -> Iterator[Row]:
-        with entries.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
-            for fields in csv.reader(lines):
-                entry = dict(zip(header, fields, strict=False))
-                name = entry.get("Image Index", "")
-                if not name.endswith(".png"):
-                    continue
-                # The first edition pads with zeros what the second does not.
-                patient = entry.get("Patient ID", "").strip().lstrip("0") or name
-                found = _record(entry, sex)
-                yield Row(
-                    person=patient if by_person else name,
-                    record={a: found[a] for a in attributes},
-                    picture=partial(read_inside, where.get(name, folders[0]), name),
-                    part=part_of(patient),
-                )
+    def row(fields: list[str] | BrokenRow) -> Row | BrokenRow:
+        if isinstance(fields, BrokenRow):
+            return fields
+        entry = dict(zip(header, fields, strict=True))
+        name = entry["Image Index"]
+        if not name.endswith(".png"):
+            return _NO_PICTURE
+        # The first edition pads with zeros what the second does not.
+        patient = entry["Patient ID"].strip().lstrip("0")
+        if by_person and not patient:
+            return _NO_PATIENT
+        record = _record(entry, sex)
+        return Row(
+            person=patient if by_person else name,
+            record={a: record[a] for a in attributes},
+            picture=partial(read_inside, where.get(name, folders[0]), name),
+            part=part_of(patient or name),
+        )
+
+    def rows() -> Iterator[Row | BrokenRow]:
+        return (row(fields) for _, fields in islice(csv_rows(entries), 1, None))
 
     unit = (
         "One person is one patient; of a patient with several X-rays one is used."

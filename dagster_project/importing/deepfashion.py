@@ -21,10 +21,13 @@ from dagster_project.importing.archive import (
     find,
     part_of,
 )
+from dagster_project.pairs.lines import WIDTH, BrokenRow, text_lines
 from dagster_project.pairs.pictures import read_inside
 
 PICTURES = 42_544  # as many have labels; the page counts 44,096 pictures
 _ITEM = re.compile(r"id_\d{8}")
+_CODE = re.compile(r"[0-9]{1,4}")  # "²" is a digit to Python, and no number
+_NO_CODE = BrokenRow("line with an annotation that is no code")
 
 # Where each attribute comes from: file, the columns of which any counts, and the codes that are
 # "yes". All others, "NA" (not visible) among them, are "no", so that each attribute is binary.
@@ -73,11 +76,17 @@ def open_archive(source: Path, request: Request) -> Archive:
     by_item = request.unit == "person"
     share = 0.8 if request.validation == "train" else 0.7
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[Row | BrokenRow]:
         textures = {
-            kind: dict(_codes(file, kind)) for kind, file in lists.items() if kind != "shape"
+            kind: dict(found for found in _codes(file, kind) if not isinstance(found, BrokenRow))
+            for kind, file in lists.items()
+            if kind != "shape"
         }
-        for name, shape in _codes(lists["shape"], "shape"):
+        for line in _codes(lists["shape"], "shape"):
+            if isinstance(line, BrokenRow):
+                yield line
+                continue
+            name, shape = line
             codes = {"shape": shape} | {kind: t.get(name) for kind, t in textures.items()}
             found = _ITEM.search(name)
             item = found[0] if found else name
@@ -118,20 +127,26 @@ def open_archive(source: Path, request: Request) -> Archive:
 def _list(source: Path, kind: str) -> Path:
     name, columns = _FILES[kind]
     file = find(source, f"labels/{name}", name, what=f"the list of {kind} annotations")
-    if next(_codes(file, kind), None) is None:
+    if all(isinstance(line, BrokenRow) for line in _codes(file, kind)):
         raise WrongArchive(
             f"{file.name} must hold lines of a picture's name and {columns} whole numbers"
         )
     return file
 
 
-def _codes(file: Path, kind: str) -> Iterator[tuple[str, list[int]]]:
-    """Name and codes of each picture; a line of another form is passed over."""
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            name, *codes = line.split() or [""]
-            if len(codes) == _FILES[kind][1] and all(code.isdigit() for code in codes):
-                yield name, [int(code) for code in codes]
+def _codes(file: Path, kind: str) -> Iterator[tuple[str, list[int]] | BrokenRow]:
+    """Name and codes of each line's picture."""
+    for _, line in text_lines(file):
+        if isinstance(line, BrokenRow):
+            yield line
+            continue
+        name, *codes = line.split() or [""]
+        if len(codes) != _FILES[kind][1]:
+            yield WIDTH
+        elif not all(_CODE.fullmatch(code) for code in codes):
+            yield _NO_CODE
+        else:
+            yield name, [int(code) for code in codes]
 
 
 def _answer(codes: dict[str, list[int] | None], attribute: str) -> str | None:

@@ -26,7 +26,9 @@ from dagster_project.importing.archive import (
     categorical,
 )
 from dagster_project.importing.imagefolder import PARTS
+from dagster_project.pairs.lines import BrokenRow
 from dagster_project.pairs.pictures import read_inside
+from dagster_project.pairs.rows import cell_values, one_by_one
 
 _BATCH = 256
 _SPLIT = re.compile(r"(?:^|[/_-])(train|validation|valid|val|test)(?=[-_./]|$)")
@@ -49,13 +51,16 @@ def open_archive(source: Path, request: Request) -> Archive:
                 f"there is no column {column!r}; there are {', '.join(schema.names)}"
             )
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[Row | BrokenRow]:
         number = 0
         columns = [image, *attributes, *([request.person_id] if request.person_id else [])]
         for file, part in files:
             for batch in _batches(file, columns):
-                for line in batch.to_pylist():
+                for line in _lines(batch):
                     number += 1
+                    if isinstance(line, BrokenRow):
+                        yield line
+                        continue
                     person = line[request.person_id] if request.person_id else f"{number:08d}"
                     yield Row(
                         person="" if person is None else str(person),
@@ -110,7 +115,8 @@ def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     try:
         if file.suffix == ".parquet":
             with pq.ParquetFile(file) as parquet:
-                yield from parquet.iter_batches(_BATCH, columns=columns)
+                size = 1 if one_by_one(parquet.schema_arrow, columns) else _BATCH
+                yield from parquet.iter_batches(size, columns=columns)
             return
         with pa.memory_map(str(file)) as source, _arrow(source) as reader:
             for batch in reader:
@@ -120,6 +126,25 @@ def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
         raise WrongArchive(
             f"{file.name} cannot be read to its end, or lacks a column of the others"
         ) from None
+
+
+def _lines(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | BrokenRow]:
+    """The rows of a batch, each decoded by itself."""
+    names = batch.schema.names
+    for cells in zip(*map(_cells, batch.columns), strict=True):
+        broken = next((cell for cell in cells if isinstance(cell, BrokenRow)), None)
+        yield broken or dict(zip(names, cells, strict=True))
+
+
+def _cells(column: pa.Array) -> list[Any]:
+    if not pa.types.is_struct(column.type):
+        return cell_values(column)
+    names = [field.name for field in column.type]
+    return [
+        next((cell for cell in cells if isinstance(cell, BrokenRow)), None)
+        or dict(zip(names, cells, strict=True))
+        for cells in zip(*map(cell_values, column.flatten()), strict=True)
+    ]
 
 
 def _arrow(source: Any) -> Any:

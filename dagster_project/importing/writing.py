@@ -1,7 +1,8 @@
 """Streams an archive's rows into a data folder: Parquet files and schema.yaml, or nothing at all.
 
 Pictures are brought to the schema's size at once, in batches of bounded memory. One that cannot be
-used costs its row and is counted, as when pairs are read; it never ends the import. What a row
+used, or a row that cannot be read, costs its row and is counted, as when pairs are read; it never
+ends the import. What a row
 means is the formats' business.
 """
 
@@ -26,11 +27,12 @@ import pyarrow.parquet as pq
 import yaml
 
 from dagster_project.importing.archive import Archive, Request, Row, WrongArchive, png
+from dagster_project.pairs.lines import BrokenRow
 from dagster_project.pairs.pictures import UnusablePicture, decode_picture
 from dagster_project.table.schema import ImageSpec, Schema
 
 BATCH = 500
-ENOUGH_FAILURES = 1000  # pictures without a usable one among them: a wrong archive, not bad luck
+_NO_TEXT = BrokenRow("text that cannot be written as UTF-8")
 _FILES = {"train": "train.parquet", "heldout": "heldout.parquet", None: "records.parquet"}
 
 
@@ -165,7 +167,9 @@ def _stream(
         warnings.simplefilter("ignore")  # Pillow's warnings speak of single pictures
         pool = stack.enter_context(ThreadPoolExecutor(request.workers))
         writers: dict[str, pq.ParquetWriter] = {}
-        while batch := list(islice(rows, BATCH)):
+        while some := [_writable(row) for row in islice(rows, BATCH)]:
+            left_out.update(row.reason for row in some if isinstance(row, BrokenRow))
+            batch = [row for row in some if isinstance(row, Row)]
             sorted_rows: dict[str, list[dict[str, object]]] = {}
             for row, picture in zip(batch, _pictures(batch, schema.image, pool), strict=True):
                 part = request.validation if row.part == "validation" else row.part
@@ -184,13 +188,24 @@ def _stream(
                     writers[name] = stack.enter_context(writer)
                 writers[name].write_table(pa.Table.from_pylist(lines, arrow))
                 written[name] += len(lines)
-            progress(len(batch))
-            if not written and left_out.total() >= ENOUGH_FAILURES:
-                break
+            progress(len(some))
     if not people:
         reasons = ", ".join(f"{reason}: {n}" for reason, n in left_out.items()) or "no rows"
         raise WrongArchive(f"the archive holds no pair to train on ({reasons})")
     return dict(written), dict(left_out), len(people)
+
+
+def _writable(row: Row | BrokenRow) -> Row | BrokenRow:
+    """The row, unless it holds text that Parquet cannot: names of files may be any bytes."""
+    if isinstance(row, BrokenRow):
+        return row
+    try:
+        for text in (row.person, *row.record.values()):
+            if isinstance(text, str):
+                text.encode()
+    except UnicodeEncodeError:
+        return _NO_TEXT
+    return row
 
 
 def _pictures(

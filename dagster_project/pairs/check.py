@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dagster_project.pairs.layout import Layout, find_layout, row_count, stream
+from dagster_project.pairs.layout import Layout, find_layout
 from dagster_project.pairs.persons import canonical_id
 from dagster_project.pairs.pictures import UnusablePicture
 from dagster_project.pairs.reading import picture_place, pictures_of
+from dagster_project.pairs.rows import row_count, stream
 from dagster_project.table.schema import Attribute, Schema, SchemaError
 from dagster_project.table.schema_rules import read_yaml, schema_faults
 
@@ -31,7 +32,8 @@ class Fault:
     Attributes:
         file: Name of the file.
         text: What is wrong, and what a release will do about it.
-        row: Number of the row, from 1 at the first record; None if the fault has no single row.
+        row: Number of the (first) row, from 1 at the first record and, in a CSV file, with empty
+            lines: row r is line r + 1. None if the fault has no row.
         stops: Whether a release is refused; otherwise the schema's policy is followed.
     """
 
@@ -92,34 +94,39 @@ def _file(
     seen = np.zeros((len(schema.attributes), max(schema.sizes)), dtype=np.int64)
     columns = [schema.person_id, *schema.names]
     columns += [schema.image.column] if layout.image_column else []
-    start, rows = 0, row_count(file)
+    broken: dict[str, list[int]] = defaultdict(list)
+    done, rows = 0, row_count(file)
     for batch in stream(file, columns):
-        size = len(batch[schema.person_id])
-        for i, value in enumerate(batch[schema.person_id]):
-            person = canonical_id(value, schema.person_id_rule)
+        numbers = batch.numbers
+        for i, row in batch.broken.items():
+            broken[row.reason].append(numbers[i])
+        sound = [i for i in range(len(batch)) if i not in batch.broken]
+        for i in sound:
+            person = canonical_id(batch.columns[schema.person_id][i], schema.person_id_rule)
             if person is None:
-                faults.append(Fault(file.name, "no person id; the row is dropped.", start + i + 1))
+                faults.append(Fault(file.name, "no person id; the row is dropped.", numbers[i]))
             else:
-                persons[person].append((file.name, start + i + 1))
-        for number, attribute in enumerate(schema.attributes):
-            column = pd.Series(batch[attribute.name], dtype=object)
+                persons[person].append((file.name, numbers[i]))
+        for place, attribute in enumerate(schema.attributes):
+            column = pd.Series(batch.columns[attribute.name], dtype=object).iloc[sound]
             for i, text in _values(attribute, column):
-                faults.append(Fault(file.name, text, start + i + 1))
+                faults.append(Fault(file.name, text, numbers[sound[i]]))
             codes, keep = attribute.encode(column)
-            seen[number] += np.bincount(codes[keep], minlength=seen.shape[1])
+            seen[place] += np.bincount(codes[keep], minlength=seen.shape[1])
         if layout.images is not None:
-            places = (picture_place(batch, i, layout, schema) for i in range(size))
+            places = (picture_place(batch, i, layout, schema) for i in sound)
             named |= {str(Path(str(place))) for place in places}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for i, picture in enumerate(pictures_of(batch, layout, schema, np.arange(size))):
+            for i, picture in zip(sound, pictures_of(batch, layout, schema, sound), strict=True):
                 if isinstance(picture, UnusablePicture):
                     text = f"the picture is unusable ({picture}); the row is dropped."
-                    faults.append(Fault(file.name, text, start + i + 1))
-        start += size
-        report(min(1.0, start / rows))
+                    faults.append(Fault(file.name, text, numbers[i]))
+        done += len(batch)
+        report(min(1.0, done / rows))
+    faults += [_broken(file.name, reason, some) for reason, some in broken.items()]
     report(1.0)
-    if start == 0:
+    if done == 0:
         return [Fault(file.name, "the table is empty.")]
     for attribute, counts in zip(schema.attributes, seen, strict=True):
         if (counts > 0).sum() == 1:
@@ -140,6 +147,11 @@ def _values(attribute: Attribute, column: pd.Series) -> list[tuple[int, str]]:
         fate = f"it becomes {attribute.labels[codes[i]]!r}" if keep[i] else "the row is dropped"
         faults.append((int(i), f"{attribute.name} {value} {what}; {fate}."))
     return faults
+
+
+def _broken(file: str, reason: str, rows: list[int]) -> Fault:
+    where = f"{len(rows)} rows, {_list(rows)}; each" if len(rows) > 1 else "one row, which"
+    return Fault(file, f"{reason}: {where} is dropped.", rows[0])
 
 
 def _repeated(persons: dict[str, list[tuple[str, int]]], training: str) -> list[Fault]:

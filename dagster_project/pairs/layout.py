@@ -1,28 +1,24 @@
-"""Where records and pictures lie in a data folder, what shows without reading a record, and a
-stream over the rows.
+"""Where records and pictures lie in a data folder, and what shows without reading a record.
 
 Three layouts are known: train.parquet (and heldout.parquet) with picture bytes; records.parquet
-with picture bytes; records.csv or records.parquet beside a folder images/. What a row means is
-decided in `reading`.
+with picture bytes; records.csv or records.parquet beside a folder images/. The rows themselves
+are streamed by `rows`; what a row means is decided in `reading`.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dagster_project.pairs.lines import BrokenRow, csv_header
 from dagster_project.table.schema import Attribute, Schema
 
 RECORD_FILES = ("train.parquet", "records.parquet", "records.csv")
-BATCH = 1024
-_HEADER_LIMIT = 1_000_000
+_COMPRESSIONS = ("UNCOMPRESSED", "SNAPPY", "GZIP", "BROTLI", "LZ4", "LZ4_RAW", "ZSTD")
 
 
 @dataclass(frozen=True)
@@ -95,71 +91,8 @@ def empty_frame(layout: Layout) -> pd.DataFrame:
     """The columns of the training records with their types, and no row. Pictures are left out."""
     if layout.records.suffix == ".parquet":
         return pq.read_schema(layout.records).empty_table().to_pandas()
-    with layout.records.open("rb") as lines:
-        header = lines.readline(_HEADER_LIMIT).splitlines() or [b""]
-    return pd.DataFrame(columns=next(csv.reader([header[0].decode("utf-8-sig")]), []))
-
-
-def row_count(file: Path) -> int:
-    """About how many rows a file has, at least 1: for a progress bar. Private."""
-    if file.suffix == ".parquet":
-        return max(pq.read_metadata(file).num_rows, 1)
-    with file.open("rb") as lines:
-        return max(sum(1 for _ in lines) - 1, 1)
-
-
-def stream(file: Path, columns: Sequence[str]) -> Iterator[dict[str, list[object]]]:
-    """Batches of rows in file order, each a list of values for each column.
-
-    A CSV line that cannot be parsed or has the wrong number of fields, and a text that is not
-    UTF-8, give None: a broken record is a record without values, never an error.
-    """
-    if file.suffix == ".parquet":
-        with pq.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches(batch_size=BATCH, columns=list(columns)):
-                yield {name: _values(batch.column(name)) for name in columns}
-        return
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
-        reader = _lines(csv.reader(lines))
-        header = next(reader, None) or []
-        where = [header.index(name) for name in columns]
-        while batch_rows := list(islice(reader, BATCH)):
-            whole = [row if row and len(row) == len(header) else None for row in batch_rows]
-            yield {
-                name: [(row[i] or None) if row else None for row in whole]
-                for name, i in zip(columns, where, strict=True)
-            }
-
-
-def _lines(reader: Iterator[list[str]]) -> Iterator[list[str] | None]:
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            row = None
-        if row != []:  # blank lines are no rows
-            yield row
-
-
-def _values(column: pa.Array) -> list[object]:
-    if isinstance(column, pa.DictionaryArray):
-        column = column.dictionary_decode()
-    if pa.types.is_struct(column.type):
-        # Unlike `field`, `flatten` hides what lies beneath a null.
-        column = column.flatten()[column.type.get_field_index("bytes")]
-    try:
-        return column.to_pylist()
-    except UnicodeDecodeError:
-        return [_value(cell) for cell in column]
-
-
-def _value(cell: pa.Scalar) -> object:
-    try:
-        return cell.as_py()
-    except UnicodeDecodeError:
-        return None
+    header = csv_header(layout.records)
+    return pd.DataFrame(columns=header if isinstance(header, list) else [])
 
 
 def _exists(path: Path) -> bool:
@@ -172,15 +105,16 @@ def _file_faults(file: Path, schema: Schema) -> tuple[pa.DataType | None, list[s
         return pa.null(), [f"{file.name} must be a plain file, no link."]
     try:
         if file.suffix == ".parquet":
+            if fault := _footer_fault(file):
+                return pa.null(), [fault]
             arrow = pq.read_schema(file)
             names, types = arrow.names, dict(zip(arrow.names, arrow.types, strict=True))
         else:
-            # As bytes, to decode no more than the header: the next bytes are records.
-            with file.open("rb") as lines:
-                header = lines.readline(_HEADER_LIMIT).splitlines() or [b""]
-            names = next(csv.reader([header[0].decode("utf-8-sig")]), [])
-            types = dict.fromkeys(names, pa.string())
-    except (OSError, ValueError, csv.Error, pa.ArrowException):
+            header = csv_header(file)
+            if isinstance(header, BrokenRow):
+                return pa.null(), [_header_fault(file, header)]
+            names, types = header, dict.fromkeys(header, pa.string())
+    except (OSError, ValueError, pa.ArrowException):
         return pa.null(), [f"{file.name} cannot be read as {file.suffix[1:].upper()}."]
     # Without picture bytes, the column may be left out: pictures are then <person_id>.png.
     optional = {schema.image.column} if file.name.startswith("records") else set()
@@ -201,6 +135,29 @@ def _file_faults(file: Path, schema: Schema) -> tuple[pa.DataType | None, list[s
         ]
     image = types.get(schema.image.column)
     return (pa.null() if schema.image.column in absent else image), faults
+
+
+def _header_fault(file: Path, broken: BrokenRow) -> str:
+    return (
+        f"{file.name} cannot be read as CSV: its first line is a {broken.reason}. Lines must be "
+        "UTF-8 (not UTF-16 or Windows-1252) and end in a line feed."
+    )
+
+
+def _footer_fault(file: Path) -> str | None:
+    """Damage that the footer gives away: columns that reach beyond the file, or are compressed in
+    a way that cannot be undone here. What it says of their values is not looked at."""
+    metadata, size = pq.read_metadata(file), file.stat().st_size
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            # A column chunk without a value may have no page, which is written as place 0.
+            pages = filter(None, (column.dictionary_page_offset, column.data_page_offset))
+            first, length = min(pages, default=4), column.total_compressed_size
+            if length < 0 or not 4 <= first <= size - length:
+                return f"{file.name} is damaged: its footer leads to places that it does not have."
+            if column.compression not in _COMPRESSIONS:
+                return f"{file.name} is compressed as {column.compression}, which cannot be read."
+    return None
 
 
 def _fits(kind: pa.DataType, name: str, schema: Schema) -> bool:

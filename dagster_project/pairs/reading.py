@@ -1,9 +1,16 @@
 """Reads private pairs: one usable pair for each person, training and held-out persons apart.
 
 A record that does not fit follows the schema's policy and is counted, privately; it never raises,
-for an abort that one person's record causes would be an output nobody paid for. What shows
-without records is in `layout`, the decoding of pictures in `pictures`, the steward's list of all
-faults in `check`.
+for an abort that one person's record causes would be an output nobody paid for. Rows come one by
+one (`lines`, `rows`): a row added or removed changes the pairs of at most the person whom it
+names, as everything below goes by rows or by persons.
+
+A file whose bytes are damaged behind a sound header or footer is not a record that does not fit:
+no record's values make such bytes. Reading ends then with one sentence that is always the same,
+whichever rows are hit, instead of leaving out a part of the file.
+
+What shows without records is in `layout`, the decoding of pictures in `pictures`, the steward's
+list of all faults in `check`.
 """
 
 from __future__ import annotations
@@ -11,7 +18,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,17 +26,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dagster_project.pairs.layout import (
-    BATCH,
-    Layout,
-    column_faults,
-    find_layout,
-    row_count,
-    stream,
-)
+from dagster_project.pairs.layout import Layout, column_faults, find_layout
 from dagster_project.pairs.pairs import Pairs
 from dagster_project.pairs.persons import canonical_id, is_held_out
 from dagster_project.pairs.pictures import UnusablePicture, decode_picture, read_inside
+from dagster_project.pairs.rows import BATCH, Batch, row_count, stream
 from dagster_project.table.schema import Schema
 
 __all__ = ["Counts", "ReadingError", "column_faults", "read_pairs"]
@@ -118,29 +119,31 @@ def read_pairs(
         raise ReadingError("The data files cannot be read to their end.") from None
 
 
-def encode_records(
-    batch: Mapping[str, list[object]], schema: Schema, reasons: Counter[str]
-) -> _Records:
+def encode_records(batch: Batch, schema: Schema, reasons: Counter[str]) -> _Records:
     """Cells and values of one batch of rows, by the schema's policy; `reasons` counts."""
-    rule = schema.person_id_rule
-    ids = np.array([canonical_id(value, rule) for value in batch[schema.person_id]], dtype=object)
-    usable = np.array([person is not None for person in ids], dtype=bool)
-    reasons["row without a person id"] += int((~usable).sum())
+    rule, sound = schema.person_id_rule, batch.sound
+    values_of = batch.columns
+    ids = np.array(
+        [canonical_id(value, rule) for value in values_of[schema.person_id]], dtype=object
+    )
+    usable = sound & np.array([person is not None for person in ids], dtype=bool)
+    reasons.update(f"{row.reason}: row dropped" for row in batch.broken.values())
+    reasons["row without a person id"] += int((sound & ~usable).sum())
     codes = np.zeros((len(ids), len(schema.attributes)), dtype=np.int16)
     values = np.zeros(codes.shape, dtype=np.float32)
     for i, attribute in enumerate(schema.attributes):
-        column = pd.Series(batch[attribute.name], dtype=object)
+        column = pd.Series(values_of[attribute.name], dtype=object)
         codes[:, i], keep = attribute.encode(column)
         values[:, i] = attribute.values(column)
-        changed = keep & (attribute.raw_codes(column) < -attribute.missing)
-        reasons[f"{attribute.name}: row dropped"] += int((~keep).sum())
+        changed = sound & keep & (attribute.raw_codes(column) < -attribute.missing)
+        reasons[f"{attribute.name}: row dropped"] += int((sound & ~keep).sum())
         reasons[f"{attribute.name}: value changed"] += int(changed.sum())
         usable &= keep
     return _Records(ids, codes, values, usable)
 
 
 def pictures_of(
-    batch: Mapping[str, list[object]], layout: Layout, schema: Schema, wanted: np.ndarray
+    batch: Batch, layout: Layout, schema: Schema, wanted: Iterable[int]
 ) -> Iterator[np.ndarray | UnusablePicture]:
     """The decoded picture (C, H, W), or why there is none, of each wanted row of a batch."""
     for i in wanted:
@@ -153,13 +156,11 @@ def pictures_of(
             yield error
 
 
-def picture_place(
-    batch: Mapping[str, list[object]], row: int, layout: Layout, schema: Schema
-) -> object:
+def picture_place(batch: Batch, row: int, layout: Layout, schema: Schema) -> object:
     """The bytes of a row's picture, or its name in the folder of pictures; None if absent."""
     if layout.image_column:
-        return batch[schema.image.column][row]
-    person = canonical_id(batch[schema.person_id][row])
+        return batch.columns[schema.image.column][row]
+    person = canonical_id(batch.columns[schema.person_id][row])
     return person and f"{person}.png"
 
 
@@ -230,7 +231,8 @@ def _records(
     for batch in stream(file, columns):
         progress(0.1 * min(1.0, len(batches) * BATCH / rows), "reading records")
         batches.append(encode_records(batch, schema, reasons))
-    batches = batches or [encode_records({name: [] for name in columns}, schema, reasons)]
+    empty = Batch((), {name: [] for name in columns}, {})
+    batches = batches or [encode_records(empty, schema, reasons)]
     return _Records(
         *(np.concatenate([getattr(batch, part) for batch in batches]) for part in vars(batches[0]))
     )
@@ -269,7 +271,7 @@ def _pictures(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's warnings speak of single pictures
         for batch in stream(file, columns) if columns else ():
-            size = len(batch[columns[0]])
+            size = len(batch)
             until = int(np.searchsorted(rows, start + size))
             wanted = rows[seen:until]
             for row, picture in zip(

@@ -84,6 +84,20 @@ def test_pictures_without_a_row_and_names_that_lead_out(tmp_path, schema_path):
     ]
 
 
+def test_broken_rows_are_counted_and_named(tmp_path, schema_path):
+    lines = ["id,kind,weight", '1,ball,"2', "", "2,ball,2", "3,ball", '4,"do"ll,2', "5,doll,0"]
+    folder = write_csv(tmp_path / "data", lines, {f"{i}.png": png() for i in (2, 5)})
+    with (folder / "records.csv").open("ab") as file:
+        file.write(b"6,b\xe4ll,2\n" * 12)
+    assert [str(fault) for fault in check(folder, schema_path)] == [
+        "note   records.csv, row 1: line with an open or stray quote: 2 rows, 1, 5; each is "
+        "dropped.",
+        "note   records.csv, row 4: line with another number of fields: one row, which is dropped.",
+        "note   records.csv, row 7: line that is not UTF-8: 12 rows, 7, 8, 9, 10, 11, 12, 13, 14, "
+        "15, 16 and 2 more; each is dropped.",
+    ]
+
+
 def test_schema_and_column_faults_stop(tmp_path, schema_path):
     folder = write(tmp_path / "data", {"id": ["a"], "more": [1]})
     faults = check(folder, schema_path)

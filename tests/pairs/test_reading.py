@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dagster_project.pairs import layout
 from dagster_project.pairs.persons import is_held_out
 from dagster_project.pairs.pictures import MAX_PIXELS, UnusablePicture, decode_picture, read_inside
 from dagster_project.pairs.reading import (
@@ -187,9 +188,8 @@ def test_records_beside_a_folder_of_pictures(tmp_path):
     train, _, counts = read(folder)
     assert shades(train) == [10, 60]
     assert counts.reasons == {
-        "row without a person id": 2,
-        "kind: row dropped": 2,
-        "weight: row dropped": 2,
+        "line with another number of fields: row dropped": 1,
+        "line with an open or stray quote: row dropped": 1,
         "picture missing: row dropped": 1,
         "picture name leaves the folder: row dropped": 2,
         "picture symbolic link: row dropped": 1,
@@ -212,14 +212,20 @@ def test_whole_number_ids_and_struct_pictures(tmp_path):
     assert counts.reasons["picture missing: row dropped"] == 1
 
 
-def test_text_that_is_not_utf8_costs_its_row_alone(tmp_path):
+@pytest.mark.parametrize("encode", [list, pa.Array.dictionary_encode])
+@pytest.mark.parametrize("column", ["id", "kind"])
+def test_text_that_is_not_utf8_costs_its_row_alone(tmp_path, column, encode):
     table = pa.table(columns(3))
-    raw = pa.array([b"p0", b"\xff\xfe", b"p2"], pa.binary())
+    raw = pa.array([b"ball", b"\xff\xfe", b"doll"], pa.binary())
     broken = pa.StringArray.from_buffers(3, raw.buffers()[1], raw.buffers()[2])
+    broken = broken if encode is list else encode(broken)
     folder = tmp_path / "data"
     folder.mkdir()
-    pq.write_table(table.set_column(0, "id", broken), folder / "train.parquet")
-    assert shades(read(folder)[0]) == [0, 2]
+    place = table.column_names.index(column)
+    pq.write_table(table.set_column(place, column, broken), folder / "train.parquet")
+    train, _, counts = read(folder)
+    assert shades(train) == [0, 2]
+    assert counts.reasons == {"cell that cannot be decoded: row dropped": 1}
 
 
 @settings(max_examples=40, deadline=None)
@@ -281,6 +287,26 @@ def test_a_file_that_breaks_off_tells_nothing(tmp_path):
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
 
 
+def test_a_footer_that_leads_beyond_the_file_is_refused_before_a_record_is_read(tmp_path):
+    folder = write(tmp_path / "data", columns(40))
+    path = folder / "train.parquet"
+    content = path.read_bytes()
+    footer = int.from_bytes(content[-8:-4], "little") + 8
+    path.write_bytes(b"PAR1" + content[-footer:])
+    (fault,) = column_faults(folder, SCHEMA)
+    assert fault == "train.parquet is damaged: its footer leads to places that it does not have."
+
+
+def test_a_compression_that_cannot_be_undone_is_refused_before_a_record_is_read(
+    tmp_path, monkeypatch
+):
+    folder = write(tmp_path / "data", columns(4))
+    monkeypatch.setattr(layout, "_COMPRESSIONS", ("ZSTD",))
+    assert column_faults(folder, SCHEMA) == [
+        "train.parquet is compressed as SNAPPY, which cannot be read."
+    ]
+
+
 def test_csv_headers(tmp_path):
     folder = write_csv(tmp_path / "data", ["id,kind,weight,kind"], {})
     assert "twice" in column_faults(folder, SCHEMA)[0]
@@ -295,6 +321,28 @@ def test_csv_headers(tmp_path):
     for forgotten in (b"1,ball,secret\n", b"id,kind,weight\r1,ball,secret"):
         (folder / "records.csv").write_bytes(forgotten)
         assert "secret" not in " ".join(column_faults(folder, SCHEMA))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("id,kind,weight\n1,ball,2\n".encode("utf-16"), "carriage return, a NUL"),
+        ("id,kind,weight\n1,ball,2\n".encode("utf-16-be"), "carriage return, a NUL"),
+        ("id,kind,weight\n1,ball,2\n".encode("utf-32"), "carriage return, a NUL"),
+        (b"id,kind,weight\r1,ball,2\r", "carriage return, a NUL"),
+        (b"id,kind,weight\r1,b\xe4ll,2\r" * 10_000, "carriage return, a NUL"),
+        ("id,kind,größe\n".encode("cp1252"), "not UTF-8"),
+        (b'id,kind,"weight\n1,ball,2\n', "open or stray quote"),
+        (b"x" * 200_000 + b"\n", "too long"),
+    ],
+)
+def test_the_encoding_of_a_csv_file_is_decided_by_its_first_line(tmp_path, content, words):
+    folder = write_csv(tmp_path / "data", [], {})
+    (folder / "records.csv").write_bytes(content)
+    (fault,) = column_faults(folder, SCHEMA)
+    assert words in fault and "UTF-16 or Windows-1252" in fault
+    with pytest.raises(ReadingError, match=words):
+        read(folder)
 
 
 def test_pictures_are_cropped_to_the_centre_and_converted():
