@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 from dagster_project.privacy import calibration
 from dagster_project.privacy.events import (
+    BoundedRange,
     DiscreteGaussian,
     Event,
     Gaussian,
     PoissonSampledGaussian,
-    PureDP,
 )
 from dagster_project.privacy.plan import Mechanism
 from dagster_project.recipe import Recipe
@@ -101,7 +101,7 @@ def _table_mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechan
     selection = Mechanism(
         name="table_model.selection",
         stage="table_model",
-        event=PureDP(epsilon=epsilon, count=counts.selections),
+        event=BoundedRange(epsilon=epsilon, count=counts.selections),
         declared={
             "method": recipe.table.method,
             "epsilon": epsilon,

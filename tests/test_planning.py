@@ -16,7 +16,7 @@ from dagster_project.privacy.events import (
     DiscreteGaussian,
     Gaussian,
     PoissonSampledGaussian,
-    PureDP,
+    BoundedRange,
 )
 from dagster_project.privacy.plan import Plan
 from dagster_project.recipe import Recipe
@@ -143,7 +143,7 @@ def test_less_epsilon_means_more_noise_everywhere(plans):
 def test_every_use_of_the_data_is_an_event(plans):
     found = plans[3.0]
     assert [(m.name, type(m.event)) for m in found.mechanisms] == [
-        ("table_model.selection", PureDP),
+        ("table_model.selection", BoundedRange),
         ("table_model.measurement", DiscreteGaussian),
         ("mean_pairs", Gaussian),
         ("image_model", PoissonSampledGaussian),

@@ -216,7 +216,7 @@ def timeline(ledger: Ledger) -> list[dict[str, Any]]:
 
     Returns:
         Rows in the ledger's order: "entry", "at", "block", "release_id", "event" (RESERVED or
-        VOID), "change", "spent", "cap" (RDP at the population's order), "epsilon",
+        VOID), "change", "spent", "cap" (sums of costs, see `gdp_filter`), "epsilon",
         "lifetime_epsilon".
     """
     fixed: Mapping[str, Any] = {}
@@ -242,7 +242,7 @@ def timeline(ledger: Ledger) -> list[dict[str, Any]]:
                     "event": entry.kind,
                     "change": sign * cost,
                     "spent": float(spent[block]),
-                    "cap": fixed["rdp_cap"],
+                    "cap": fixed["cap"],
                     "epsilon": pricing.lifetime_epsilon(float(spent[block]), fixed),
                     "lifetime_epsilon": fixed["lifetime_epsilon"],
                 }

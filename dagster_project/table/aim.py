@@ -103,7 +103,7 @@ def fit_aim(
     """Fits AIM to private records.
 
     Privacy (add/remove one person): `DiscreteGaussian(sigma, count=d + rounds)` and
-    `PureDP(selection_epsilon, count=rounds)`; proofs in `measurements`. The candidates of a round
+    `BoundedRange(selection_epsilon, count=rounds)`; proofs in `measurements`. The candidates of a round
     depend on sizes and on earlier selections only.
 
     Args:

@@ -49,7 +49,7 @@ def fit_mst(
     predicts (sensitivity 1, see `measurements.selection_scores`).
 
     Privacy (add/remove one person): `DiscreteGaussian(sigma, count=2d − 1)` and
-    `PureDP(selection_epsilon, count=d − 1)`. Arguments as in `aim.fit_aim`; `iterations` are the
+    `BoundedRange(selection_epsilon, count=d − 1)`. Arguments as in `aim.fit_aim`; `iterations` are the
     mirror-descent steps of the fit.
 
     Raises:

@@ -67,9 +67,9 @@ def test_price_writes_nothing_and_agrees_with_what_reserve_charges(ledger: Ledge
     price = ledger.price(plan())
     assert ledger.anchor() == before
     assert price.fits and price.spent == 0 and price.epsilon_lifetime_before == 0
-    assert reserve(ledger).charges == {"founding": price.rdp}
+    assert reserve(ledger).charges == {"founding": price.cost}
     again = ledger.price(plan("second"))
-    assert (again.spent, again.remaining) == (price.rdp, price.cap - price.rdp)
+    assert (again.spent, again.remaining) == (price.cost, price.cap - price.cost)
     assert again.epsilon_lifetime_before == price.epsilon_lifetime_after
     assert not ledger.price(plan("huge", gaussian(0.1))).fits
 
