@@ -74,11 +74,8 @@ def plan(options: argparse.Namespace) -> int:
         for row in mechanism_rows(solved):
             print(f"  {row['mechanism']:24} {row['epsilon alone']:8.4f}   {row['event']}")
         print(price)
-        if solved.target_delta > price.delta_advised:
-            print(
-                f"delta {solved.target_delta:g} is allowed; {price.delta_advised:.2g} or smaller, "
-                "1 / (n ln n), is advised"
-            )
+        if price.advice:
+            print(price.advice)
     if not price.fits:
         print(f"dptabimage: {price}", file=sys.stderr)
     return 0 if price.fits else 3

@@ -103,8 +103,8 @@ def fit_aim(
     """Fits AIM to private records.
 
     Privacy (add/remove one person): `DiscreteGaussian(sigma, count=d + rounds)` and
-    `BoundedRange(selection_epsilon, count=rounds)`; proofs in `measurements`. The candidates of a round
-    depend on sizes and on earlier selections only.
+    `BoundedRange(selection_epsilon, count=rounds)`; proofs in `measurements`. The candidates of a
+    round depend on sizes and on earlier selections only.
 
     Args:
         codes: private cell codes (N, d), one row for each person.

@@ -108,7 +108,7 @@ def select(
     selection_epsilon: float,
     generator: SecureGenerator,
 ) -> tuple[int, int]:
-    """One candidate pair, by the exponential mechanism: the event `BoundedRange(selection_epsilon)`.
+    """One candidate pair by the exponential mechanism, event `BoundedRange(selection_epsilon)`.
 
     Args:
         candidates: attribute positions; the list itself may depend on public and released facts

@@ -49,8 +49,8 @@ def fit_mst(
     predicts (sensitivity 1, see `measurements.selection_scores`).
 
     Privacy (add/remove one person): `DiscreteGaussian(sigma, count=2d − 1)` and
-    `BoundedRange(selection_epsilon, count=d − 1)`. Arguments as in `aim.fit_aim`; `iterations` are the
-    mirror-descent steps of the fit.
+    `BoundedRange(selection_epsilon, count=d − 1)`. Arguments as in `aim.fit_aim`; `iterations` are
+    the mirror-descent steps of the fit.
 
     Raises:
         ValueError: the shapes do not match.

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagster_project.privacy.events import (
+    BoundedRange,
     DiscreteGaussian,
     Gaussian,
     PoissonSampledGaussian,
-    BoundedRange,
     from_json,
     to_json,
 )

@@ -222,6 +222,13 @@ def test_delta_above_the_rule_is_refused_except_on_public_data(ledger: Ledger) -
     assert not ledger.release("second").delta_exception
 
 
+def test_a_delta_above_one_over_n_ln_n_is_advised_against(tmp_path) -> None:
+    ledger = Ledger.open(population(tmp_path, n_public=1_000_000, target_delta=5e-8))
+    people = {"n_public": 1_000_000}
+    assert "7.2e-08 or smaller" in ledger.price(plan(target_delta=9e-8, **people)).advice
+    assert ledger.price(plan(target_delta=7e-8, **people)).advice == ""
+
+
 def test_plans_that_contradict_themselves_are_refused(ledger: Ledger) -> None:
     import dataclasses
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dagster_project.privacy.events import Gaussian, BoundedRange
+from dagster_project.privacy.events import BoundedRange, Gaussian
 from dagster_project.privacy.plan import Mechanism, Plan, canonical_hash, canonical_json
 
 
@@ -33,7 +33,9 @@ def plan(**changes):
         "discretization": 1e-4,
         "mechanisms": (
             mechanism(),
-            mechanism(name="table.selection", stage="table", event=BoundedRange(epsilon=0.1, count=12)),
+            mechanism(
+                name="table.selection", stage="table", event=BoundedRange(epsilon=0.1, count=12)
+            ),
         ),
         "composed_epsilon": 0.99,
         "recipe": {"image_model": {"steps": 60}},

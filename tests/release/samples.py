@@ -9,10 +9,10 @@ import numpy as np
 
 from dagster_project.privacy import accounting
 from dagster_project.privacy.events import (
+    BoundedRange,
     DiscreteGaussian,
     Gaussian,
     PoissonSampledGaussian,
-    BoundedRange,
 )
 from dagster_project.privacy.plan import Mechanism, Plan
 from dagster_project.release.bundle import BundleWriter

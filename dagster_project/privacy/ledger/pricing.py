@@ -34,7 +34,7 @@ class Price:
         epsilon_lifetime_before, epsilon_lifetime_after: what the filter has spent, as epsilon at
             the population's delta.
         charges: cost by block.
-        delta_advised: the delta that the plan had better not exceed.
+        advice: a sentence where delta is allowed and larger than advised, else empty.
     """
 
     block: str
@@ -48,7 +48,7 @@ class Price:
     epsilon_lifetime_before: float
     epsilon_lifetime_after: float
     charges: Mapping[str, float]
-    delta_advised: float
+    advice: str
 
     def __str__(self) -> str:
         fits = "fits under" if self.fits else "does not fit under"
@@ -146,14 +146,21 @@ def price(
         epsilon_lifetime_before=lifetime_epsilon(spent, state.population),
         epsilon_lifetime_after=lifetime_epsilon(float(after(worst)), state.population),
         charges=dict(costs),
-        delta_advised=_delta_advised(max(plan.n_public, state.population["n_public"])),
+        advice=_advice(plan.target_delta, _people(plan, state)),
     )
 
 
-def _delta_advised(people: int) -> float:
-    """1 / (n ln n), which vanishes against any share of the people, and the hard limit where that
-    is smaller."""
-    return min(1 / (people * math.log(people)) if people > 1 else 1.0, 1 / (10 * people))
+def _people(plan: Plan, state: State) -> int:
+    return max(plan.n_public, state.population["n_public"])
+
+
+def _advice(delta: float, people: int) -> str:
+    """Advises a delta of 1 / (n ln n): a mechanism that publishes each record by an own coin of
+    that chance, which delta allows, publishes any with a chance that falls with n, 1 / ln n."""
+    advised = 1 / (people * max(math.log(people), 10.0))  # at most the limit of `require_plan`
+    if delta <= advised:
+        return ""
+    return f"delta {delta:g} is large for {people} people: {advised:.2g} or smaller is advised"
 
 
 def require_plan(plan: Plan, state: State, schema_public: bool, allow_delta: bool) -> bool:
@@ -167,7 +174,7 @@ def require_plan(plan: Plan, state: State, schema_public: bool, allow_delta: boo
         raise errors.PlanRefused("a plan needs epsilon above 0 and delta between 0 and 1")
     for mechanism in plan.mechanisms:
         _require_declared(mechanism)
-    people = max(plan.n_public, fixed["n_public"])
+    people = _people(plan, state)
     delta = max(plan.target_delta, fixed["target_delta"])
     if delta * 10 * people <= 1:
         return False

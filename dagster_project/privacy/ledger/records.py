@@ -143,7 +143,7 @@ class Reservation:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockStatus:
-    """A block's account: sums of costs (see `gdp_filter`), and the lifetime epsilon they stand for."""
+    """A block's account: costs (see `gdp_filter`), and the lifetime epsilon they stand for."""
 
     name: str
     n_public: int
