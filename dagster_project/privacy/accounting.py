@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 
 _MOST_CELLS = 2 * 10**6
+_LARGEST_LOSS = 200.0
 _KNOTS = 2**14
 _NEGLIGIBLE = 1e-13  # a delta above what rounding adds to a composed distribution
 
@@ -147,7 +148,7 @@ def _typical_loss(events: Sequence[Event]) -> float:
     return rdp(events, order=2.0) + max(tails)
 
 
-def gdp_cost(events: Sequence[Event], *, leak: float, discretization: float = 1e-4) -> float:
+def gdp_cost(events: Sequence[Event], *, leak: float) -> float:
     """The smallest b such that a leaky Gaussian of parameter mu^2 = b dominates all events.
 
     At every epsilon, and for a person more as for one less, delta is at most
@@ -158,19 +159,24 @@ def gdp_cost(events: Sequence[Event], *, leak: float, discretization: float = 1e
     Returns:
         The cost; 0 for no events; infinity where `epsilon` is.
     """
-    if all(isinstance(event, Gaussian) for event in events):
-        return math.fsum(event.count / event.noise_multiplier**2 for event in events)
-    return _gdp_cost(tuple(events), leak, discretization)
+    gaussians = [event for event in events if isinstance(event, Gaussian)]
+    if len(gaussians) == len(events):
+        return math.fsum(event.count / event.noise_multiplier**2 for event in gaussians)
+    return _gdp_cost(tuple(events), leak)
 
 
 @lru_cache(maxsize=64)
-def _gdp_cost(events: tuple[Event, ...], leak: float, discretization: float) -> float:
-    if _typical_loss(events) > _MOST_CELLS * discretization:
+def _gdp_cost(events: tuple[Event, ...], leak: float) -> float:
+    losses = _typical_loss(events)
+    if losses > _LARGEST_LOSS:
         return math.inf
+    # Rounding adds at most a quarter of the grid's square to the variance of each use's loss. On
+    # this grid that stays small against the cost, and solving takes less than a second.
+    discretization = losses / (2000 * math.sqrt(sum(event.count for event in events)))
     parts = (_distribution(event, discretization) for event in events)
     composed = reduce(Distribution.compose, parts)
     largest = composed.get_epsilon_for_delta(_NEGLIGIBLE)
-    if largest > _MOST_CELLS * discretization:
+    if largest > _LARGEST_LOSS:
         return math.inf
     # Between its knots the curve of a loss distribution is a chord in e^epsilon, and the chord over
     # some of its knots is above it: what holds for the chord of some thousand knots holds for all.
