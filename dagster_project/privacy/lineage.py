@@ -187,7 +187,7 @@ def _release_lines(release: Mapping[str, Any]) -> list[str]:
     if release["delta_exception"]:
         lines.append("  delta above 1 / (10 n_public), excepted for public data")
     charges = ", ".join(f"{name} {cost:.4g}" for name, cost in release["charges"].items())
-    lines.append(f"  charged (RDP): {charges}")
+    lines.append(f"  charged (μ²): {charges}")
     lines += [f"  {key}: {value}" for key, value in sorted(release["facts"].items())]
     for stage in release["stages"]:
         origin = f"  from {', '.join(stage['parents'])}" if stage["parents"] else ""
