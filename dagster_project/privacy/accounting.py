@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _MOST_CELLS = 2 * 10**6
 _LARGEST_LOSS = 200.0
-_KNOTS = 2**14
+_KNOTS = 2**12
 _NEGLIGIBLE = 1e-13  # a delta above what rounding adds to a composed distribution
 
 
@@ -172,7 +172,7 @@ def _gdp_cost(events: tuple[Event, ...], leak: float) -> float:
         return math.inf
     # Rounding adds at most a quarter of the grid's square to the variance of each use's loss. On
     # this grid that stays small against the cost, and solving takes less than a second.
-    discretization = losses / (2000 * math.sqrt(sum(event.count for event in events)))
+    discretization = losses / (1000 * math.sqrt(sum(event.count for event in events)))
     parts = (_distribution(event, discretization) for event in events)
     composed = reduce(Distribution.compose, parts)
     largest = composed.get_epsilon_for_delta(_NEGLIGIBLE)
