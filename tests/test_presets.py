@@ -234,7 +234,7 @@ def test_so_few_people_have_no_step_of_dp_sgd_and_the_generator_draws(tmp_path, 
         "a generator of pictures" in (tmp_path / "releases" / models.name / "README.md").read_text()
     )
     spent = {event.__class__.__name__ for event in manifest.recorded_events(stated)}
-    assert spent == {"PureDP", "DiscreteGaussian", "Gaussian"}  # table and mean pairs
+    assert spent == {"BoundedRange", "DiscreteGaussian", "Gaussian"}  # table and mean pairs
 
 
 def test_an_unknown_preset_is_refused_before_anything_is_spent(tmp_path, capsys):

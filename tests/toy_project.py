@@ -32,7 +32,6 @@ relation: add_remove
 lifetime_epsilon: 12.0
 target_delta: 1.0e-4
 n_public: 300
-filter_order: null
 ledger: ledger/ledger.sqlite
 anchor: null
 """

@@ -74,6 +74,8 @@ def plan(options: argparse.Namespace) -> int:
         for row in mechanism_rows(solved):
             print(f"  {row['mechanism']:24} {row['epsilon alone']:8.4f}   {row['event']}")
         print(price)
+        if price.advice:
+            print(price.advice)
     if not price.fits:
         print(f"dptabimage: {price}", file=sys.stderr)
     return 0 if price.fits else 3

@@ -9,8 +9,10 @@ References:
     Doroshenko et al., "Connect the dots: tighter discrete approximations of privacy loss
     distributions", 2022.
     Mironov, Talwar, Zhang, "Rényi differential privacy of the sampled Gaussian mechanism", 2019.
-    Kairouz, Oh, Viswanath, "The composition theorem for differential privacy", 2015.
-    Bun and Steinke, "Concentrated differential privacy", 2016.
+    Durfee and Rogers, "Practical differentially private top-k selection with pay-what-you-get
+    composition", 2019.
+    Zhu, Dong, Wang, "Optimal accounting of differential privacy via characteristic function", 2022.
+    Cesar and Rogers, "Bounding, concentrating, and truncating", 2021.
     Gopi, Lee, Wutschitz, "Numerical composition of differential privacy", 2021.
 """
 
@@ -18,7 +20,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, Any
@@ -26,13 +27,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from dp_accounting.pld import privacy_loss_distribution as pld
 from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution as Distribution
+from scipy import special
 
 from dagster_project.privacy.events import (
+    BoundedRange,
     DiscreteGaussian,
     Event,
     Gaussian,
     PoissonSampledGaussian,
-    PureDP,
     to_json,
 )
 
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 
 
 _MOST_CELLS = 2 * 10**6
+_LARGEST_LOSS = 200.0
+_KNOTS = 2**12
+_NEGLIGIBLE = 1e-13  # a delta above what rounding adds to a composed distribution
 
 
 def epsilon(events: Sequence[Event], *, target_delta: float, discretization: float = 1e-4) -> float:
@@ -92,45 +97,119 @@ def _distribution(event: Event, discretization: float) -> Distribution:
             event.sigma, value_discretization_interval=discretization, use_connect_dots=True
         )
     else:
-        once = _pure(event.epsilon, discretization)
+        once = _bounded_range(event.epsilon, discretization)
     return once.self_compose(event.count)
 
 
-def _pure(bound: float, discretization: float) -> Distribution:
-    """Randomised response, which dominates every mechanism that is `bound`-DP (Kairouz, Oh,
-    Viswanath 2015), its two losses moved to the grid.
+def _bounded_range(bound: float, discretization: float) -> Distribution:
+    """The pair that dominates every `bound`-bounded-range mechanism, its losses moved to the grid.
 
-    Each is split between its grid neighbours such that both hypotheses keep their mass: a spread
-    of the likelihood ratio, so an upper bound, and second order in the grid (Doroshenko et al.
-    2022). Rounding both up instead, as dp-accounting does, costs up to one grid cell per use.
+    All losses of such a mechanism lie in [t - bound, t] for some t in [0, bound]. The hockey-stick
+    divergence is the mean of a convex function of the likelihood ratio, whose mean is 1; among
+    ratios on an interval it is largest where they take the two end points alone:
+
+        H_t(e^s) = (1 - e^(t - bound)) (1 - e^(s - t)) / (1 - e^-bound).
+
+    Which t occurs depends on the data. For each s the worst is t = (s + bound) / 2, and
+
+        H(e^s) = (1 - e^((s - bound) / 2))^2 / (1 - e^-bound),    -bound <= s <= bound,
+
+    is above all H_t. It is convex in e^s, meets 1 - e^s and 0 at its ends with their slopes, and
+    is its own reverse, e^s H(e^-s) + 1 - e^s: the curve of one dominating pair, for a person more
+    as for one less (Zhu, Dong, Wang 2022, proposition 8), and dominating pairs compose under
+    adaptive choice (there, theorem 10). The pair's loss has the density
+    e^(s / 2) / (4 sinh(bound / 2)): its second derivative.
+
+    The mass of a grid cell is split between the ends such that both hypotheses keep it: the chords
+    of the curve, hence an upper bound, and second order in the grid (Doroshenko et al. 2022).
     """
-    masses: defaultdict[int, float] = defaultdict(float)
-    for loss in (bound, -bound):
-        mass = 1 / (1 + math.exp(-loss))
-        below = math.floor(loss / discretization)
-        excess = loss - below * discretization
-        upper = mass * math.expm1(-excess) / math.expm1(-discretization)
-        masses[below] += mass - upper
-        masses[below + 1] += upper
-    return Distribution.create_from_rounded_probability(masses, 0.0, discretization)
+    last = math.ceil(bound / discretization)
+    edges = np.clip(discretization * np.arange(-last, last + 1), -bound, bound)
+    middle, width = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
+    mass = 2 * np.sinh(width / 4) * np.exp((middle - bound) / 2) / -math.expm1(-bound)
+    # Under both hypotheses the cell counts as its whole mass at the loss `middle`.
+    excess = middle - discretization * np.arange(-last, last)
+    upper = mass * np.expm1(-excess) / math.expm1(-discretization)
+    masses = np.zeros(2 * last + 1)
+    masses[:-1] += mass - upper
+    masses[1:] += upper
+    return Distribution.create_from_rounded_probability(
+        dict(enumerate(masses.tolist(), start=-last)), 0.0, discretization
+    )
 
 
 def _typical_loss(events: Sequence[Event]) -> float:
     """About how large the composed privacy loss becomes: what a distribution would have to hold."""
     tails = [
-        event.epsilon if isinstance(event, PureDP) else 12 / sigma + 1 / sigma**2
+        event.epsilon if isinstance(event, BoundedRange) else 12 / sigma + 1 / sigma**2
         for event in events
         for sigma in [getattr(event, "noise_multiplier", getattr(event, "sigma", 1.0))]
     ]
     return rdp(events, order=2.0) + max(tails)
 
 
+def gdp_cost(events: Sequence[Event], *, leak: float) -> float:
+    """The smallest b such that a leaky Gaussian of parameter mu^2 = b dominates all events.
+
+    At every epsilon, and for a person more as for one less, delta is at most
+    (1 - l) delta_sqrt(b)(epsilon) + l, with delta_mu that of the Gaussian mechanism and
+    1 - l = exp(-leak b). What such costs are for is in `ledger.gdp_filter`. Gaussians cost
+    count / sigma^2 exactly, other events what their privacy loss distribution shows, rounded up.
+
+    Returns:
+        The cost; 0 for no events; infinity where `epsilon` is.
+    """
+    gaussians = [event for event in events if isinstance(event, Gaussian)]
+    if len(gaussians) == len(events):
+        return math.fsum(event.count / event.noise_multiplier**2 for event in gaussians)
+    return _gdp_cost(tuple(events), leak)
+
+
+@lru_cache(maxsize=64)
+def _gdp_cost(events: tuple[Event, ...], leak: float) -> float:
+    losses = _typical_loss(events)
+    if losses > _LARGEST_LOSS:
+        return math.inf
+    # Rounding adds at most a quarter of the grid's square to the variance of each use's loss. On
+    # this grid that stays small against the cost, and solving takes less than a second.
+    discretization = losses / (1000 * math.sqrt(sum(event.count for event in events)))
+    parts = (_distribution(event, discretization) for event in events)
+    composed = reduce(Distribution.compose, parts)
+    largest = composed.get_epsilon_for_delta(_NEGLIGIBLE)
+    if largest > _LARGEST_LOSS:
+        return math.inf
+    # Between its knots the curve of a loss distribution is a chord in e^epsilon, and the chord over
+    # some of its knots is above it: what holds for the chord of some thousand knots holds for all.
+    stride = max(1, math.ceil(largest / discretization / _KNOTS)) * discretization
+    knots = stride * np.arange(math.ceil(largest / stride) + 1)
+    deltas = np.asarray(composed.get_delta_for_epsilon(knots.tolist())) + _NEGLIGIBLE
+
+    def dominates(b: float) -> bool:
+        mu, kept = math.sqrt(b), math.exp(-leak * b)
+        # Mass of both hypotheses above each loss: the Gaussian's curve in e^epsilon is convex, its
+        # slope is -below, and a chord rises above it by a quarter of the change at most.
+        above, below = (special.ndtr(sign * mu / 2 - knots / mu) for sign in (1, -1))
+        rise = np.diff(np.exp(knots)) * -np.diff(below) / 4
+        rise = np.maximum(np.append(rise, 0.0), np.append(0.0, rise))
+        curve = above - np.exp(knots) * below - rise
+        curve[-1] = 0.0  # where the leak alone must cover all that follows
+        return bool(np.all(deltas <= kept * curve - math.expm1(-leak * b)))
+
+    low, high = 0.0, 1.0
+    while not dominates(high):
+        low, high = high, 2 * high
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if dominates(middle) else (middle, high)
+    return high
+
+
 def rdp(events: Sequence[Event], *, order: float) -> float:
     """Rényi divergence of the given order of all events together, in nats.
 
     Gaussian and discrete Gaussian: order / (2 sigma^2) (Mironov 2017, proposition 7; Canonne,
-    Kamath, Steinke 2020, theorem 4). Pure epsilon: min(epsilon, order epsilon^2 / 2) (Bun and
-    Steinke 2016, proposition 3.3). Poisson-sampled Gaussian: Mironov, Talwar, Zhang 2019.
+    Kamath, Steinke 2020, theorem 4). Bounded range: min(epsilon, order epsilon^2 / 8) (Cesar and
+    Rogers 2021). Poisson-sampled Gaussian: Mironov, Talwar, Zhang 2019.
 
     Raises:
         ValueError: `order` is not finite and above 1.
@@ -141,8 +220,8 @@ def rdp(events: Sequence[Event], *, order: float) -> float:
 
 
 def _rdp_once(event: Event, order: float) -> float:
-    if isinstance(event, PureDP):
-        return min(event.epsilon, order * event.epsilon**2 / 2)
+    if isinstance(event, BoundedRange):
+        return min(event.epsilon, order * event.epsilon**2 / 8)
     if isinstance(event, DiscreteGaussian):
         return order / (2 * event.sigma**2)
     whole = order / (2 * event.noise_multiplier**2)

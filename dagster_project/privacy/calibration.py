@@ -139,7 +139,8 @@ def selection_epsilon(*, mu: float, share: float, count: int) -> float:
 
     An epsilon-DP exponential mechanism is epsilon^2 / 8-zCDP (Cesar and Rogers, "Bounding,
     concentrating, and truncating", 2021), a Gaussian of parameter mu is mu^2 / 2-zCDP. The
-    accountant charges a `PureDP` event without that knowledge, at up to four times the share.
+    accountant's loss distribution of a `BoundedRange` event holds for any choice of the worst case
+    and costs about four thirds of the share.
     """
     return 2 * _spent(mu, share, count) / math.sqrt(count)
 

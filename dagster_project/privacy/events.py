@@ -78,10 +78,12 @@ class DiscreteGaussian:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PureDP:
-    """A mechanism known to be `epsilon`-DP and no more (exponential selection), `count` times."""
+class BoundedRange:
+    """An `epsilon`-bounded-range selection, `count` times: with one person more or less, the
+    privacy losses of any two outcomes differ by at most `epsilon`. The exponential mechanism with
+    weights exp(epsilon score / (2 sensitivity)) is one (Durfee and Rogers 2019)."""
 
-    type: ClassVar[str] = "pure_dp"
+    type: ClassVar[str] = "bounded_range"
     epsilon: float
     count: int = 1
 
@@ -90,17 +92,17 @@ class PureDP:
         _require_count(self.count)
 
 
-Event = Gaussian | PoissonSampledGaussian | DiscreteGaussian | PureDP
+Event = Gaussian | PoissonSampledGaussian | DiscreteGaussian | BoundedRange
 _TYPES: dict[str, type[Event]] = {
-    cls.type: cls for cls in (Gaussian, PoissonSampledGaussian, DiscreteGaussian, PureDP)
+    cls.type: cls for cls in (Gaussian, PoissonSampledGaussian, DiscreteGaussian, BoundedRange)
 }
 
 
 def to_json(event: Event) -> dict[str, Any]:
     """The event as plain JSON.
 
-    >>> to_json(PureDP(epsilon=0.1, count=3))
-    {'type': 'pure_dp', 'epsilon': 0.1, 'count': 3}
+    >>> to_json(BoundedRange(epsilon=0.1, count=3))
+    {'type': 'bounded_range', 'epsilon': 0.1, 'count': 3}
     """
     return {"type": event.type, **asdict(event)}
 

@@ -187,7 +187,7 @@ def _release_lines(release: Mapping[str, Any]) -> list[str]:
     if release["delta_exception"]:
         lines.append("  delta above 1 / (10 n_public), excepted for public data")
     charges = ", ".join(f"{name} {cost:.4g}" for name, cost in release["charges"].items())
-    lines.append(f"  charged (RDP): {charges}")
+    lines.append(f"  charged (μ²): {charges}")
     lines += [f"  {key}: {value}" for key, value in sorted(release["facts"].items())]
     for stage in release["stages"]:
         origin = f"  from {', '.join(stage['parents'])}" if stage["parents"] else ""
@@ -216,7 +216,7 @@ def timeline(ledger: Ledger) -> list[dict[str, Any]]:
 
     Returns:
         Rows in the ledger's order: "entry", "at", "block", "release_id", "event" (RESERVED or
-        VOID), "change", "spent", "cap" (RDP at the population's order), "epsilon",
+        VOID), "change", "spent", "cap" (sums of costs, see `gdp_filter`), "epsilon",
         "lifetime_epsilon".
     """
     fixed: Mapping[str, Any] = {}
@@ -242,7 +242,7 @@ def timeline(ledger: Ledger) -> list[dict[str, Any]]:
                     "event": entry.kind,
                     "change": sign * cost,
                     "spent": float(spent[block]),
-                    "cap": fixed["rdp_cap"],
+                    "cap": fixed["cap"],
                     "epsilon": pricing.lifetime_epsilon(float(spent[block]), fixed),
                     "lifetime_epsilon": fixed["lifetime_epsilon"],
                 }

@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dagster_project.privacy.ledger import identity, rdp_filter
+from dagster_project.privacy.ledger import gdp_filter, identity
 from dagster_project.privacy.ledger.chain import Head
 
 _REQUIRED = {"population", "unit", "relation", "lifetime_epsilon", "target_delta", "n_public"}
 _DAYS = ("retention_days", "reservation_days")
-_OPTIONAL = {"filter_order", "ledger", "identity_key", "anchor", *_DAYS}
+_OPTIONAL = {"ledger", "identity_key", "anchor", *_DAYS}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -41,7 +41,6 @@ class Population:
         relation: neighbouring data sets: always "add_remove" (one person more or less).
         lifetime_epsilon, target_delta: what all releases together may cost a person.
         n_public: public rough number of people.
-        filter_order: order of the RDP filter, None for the public rule.
         ledger: the ledger's file, relative to the population file, or an SQLAlchemy URL.
         identity_key: the key's file, relative to the population file.
         retention_days: how long private zones of releases are kept, None for ever.
@@ -56,7 +55,6 @@ class Population:
     lifetime_epsilon: float
     target_delta: float
     n_public: int
-    filter_order: float | None
     ledger: str
     identity_key: str
     anchor: Head | None
@@ -69,7 +67,7 @@ class Population:
         """Reads population.yaml.
 
         Raises:
-            PopulationError: it is missing, malformed, or its cap cannot be expressed.
+            PopulationError: it is missing or malformed.
         """
         import yaml
 
@@ -99,7 +97,6 @@ class Population:
             value = content.get(key)
             if (type(value) is not int or value < 1) and (key == "n_public" or value is not None):
                 raise PopulationError(f"{key} must be a whole number of at least 1")
-        order = content.get("filter_order")
         texts = {
             key: content.get(key, default)
             for key, default in (
@@ -115,42 +112,31 @@ class Population:
                 "the ledger's URL must not hold a password, since this file is kept in git: leave "
                 "it to PGPASSWORD or ~/.pgpass"
             )
-        population = cls(
+        return cls(
             name=content["population"],
             unit=content["unit"],
             relation=content["relation"],
-            lifetime_epsilon=_number(content, "lifetime_epsilon", low=0, high=math.inf),
+            lifetime_epsilon=_number(
+                content, "lifetime_epsilon", low=0, high=gdp_filter.LARGEST_EPSILON
+            ),
             target_delta=_number(content, "target_delta", low=0, high=1),
             n_public=content["n_public"],
             retention_days=content.get("retention_days"),
             reservation_days=content.get("reservation_days") or cls.reservation_days,
-            filter_order=None if order is None else _number(content, "filter_order", 1, math.inf),
             anchor=_anchor(content.get("anchor")),
             path=path,
             **texts,
         )
-        if population.rdp_cap <= 0:
-            raise PopulationError(
-                f"filter_order {population.order:g} cannot express a lifetime_epsilon of "
-                f"{population.lifetime_epsilon:g} at this target_delta: leave it null"
-            )
-        return population
 
     @property
-    def order(self) -> float:
-        """Order of the RDP filter."""
-        if self.filter_order is not None:
-            return self.filter_order
-        return rdp_filter.default_filter_order(
-            self.lifetime_epsilon, target_delta=self.target_delta
-        )
+    def cap(self) -> float:
+        """The lifetime cap as the filter's sum of costs."""
+        return gdp_filter.cap(self.lifetime_epsilon, target_delta=self.target_delta)
 
     @property
-    def rdp_cap(self) -> float:
-        """The lifetime cap as RDP at `order`."""
-        return rdp_filter.rdp_cap(
-            self.lifetime_epsilon, order=self.order, target_delta=self.target_delta
-        )
+    def leak(self) -> float:
+        """The filter's leak for each unit of cost."""
+        return gdp_filter.leak(self.lifetime_epsilon, target_delta=self.target_delta)
 
     def fixed(self) -> dict[str, Any]:
         """What the ledger fixes at its creation."""
@@ -161,8 +147,8 @@ class Population:
             "lifetime_epsilon": self.lifetime_epsilon,
             "target_delta": self.target_delta,
             "n_public": self.n_public,
-            "order": self.order,
-            "rdp_cap": self.rdp_cap,
+            "cap": self.cap,
+            "leak": self.leak,
         }
 
     @property
@@ -226,7 +212,7 @@ def _number(content: Mapping[str, Any], key: str, low: float, high: float) -> fl
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise PopulationError(f"{key} must be a number")
     if not (math.isfinite(value) and low < value < high):
-        raise PopulationError(f"{key} must be above {low}" + (" and below 1" * (high == 1)))
+        raise PopulationError(f"{key} must be above {low} and below {high:g}")
     return float(value)
 
 

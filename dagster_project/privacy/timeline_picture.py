@@ -1,6 +1,6 @@
 """The account as a picture: for each cohort what was spent, against its cap, by release.
 
-Heights are shares of the cap in the filter's own currency (RDP), because that is what adds up;
+Heights are shares of the cap in the filter's own currency (μ²), because that is what adds up;
 the lifetime epsilon that a sum stands for is written beside it. Pictures alone: the rows come from
 `lineage.timeline`.
 """

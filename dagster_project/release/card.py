@@ -22,7 +22,7 @@ _KINDS = {
     "gaussian": "Gaussian noise",
     "poisson_sampled_gaussian": "Gaussian noise on Poisson samples",
     "discrete_gaussian": "discrete Gaussian noise",
-    "pure_dp": "exponential selection",
+    "bounded_range": "exponential selection",
 }
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 
 from dagster_project.privacy.calibration import gaussian_noise_multiplier, selection_epsilon
-from dagster_project.privacy.events import DiscreteGaussian, PureDP
+from dagster_project.privacy.events import BoundedRange, DiscreteGaussian
 from dagster_project.privacy.mechanism import Mechanism, Uses, only, times
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.table.graphical_model import GraphicalModel
@@ -192,8 +192,8 @@ class TableSelection(Mechanism):
         epsilon = selection_epsilon(mu=mu, share=selecting, count=rounds)
         return cls(method=recipe.table.method, epsilon=epsilon, rounds=rounds)
 
-    def event(self) -> PureDP:
-        return PureDP(epsilon=self.epsilon, count=self.rounds)
+    def event(self) -> BoundedRange:
+        return BoundedRange(epsilon=self.epsilon, count=self.rounds)
 
     def sensitivity(self) -> float:
         """Largest change of a score by one person: exactly 1 (`selection_scores`)."""

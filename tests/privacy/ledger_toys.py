@@ -21,7 +21,6 @@ def population_file(folder: Path, **changes: Any) -> Path:
         "lifetime_epsilon": 5.0,
         "target_delta": 1e-6,
         "n_public": 20000,
-        "filter_order": "null",
         "ledger": "ledger/ledger.sqlite",
         "anchor": "null",
     } | changes

@@ -19,16 +19,16 @@ from scipy import integrate, optimize, stats
 
 from dagster_project.privacy.accounting import cost_table, epsilon, epsilon_prv, rdp
 from dagster_project.privacy.events import (
+    BoundedRange,
     DiscreteGaussian,
     Gaussian,
     PoissonSampledGaussian,
-    PureDP,
 )
 from dagster_project.privacy.plan import Mechanism
 
 DELTA = 1e-5
 PLAN = [
-    PureDP(epsilon=0.05, count=12),
+    BoundedRange(epsilon=0.05, count=12),
     DiscreteGaussian(sigma=40.0, count=20),
     Gaussian(noise_multiplier=8.0),
     PoissonSampledGaussian(noise_multiplier=2.0, sample_rate=0.05, count=100),
@@ -109,40 +109,6 @@ def test_discrete_gaussian_against_exact_convolution(sigma, count):
     assert ours == pytest.approx(exact, rel=2e-3)
 
 
-def exact_pure_epsilon(eps, count):
-    """Optimal composition of randomised responses (Kairouz, Oh, Viswanath 2015)."""
-    heads = np.arange(count + 1)
-    mass = stats.binom.pmf(heads, count, 1 / (1 + math.exp(-eps)))
-    loss = (2 * heads - count) * eps
-
-    def excess(bound):
-        return (mass * -np.expm1(np.minimum(bound - loss, 0.0))).sum() - DELTA
-
-    return optimize.brentq(excess, 0.0, count * eps + 1)
-
-
-@pytest.mark.parametrize(("eps", "count"), [(1.0, 1), (0.05, 12), (0.3, 40), (1.0, 100)])
-def test_pure_self_composition(eps, count):
-    """On a loop too: dp-accounting 0.6 forgets the count of a composed randomised response."""
-    grid = {"target_delta": DELTA, "discretization": 1e-3}
-    ours = epsilon([PureDP(epsilon=eps, count=count)], **grid)
-    loop = epsilon([PureDP(epsilon=eps)] * count, **grid)
-    assert ours == pytest.approx(loop, abs=1e-6)
-    exact = exact_pure_epsilon(eps, count)
-    assert exact - 1e-9 <= ours <= exact + 1e-3
-
-
-def test_pure_epsilon_below_one_grid_cell_is_not_rounded_up():
-    event = PureDP(epsilon=0.0004, count=1000)
-    ours = epsilon([event], target_delta=DELTA, discretization=1e-3)
-    exact = exact_pure_epsilon(0.0004, 1000)
-    assert exact <= ours <= 2 * exact
-
-
-def test_pure_loss_is_bounded_where_delta_vanishes():
-    assert epsilon([PureDP(epsilon=0.5, count=4)], target_delta=1e-12) <= 2.0001
-
-
 def test_joint_cost_is_below_the_sum_and_above_each_part():
     alone = [epsilon([event], target_delta=DELTA) for event in PLAN]
     joint = epsilon(PLAN, target_delta=DELTA)
@@ -163,7 +129,7 @@ def test_nothing_costs_nothing_and_no_protection_is_infinite():
         Gaussian(noise_multiplier=1e-9),
         PoissonSampledGaussian(noise_multiplier=1e-9, sample_rate=0.1),
         DiscreteGaussian(sigma=1e-9),
-        PureDP(epsilon=1e9),
+        BoundedRange(epsilon=1e9),
     ):
         assert epsilon([event], target_delta=DELTA) == math.inf
         assert epsilon_prv([Gaussian(noise_multiplier=1e-9)], target_delta=DELTA) is None
@@ -224,8 +190,8 @@ def test_rdp_at_fractional_orders_against_quadrature(sigma, rate, order):
 def test_rdp_closed_forms_add_up():
     assert rdp([Gaussian(noise_multiplier=2.0, count=3)], order=4.0) == pytest.approx(1.5)
     assert rdp([DiscreteGaussian(sigma=2.0, count=3)], order=4.0) == pytest.approx(1.5)
-    assert rdp([PureDP(epsilon=0.1, count=2)], order=4.0) == pytest.approx(0.04)
-    assert rdp([PureDP(epsilon=3.0, count=2)], order=4.0) == pytest.approx(6.0)
+    assert rdp([BoundedRange(epsilon=0.1, count=2)], order=4.0) == pytest.approx(0.01)
+    assert rdp([BoundedRange(epsilon=3.0, count=2)], order=4.0) == pytest.approx(6.0)
     everyone = PoissonSampledGaussian(noise_multiplier=2.0, sample_rate=1.0, count=3)
     assert rdp([everyone], order=4.0) == pytest.approx(1.5)
     assert rdp(PLAN, order=9.5) == pytest.approx(sum(rdp([event], order=9.5) for event in PLAN))
@@ -248,7 +214,7 @@ def test_second_opinion_agrees_on_gaussian_plans():
     gaussian_part = [event for event in PLAN if hasattr(event, "noise_multiplier")]
     both = [epsilon_prv(events, target_delta=DELTA) for events in (PLAN, gaussian_part)]
     assert both[0] == both[1]
-    assert epsilon_prv([PureDP(epsilon=1.0)], target_delta=DELTA) == 0.0
+    assert epsilon_prv([BoundedRange(epsilon=1.0)], target_delta=DELTA) == 0.0
 
 
 def test_cost_table():
@@ -258,6 +224,6 @@ def test_cost_table():
     ]
     rows = cost_table(mechanisms, target_delta=DELTA, discretization=1e-3)
     assert [row["name"] for row in rows] == ["stage.0", "stage.1", "stage.2", "stage.3", "all"]
-    assert rows[0]["event"] == {"type": "pure_dp", "epsilon": 0.05, "count": 12}
+    assert rows[0]["event"] == {"type": "bounded_range", "epsilon": 0.05, "count": 12}
     assert rows[-1]["epsilon"] == epsilon(PLAN, target_delta=DELTA, discretization=1e-3)
     assert rows[-1]["epsilon"] < sum(row["epsilon"] for row in rows[:-1])

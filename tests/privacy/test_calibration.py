@@ -12,10 +12,10 @@ from dagster_project.privacy.calibration import (
     selection_epsilon,
 )
 from dagster_project.privacy.events import (
+    BoundedRange,
     DiscreteGaussian,
     Gaussian,
     PoissonSampledGaussian,
-    PureDP,
 )
 
 DELTA = 1e-5
@@ -24,7 +24,7 @@ DELTA = 1e-5
 def whole_plan(sample_rate, steps):
     def events_of(mu):
         return [
-            PureDP(epsilon=selection_epsilon(mu=mu, share=0.05, count=12), count=12),
+            BoundedRange(epsilon=selection_epsilon(mu=mu, share=0.05, count=12), count=12),
             DiscreteGaussian(
                 sigma=gaussian_noise_multiplier(mu=mu, share=0.15, count=20), count=20
             ),
@@ -153,9 +153,8 @@ def test_the_central_limit_would_give_few_steps_far_too_little_noise(mu, part, r
 def test_selection_share_in_concentrated_terms():
     each = selection_epsilon(mu=0.5, share=0.2, count=12)
     assert 12 * each**2 / 8 == pytest.approx(0.2 * 0.5**2 / 2)
-    # Of an event only pure epsilon is known, which costs four times as much.
-    cost = rdp([PureDP(epsilon=each, count=12)], order=2.0)
-    assert cost == pytest.approx(4 * 0.2 * 0.5**2 / 2 * 2.0)
+    cost = rdp([BoundedRange(epsilon=each, count=12)], order=2.0)
+    assert cost == pytest.approx(0.2 * 0.5**2 / 2 * 2.0)
 
 
 @pytest.mark.parametrize(

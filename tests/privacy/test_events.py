@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagster_project.privacy.events import (
+    BoundedRange,
     DiscreteGaussian,
     Gaussian,
     PoissonSampledGaussian,
-    PureDP,
     from_json,
     to_json,
 )
@@ -23,7 +23,7 @@ any_event = st.one_of(
     st.builds(Gaussian, noise_multiplier=positive, count=counts),
     st.builds(PoissonSampledGaussian, noise_multiplier=positive, sample_rate=rates, count=counts),
     st.builds(DiscreteGaussian, sigma=positive, count=counts),
-    st.builds(PureDP, epsilon=positive, count=counts),
+    st.builds(BoundedRange, epsilon=positive, count=counts),
 )
 NOT_POSITIVE = [0.0, -1.0, math.nan, math.inf, -math.inf, 5e-324, 1e-300, True, "1", None]
 
@@ -41,7 +41,7 @@ def test_json_round_trip(event):
         (PoissonSampledGaussian, "noise_multiplier", {"sample_rate": 0.1}),
         (PoissonSampledGaussian, "sample_rate", {"noise_multiplier": 1.0}),
         (DiscreteGaussian, "sigma", {}),
-        (PureDP, "epsilon", {}),
+        (BoundedRange, "epsilon", {}),
     ],
 )
 def test_refuses_what_is_not_positive_and_finite(kind, field, others, value):
@@ -52,7 +52,7 @@ def test_refuses_what_is_not_positive_and_finite(kind, field, others, value):
 @pytest.mark.parametrize("count", [0, -1, 1.0, True, "1", None, math.nan])
 def test_refuses_what_is_not_a_count(count):
     with pytest.raises(ValueError, match="count"):
-        PureDP(epsilon=1.0, count=count)
+        BoundedRange(epsilon=1.0, count=count)
 
 
 def test_refuses_a_sample_rate_above_one():
@@ -65,13 +65,13 @@ def test_refuses_a_sample_rate_above_one():
     [
         {},
         {"type": "laplace", "epsilon": 1.0, "count": 1},
-        {"type": "PureDP", "epsilon": 1.0, "count": 1},
-        {"type": ["pure_dp"], "epsilon": 1.0, "count": 1},
+        {"type": "BoundedRange", "epsilon": 1.0, "count": 1},
+        {"type": ["bounded_range"], "epsilon": 1.0, "count": 1},
         {"type": None, "epsilon": 1.0, "count": 1},
-        {"type": "pure_dp", "epsilon": 1.0},
-        {"type": "pure_dp", "epsilon": 1.0, "count": 1, "note": "cheap"},
-        {"type": "pure_dp", "epsilon": math.nan, "count": 1},
-        {"type": "pure_dp", "epsilon": True, "count": 1},
+        {"type": "bounded_range", "epsilon": 1.0},
+        {"type": "bounded_range", "epsilon": 1.0, "count": 1, "note": "cheap"},
+        {"type": "bounded_range", "epsilon": math.nan, "count": 1},
+        {"type": "bounded_range", "epsilon": True, "count": 1},
         {"type": "gaussian", "noise_multiplier": "5", "count": 1},
     ],
 )

@@ -67,9 +67,9 @@ def test_price_writes_nothing_and_agrees_with_what_reserve_charges(ledger: Ledge
     price = ledger.price(plan())
     assert ledger.anchor() == before
     assert price.fits and price.spent == 0 and price.epsilon_lifetime_before == 0
-    assert reserve(ledger).charges == {"founding": price.rdp}
+    assert reserve(ledger).charges == {"founding": price.cost}
     again = ledger.price(plan("second"))
-    assert (again.spent, again.remaining) == (price.rdp, price.cap - price.rdp)
+    assert (again.spent, again.remaining) == (price.cost, price.cap - price.cost)
     assert again.epsilon_lifetime_before == price.epsilon_lifetime_after
     assert not ledger.price(plan("huge", gaussian(0.1))).fits
 
@@ -220,6 +220,13 @@ def test_delta_above_the_rule_is_refused_except_on_public_data(ledger: Ledger) -
     assert ledger.release("first").delta_exception
     reserve(ledger, plan("second", target_delta=5e-6))
     assert not ledger.release("second").delta_exception
+
+
+def test_a_delta_above_one_over_n_ln_n_is_advised_against(tmp_path) -> None:
+    ledger = Ledger.open(population(tmp_path, n_public=1_000_000, target_delta=5e-8))
+    people = {"n_public": 1_000_000}
+    assert "7.2e-08 or smaller" in ledger.price(plan(target_delta=9e-8, **people)).advice
+    assert ledger.price(plan(target_delta=7e-8, **people)).advice == ""
 
 
 def test_plans_that_contradict_themselves_are_refused(ledger: Ledger) -> None:

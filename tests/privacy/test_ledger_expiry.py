@@ -101,7 +101,7 @@ def test_clocks_that_jump_at_random_never_free_what_was_opened(tmp_path, clock: 
     toy, coin = population(tmp_path, lifetime_epsilon=50.0, reservation_days=3), random.Random(1)
     crowd = [Ledger.open(toy) for _ in range(3)]
     opened: set[str] = set()
-    cost = crowd[0].price(plan("any", gaussian(20.0))).rdp
+    cost = crowd[0].price(plan("any", gaussian(20.0))).cost
     for number in range(120):
         clock.time = NOW + timedelta(days=coin.uniform(-3000, 3 * number))
         one, name = coin.choice(crowd), f"r{coin.randrange(max(1, number))}"

@@ -33,7 +33,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         self.population = self.people(Path(self.folder.name))
         self.ledger = Ledger.open(self.population)
         self.ledger.add_block("newcomers", n_public=100, approved_by="steward")
-        self.model = Model(order=self.population.order, cap=Fraction(self.population.rdp_cap))
+        self.model = Model(cap=Fraction(self.population.cap), leak=self.population.leak)
 
     def people(self, folder: Path) -> Population:
         return population(folder, population="audit")

@@ -12,14 +12,19 @@ from pathlib import Path
 import pytest
 
 from dagster_project.privacy.ledger import (
+    Entry,
+    Head,
     KeyLost,
     Ledger,
     LedgerBehindAnchor,
+    LedgerBroken,
     LedgerMissing,
     LedgerUnavailable,
     PopulationChanged,
+    gdp_filter,
     identity,
 )
+from dagster_project.privacy.ledger.state import State
 from dagster_project.privacy.population import Population
 from tests.privacy.ledger_toys import plan, population, population_file
 
@@ -94,7 +99,6 @@ def test_a_restored_backup_is_behind_its_anchor(tmp_path: Path) -> None:
         {"lifetime_epsilon": 50.0},
         {"target_delta": 1e-5},
         {"n_public": 1000},
-        {"filter_order": 8.0},
         {"population": "renamed"},
     ],
 )
@@ -104,14 +108,22 @@ def test_fixed_parameters_cannot_be_changed(tmp_path: Path, change) -> None:
         Ledger.open(population(tmp_path, **change))
 
 
-def test_the_default_order_is_fixed_at_creation(tmp_path: Path, monkeypatch) -> None:
+def test_the_cap_is_fixed_at_creation(tmp_path: Path, monkeypatch) -> None:
     used(tmp_path, anchored=False)
     toy = population(tmp_path)
-    from dagster_project.privacy.ledger import rdp_filter
+    fixed = toy.cap
+    monkeypatch.setattr(gdp_filter, "cap", lambda *a, **k: 12.0)
+    assert toy.cap == 12.0
+    assert Ledger.open(toy).blocks()[0].cap == fixed
 
-    monkeypatch.setattr(rdp_filter, "default_filter_order", lambda *a, **k: 12.0)
-    assert toy.order == 12.0
-    assert Ledger.open(toy).blocks()[0].cap != toy.rdp_cap
+
+def test_a_ledger_of_version_0_1_is_one_sentence() -> None:
+    fixed = {"name": "toy", "order": 4.2, "rdp_cap": 5.0, "lifetime_epsilon": 5.0}
+    fixed |= {"target_delta": 1e-6, "n_public": 20000}
+    entry = Entry.after(Head(), "CREATED", fixed)
+    with pytest.raises(LedgerBroken, match=r"version 0\.1") as caught:
+        State().replay(entry)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("moment", ["prepare", "settle"])

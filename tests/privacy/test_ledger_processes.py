@@ -23,7 +23,7 @@ COST = 0.125
 
 def fixed_price() -> None:
     """Every plan costs COST: kills are tested here, not prices."""
-    priced = SimpleNamespace(rdp=lambda events, *, order: COST)
+    priced = SimpleNamespace(gdp_cost=lambda events, *, leak: COST)
     sys.modules["dagster_project.privacy.accounting"] = priced  # type: ignore[assignment]
     privacy.accounting = priced  # type: ignore[attr-defined]
 

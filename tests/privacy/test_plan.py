@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dagster_project.privacy.events import Gaussian, PureDP
+from dagster_project.privacy.events import BoundedRange, Gaussian
 from dagster_project.privacy.plan import Mechanism, Plan, canonical_hash, canonical_json
 
 
@@ -33,7 +33,9 @@ def plan(**changes):
         "discretization": 1e-4,
         "mechanisms": (
             mechanism(),
-            mechanism(name="table.selection", stage="table", event=PureDP(epsilon=0.1, count=12)),
+            mechanism(
+                name="table.selection", stage="table", event=BoundedRange(epsilon=0.1, count=12)
+            ),
         ),
         "composed_epsilon": 0.99,
         "recipe": {"image_model": {"steps": 60}},
@@ -85,7 +87,7 @@ def test_later_changes_by_the_caller_do_not_reach_the_plan():
 
 def test_lookup_and_events():
     made = plan()
-    assert made.events == (Gaussian(noise_multiplier=4.0), PureDP(epsilon=0.1, count=12))
+    assert made.events == (Gaussian(noise_multiplier=4.0), BoundedRange(epsilon=0.1, count=12))
     assert made.mechanism("table.selection").stage == "table"
     assert made.epsilon == made.composed_epsilon == 0.99
     with pytest.raises(KeyError):

@@ -9,10 +9,10 @@ import numpy as np
 
 from dagster_project.privacy import accounting
 from dagster_project.privacy.events import (
+    BoundedRange,
     DiscreteGaussian,
     Gaussian,
     PoissonSampledGaussian,
-    PureDP,
 )
 from dagster_project.privacy.plan import Mechanism, Plan
 from dagster_project.release.bundle import BundleWriter
@@ -44,7 +44,7 @@ def make_schema(**changes: Any) -> Schema:
 
 def make_plan(schema: Schema) -> Plan:
     events = {
-        "table_model.selection": PureDP(epsilon=0.02, count=3),
+        "table_model.selection": BoundedRange(epsilon=0.02, count=3),
         "table_model.measurement": DiscreteGaussian(sigma=15.0, count=5),
         "mean_pairs": Gaussian(noise_multiplier=12.0),
         "image_model": PoissonSampledGaussian(noise_multiplier=2.0, sample_rate=0.05, count=40),

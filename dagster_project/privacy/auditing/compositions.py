@@ -12,16 +12,15 @@ from functools import reduce
 
 import numpy as np
 from dp_accounting.pld import privacy_loss_distribution as pld
-from dp_accounting.pld.common import DifferentialPrivacyParameters
 
 from dagster_project.privacy.accounting import epsilon, epsilon_prv
 from dagster_project.privacy.auditing.finding import Finding
 from dagster_project.privacy.events import (
+    BoundedRange,
     DiscreteGaussian,
     Event,
     Gaussian,
     PoissonSampledGaussian,
-    PureDP,
 )
 
 # A power of two: multiples of it are exact, and no library rounds them.
@@ -53,8 +52,21 @@ def _reference(event: Event) -> pld.PrivacyLossDistribution:
     elif isinstance(event, DiscreteGaussian):
         once = pld.from_discrete_gaussian_mechanism(event.sigma, use_connect_dots=True, **grid)
     else:
-        once = pld.from_privacy_parameters(DifferentialPrivacyParameters(event.epsilon, 0), **grid)
+        once = _bounded_range(event.epsilon)
     return once.self_compose(event.count)
+
+
+def _bounded_range(bound: float) -> pld.PrivacyLossDistribution:
+    """Connects the dots of the curve (1 - e^((s - bound) / 2))^2 / (1 - e^-bound): the change of
+    its slope at a knot is the mass there. The product integrates a density instead."""
+    last = round(bound / GRID)
+    ratios = np.exp(GRID * np.arange(-last - 1, last + 2))
+    curve = (1 - np.sqrt(ratios) * math.exp(-bound / 2)) ** 2 / -math.expm1(-bound)
+    curve[0], curve[-1] = 1 - ratios[0], 0.0
+    masses = ratios[1:-1] * np.diff(np.diff(curve) / np.diff(ratios))
+    return pld.PrivacyLossDistribution.create_from_rounded_probability(
+        dict(enumerate(masses.tolist(), start=-last)), 0.0, GRID
+    )
 
 
 def random_plan(rng: np.random.Generator, *, gaussian_only: bool) -> list[Event]:
@@ -70,8 +82,8 @@ def random_plan(rng: np.random.Generator, *, gaussian_only: bool) -> list[Event]
     ]
     if not gaussian_only:
         events += [
-            # A whole number of grid cells: there both libraries' rounding is none.
-            PureDP(epsilon=int(rng.integers(40, 700)) * GRID, count=int(rng.integers(1, 25))),
+            # A whole number of grid cells, where the curve has its ends.
+            BoundedRange(epsilon=int(rng.integers(40, 700)) * GRID, count=int(rng.integers(1, 25))),
             DiscreteGaussian(
                 sigma=float(scale * rng.uniform(15, 60)), count=int(rng.integers(1, 25))
             ),

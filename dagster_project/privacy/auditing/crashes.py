@@ -70,7 +70,7 @@ class CrashReport:
 
 def price_at_a_constant(cost: float = COST) -> None:
     """Every plan of this process costs the same: crashes and crowds are audited, not prices."""
-    priced = SimpleNamespace(rdp=lambda events, *, order: cost)
+    priced = SimpleNamespace(gdp_cost=lambda events, *, leak: cost)
     sys.modules["dagster_project.privacy.accounting"] = priced  # type: ignore[assignment]
     privacy.accounting = priced  # type: ignore
 

@@ -64,7 +64,7 @@ def audit_crowd(
     path.write_text(POPULATION + (f"ledger: {ledger}\n" if ledger else ""))
     population = Population.load(path)
     fits = processes * each * 2 // 3
-    cost = population.rdp_cap / (fits + 0.5)
+    cost = population.cap / (fits + 0.5)
     Ledger.open(population).close()
     context = multiprocessing.get_context("spawn")
     gate, answers = context.Barrier(processes + 1), context.SimpleQueue()

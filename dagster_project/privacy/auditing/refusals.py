@@ -142,7 +142,7 @@ def audit_refusals() -> list[Finding]:
         Finding(
             name=name,
             measured=(
-                f"exit code {code}, {touched} bytes of records read, RDP {spent:g} spent, "
+                f"exit code {code}, {touched} bytes of records read, a cost of {spent:g} spent, "
                 f"{len(left)} files written"
             ),
             expected=expected,

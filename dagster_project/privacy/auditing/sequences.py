@@ -24,7 +24,7 @@ STAGES = ("table_model", "image_model")
 SIGMAS = (1.2, 1.6, 6.0)
 BLOCKS = ("founding", "newcomers")
 STEPS, REPLAYS = 4, 2
-_ORDER, _CAP = 7.0, 3.2
+_CAP, _LEAK = 0.92, 5e-8
 
 
 def small_plan(name: str, sigma: float, block: str, trains: bool) -> Plan:
@@ -81,27 +81,27 @@ class Model:
     """What a ledger of two blocks ought to know. Each method answers whether the ledger must allow
     the operation of its name, and if so takes it in."""
 
-    order: float = _ORDER
     cap: Fraction = Fraction(_CAP)
+    leak: float = _LEAK
     plans: dict[str, Plan] = field(default_factory=dict)
     status: dict[str, str] = field(default_factory=dict)
     stages: dict[tuple[str, str], _Stage] = field(default_factory=dict)
 
     def costs(self, plan: Plan) -> dict[str, Fraction]:
-        """RDP cost by block."""
+        """Cost by block."""
         named = {item.block for item in plan.mechanisms}
         return {
             block: Fraction(
-                accounting.rdp(
+                accounting.gdp_cost(
                     [m.event for m in plan.mechanisms if m.block in ("all", block)],
-                    order=self.order,
+                    leak=self.leak,
                 )
             )
             for block in (BLOCKS if "all" in named else sorted(named))
         }
 
     def spent(self) -> dict[str, Fraction]:
-        """RDP spent by block: every plan that was not given back, in full."""
+        """Spent by block: every plan that was not given back, in full."""
         sums = dict.fromkeys(BLOCKS, Fraction(0))
         for name, plan in self.plans.items():
             for block, cost in self.costs(plan).items() if self.status[name] != "VOID" else ():
@@ -186,7 +186,7 @@ class MemoryStore:
 def memory_ledger() -> Ledger:
     """An empty ledger of two blocks, in memory."""
     store = MemoryStore()
-    fixed = {"name": "audit", "order": _ORDER, "rdp_cap": _CAP, "lifetime_epsilon": 5.0}
+    fixed = {"name": "audit", "cap": _CAP, "leak": _LEAK, "lifetime_epsilon": 5.0}
     fixed |= {"target_delta": 1e-6, "n_public": 20000}
     store.append(Entry.after(Head(), "CREATED", fixed))
     ledger = Ledger(Journal(store))  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ def overdue(state: State, days: int, *, kept: str = "") -> Iterator[str]:
 
 
 def freed(state: State, days: int, *, kept: str = "") -> dict[str, Fraction]:
-    """RDP cost by block that giving back what is overdue would free."""
+    """Cost by block that giving back what is overdue would free."""
     sums: dict[str, Fraction] = {}
     for name in overdue(state, days, kept=kept):
         for block, cost in state.releases[name].charges.items():

@@ -1,7 +1,7 @@
 """The budget ledger: what has been, and may still be, spent on a population's people.
 
 Every call that changes anything is one durable entry, written before the thing it allows happens:
-a crash can only over-count. Costs come from `accounting`, the rule that stops from `rdp_filter`,
+a crash can only over-count. Costs come from `accounting`, the rule that stops from `gdp_filter`,
 the lawful order of events from `state`. Running mechanisms does not belong here.
 """
 

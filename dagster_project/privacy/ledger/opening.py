@@ -77,9 +77,8 @@ def _create(store: Store, population: Population) -> None:
 
 def _require_same(state: State, population: Population) -> None:
     created, now = state.population, population.fixed()
-    if population.filter_order is None:
-        # The public rule was applied once and for all at creation.
-        now |= {"order": created["order"], "rdp_cap": created["rdp_cap"]}
+    # The filter's rule was applied once and for all at creation.
+    now |= {"cap": created["cap"], "leak": created["leak"]}
     changed = sorted(key for key in now if now[key] != created.get(key))
     if changed:
         raise errors.PopulationChanged(

@@ -1,4 +1,4 @@
-"""What a plan costs each block of people, in the currency of the population's filter.
+"""What a plan costs each block of people, in the currency of the filter (`gdp_filter`).
 
 Costs of events come from `accounting`; this says who pays them.
 """
@@ -6,13 +6,13 @@ Costs of events come from `accounting`; this says who pays them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from dagster_project.privacy import events
-from dagster_project.privacy.ledger import errors, rdp_filter
+from dagster_project.privacy.ledger import errors, gdp_filter
 from dagster_project.privacy.ledger.records import BlockStatus
 from dagster_project.privacy.ledger.state import State
 
@@ -26,18 +26,19 @@ class Price:
 
     Attributes:
         block: that block.
-        rdp: cost at the population's order.
+        cost: squared Gaussian-DP parameter, as the filter adds them.
         spent, cap, remaining: of the block, before the plan.
         fits: whether every block can pay.
         epsilon_release: the release's own epsilon (joint privacy loss distribution).
         epsilon_lifetime_cap: the cap, as epsilon.
         epsilon_lifetime_before, epsilon_lifetime_after: what the filter has spent, as epsilon at
             the population's delta.
-        charges: RDP cost by block.
+        charges: cost by block.
+        advice: a sentence where delta is allowed and larger than advised, else empty.
     """
 
     block: str
-    rdp: float
+    cost: float
     spent: float
     cap: float
     remaining: float
@@ -47,6 +48,7 @@ class Price:
     epsilon_lifetime_before: float
     epsilon_lifetime_after: float
     charges: Mapping[str, float]
+    advice: str
 
     def __str__(self) -> str:
         fits = "fits under" if self.fits else "does not fit under"
@@ -58,9 +60,9 @@ class Price:
         )
 
 
-def lifetime_epsilon(rdp: float, fixed: Mapping[str, Any]) -> float:
-    """The epsilon that a sum of RDP costs stands for, at the population's order and delta."""
-    return rdp_filter.epsilon_of_rdp(rdp, order=fixed["order"], target_delta=fixed["target_delta"])
+def lifetime_epsilon(spent: float, fixed: Mapping[str, Any]) -> float:
+    """The epsilon that a sum of costs stands for, at the population's delta."""
+    return gdp_filter.epsilon_of(spent, target_delta=fixed["target_delta"])
 
 
 def accounts(state: State) -> list[BlockStatus]:
@@ -80,25 +82,39 @@ def accounts(state: State) -> list[BlockStatus]:
 
 
 def charges(plan: Plan, state: State) -> dict[str, float]:
-    """RDP cost by block: a mechanism on "all" costs every block, disjoint blocks pay their own."""
-    from dagster_project.privacy import accounting
-
+    """Cost by block: a mechanism on "all" costs every block, disjoint blocks pay their own."""
     named = {mechanism.block for mechanism in plan.mechanisms} - {"all"}
     if unknown := sorted(named - state.blocks.keys()):
         raise errors.PlanRefused(f"the plan touches a block the ledger has not: {unknown[0]!r}")
     touched = [name for name in state.blocks if "all" not in _blocks(plan) and name in named]
     touched = touched or list(state.blocks)
-    order = state.population["order"]
     costs: dict[tuple[events.Event, ...], float] = {}
     result = {}
     for name in touched:
         paid = tuple(item.event for item in plan.mechanisms if item.block in ("all", name))
         if paid not in costs:
-            costs[paid] = float(accounting.rdp(paid, order=order))
+            costs[paid] = _cost(paid, state.population)
             if not (math.isfinite(costs[paid]) and costs[paid] > 0):
-                raise errors.PlanRefused("the plan has no finite cost at the population's order")
+                raise errors.PlanRefused("the plan has no finite cost: its noise is too small")
         result[name] = costs[paid]
     return result
+
+
+def _cost(paid: Sequence[events.Event], fixed: Mapping[str, Any]) -> float:
+    """What a block pays for these events: their Gaussian-DP cost, and no more than the whole cap
+    where their own epsilon keeps to it.
+
+    A release that costs the whole cap is the first and the last that reads the block, and nothing
+    composes with it: its own privacy loss distribution is all there is.
+    """
+    from dagster_project.privacy import accounting
+
+    cost = float(accounting.gdp_cost(paid, leak=fixed["leak"]))
+    if cost > fixed["cap"]:
+        alone = accounting.epsilon(paid, target_delta=fixed["target_delta"])
+        if alone <= fixed["lifetime_epsilon"]:
+            return float(fixed["cap"])
+    return cost
 
 
 def _blocks(plan: Plan) -> set[str]:
@@ -120,7 +136,7 @@ def price(
     spent = float(before(worst))
     return Price(
         block=worst,
-        rdp=costs[worst],
+        cost=costs[worst],
         spent=spent,
         cap=state.cap,
         remaining=state.cap - spent,
@@ -130,7 +146,21 @@ def price(
         epsilon_lifetime_before=lifetime_epsilon(spent, state.population),
         epsilon_lifetime_after=lifetime_epsilon(float(after(worst)), state.population),
         charges=dict(costs),
+        advice=_advice(plan.target_delta, _people(plan, state)),
     )
+
+
+def _people(plan: Plan, state: State) -> int:
+    return max(plan.n_public, state.population["n_public"])
+
+
+def _advice(delta: float, people: int) -> str:
+    """Advises a delta of 1 / (n ln n): a mechanism that publishes each record by an own coin of
+    that chance, which delta allows, publishes any with a chance that falls with n, 1 / ln n."""
+    advised = 1 / (people * max(math.log(people), 10.0))  # at most the limit of `require_plan`
+    if delta <= advised:
+        return ""
+    return f"delta {delta:g} is large for {people} people: {advised:.2g} or smaller is advised"
 
 
 def require_plan(plan: Plan, state: State, schema_public: bool, allow_delta: bool) -> bool:
@@ -144,7 +174,7 @@ def require_plan(plan: Plan, state: State, schema_public: bool, allow_delta: boo
         raise errors.PlanRefused("a plan needs epsilon above 0 and delta between 0 and 1")
     for mechanism in plan.mechanisms:
         _require_declared(mechanism)
-    people = max(plan.n_public, fixed["n_public"])
+    people = _people(plan, state)
     delta = max(plan.target_delta, fixed["target_delta"])
     if delta * 10 * people <= 1:
         return False
@@ -173,8 +203,6 @@ def _require_declared(mechanism: Mechanism) -> None:
 
 def require_repriced(state: State) -> None:
     """Recomputes every release's charges from its recorded events. Raises LedgerBroken."""
-    from dagster_project.privacy import accounting
-
     for release in state.releases.values():
         for block, charged in release.charges.items():
             paid = [
@@ -182,7 +210,7 @@ def require_repriced(state: State) -> None:
                 for item in release.plan["mechanisms"]
                 if item["block"] in ("all", block)
             ]
-            cost = float(accounting.rdp(paid, order=state.population["order"]))
+            cost = _cost(paid, state.population)
             if not math.isclose(cost, charged, rel_tol=1e-6):
                 raise errors.LedgerBroken(
                     f"entry {release.entry} of the ledger charges block {block!r} {charged:.6g}, "

@@ -61,7 +61,7 @@ class Release:
     """One reserved plan.
 
     Attributes:
-        charges: RDP cost at the population's order, by block.
+        charges: cost (see `gdp_filter`), by block.
         status: RESERVED, OPENED, COMMITTED (every planned stage is) or VOID.
         facts: what was attached, in order.
     """
@@ -97,7 +97,7 @@ class Release:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A cohort, and the exact sum of what it has spent (RDP at the population's order)."""
+    """A cohort, and the exact sum of what it has spent (see `gdp_filter`)."""
 
     n_public: int
     spent: Fraction = Fraction(0)
@@ -118,7 +118,7 @@ class Reservation:
     """A plan's place in the ledger.
 
     Attributes:
-        charges: RDP cost at the population's order, by block of people it may touch.
+        charges: cost (see `gdp_filter`), by block of people it may touch.
         status: RESERVED, OPENED, COMMITTED or VOID.
         entry: number of the entry that reserved it.
     """
@@ -143,7 +143,7 @@ class Reservation:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockStatus:
-    """A block's account: RDP at the population's order, and the lifetime epsilon it stands for."""
+    """A block's account: costs (see `gdp_filter`), and the lifetime epsilon they stand for."""
 
     name: str
     n_public: int

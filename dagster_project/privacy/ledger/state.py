@@ -38,8 +38,8 @@ class State:
 
     @property
     def cap(self) -> float:
-        """RDP cap of each block at the population's order."""
-        return self.population["rdp_cap"]
+        """What the costs of a block's releases may add up to."""
+        return self.population["cap"]
 
     def release(self, release_id: str) -> Release:
         """The release of this name. Raises UnknownRelease."""
@@ -96,7 +96,12 @@ class State:
         self.head = Head(entries=entry.seq, head=entry.hash)
 
     def _created(self, _entry: Entry, body: Mapping[str, Any]) -> None:
-        if not (math.isfinite(body["rdp_cap"]) and body["rdp_cap"] > 0):
+        if "rdp_cap" in body:
+            raise errors.PlanRefused(
+                "it is of version 0.1, which charged releases by another rule: a new population "
+                "needs a ledger of its own"
+            )
+        if not all(math.isfinite(body[key]) and body[key] > 0 for key in ("cap", "leak")):
             raise errors.PlanRefused("the cap is not positive")
         self.population = body
 
@@ -146,7 +151,7 @@ class State:
             remaining = cap - self.blocks[block].spent
             if cost > remaining:
                 raise errors.BudgetExceeded(
-                    f"release {name!r} costs block {block!r} {float(cost):.6g} of its RDP budget, "
+                    f"release {name!r} costs block {block!r} {float(cost):.6g} of its budget, "
                     f"and {float(remaining):.6g} of {float(cap):.6g} remain under the lifetime cap"
                 )
 
