@@ -63,8 +63,8 @@ def subsample(release: Release) -> None:
     """
     if not release.spends("mean_pairs"):
         return
-    if release.ledger.committed(release.id, "mean_pairs") is not None:
-        return
+    if release.ledger.release(release.id).stages["mean_pairs"].starts:
+        return  # it took its sample, and takes no other
     people = len(load_train(release))
     rate = release.declared("mean_pairs")["sample_rate"]
     chosen = (
