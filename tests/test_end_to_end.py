@@ -371,7 +371,8 @@ def failures(result: dg.ExecuteInProcessResult) -> list[str]:
 
 
 def test_training_resumes_after_a_crash_within_what_was_paid(second, monkeypatch):
-    """Killed between the first checkpoint and the end of the second range."""
+    """Killed between the first checkpoint and the end of the second range, and before the commit
+    of what the resumed run had made."""
     release_id = newest(second)
     original = image_model.microbatches
     calls = []
@@ -393,9 +394,17 @@ def test_training_resumes_after_a_crash_within_what_was_paid(second, monkeypatch
         stage = ledger.release(release_id).stages["image_model"]
         assert (stage.status, stage.steps) == ("STARTED", 4)
     monkeypatch.setattr(image_model, "microbatches", original)
+    commit = Ledger.commit
+    monkeypatch.setattr(Ledger, "commit", dies)  # at the very last moment
+    calls[:] = [1] * 3
+    with captured(second / "printed.txt"):
+        assert not materialise(second, assets=("image_model",), name="again").success
+    monkeypatch.setattr(Ledger, "commit", commit)
+    monkeypatch.setattr(image_model, "microbatches", dies)  # nothing is left to train
+    calls[:] = [1] * 3
     with captured(second / "printed.txt"):
         resumed = materialise(second, assets=("image_model",), name="again")
-    assert resumed.success
+    assert resumed.success and len(calls) == 3
     with ledger_of(second) as ledger:
         release = ledger.release(release_id)
         stage = release.stages["image_model"]
