@@ -65,9 +65,9 @@ def ledger_checks(*, releases: int, every: int) -> dict[str, list[str]]:
             caught[name] = [words] if report.under_counts else []
         folder = Path(scratch) / "sound"
         calls = crashes.record_life(folder, releases=releases)
-        for name, fault in RESUMING.items():
+        for name, resumed_by in RESUMING.items():
             report = crashes.audit_crashes(
-                calls, folder, model="kill", every=every, resumed_by=fault
+                calls, folder, model="kill", every=every, resumed_by=resumed_by
             )
             words = f"resuming after a kill draws again at {report.redrawn} points"
             caught[name] = [words] if report.redrawn else []
