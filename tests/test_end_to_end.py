@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import shutil
 import sqlite3
@@ -299,7 +300,7 @@ def test_answers_to_an_auditor_parse(root, release_id, arguments, keys):
 def test_verdicts_of_the_auditor(root, release_id, tmp_path):
     bundle = root / "releases" / release_id
     code, out, _ = run_command(root, "verify", str(bundle))
-    assert code == 0 and out.startswith(f"{release_id}: ")
+    assert code == 0 and out.startswith(f"{release_id}: ") and "true positives" in out
     code, out, _ = run_command(root, "ledger", "--root", str(root), "verify")
     assert code == 0 and "verified" in out
     code, out, _ = run_command(root, "ledger", "--root", str(root))
@@ -324,6 +325,7 @@ def test_plan_and_check_parse(root, release_id):
     assert code == 0, err
     solved = json.loads(out)
     assert solved["plan"]["composed_epsilon"] <= 1 and solved["price"]["fits"] is True
+    assert 0.01 < solved["true_positives_at_1_percent_false_positives"] < 0.01 * math.e + 1e-4
     code, out, _ = run_command(root, "check", *place, "--json")
     assert code == 0  # what the policies settle stops nothing
     assert {fault["row"] for fault in json.loads(out)}
@@ -371,7 +373,8 @@ def failures(result: dg.ExecuteInProcessResult) -> list[str]:
 
 
 def test_training_resumes_after_a_crash_within_what_was_paid(second, monkeypatch):
-    """Killed between the first checkpoint and the end of the second range."""
+    """Killed between the first checkpoint and the end of the second range, and before the commit
+    of what the resumed run had made."""
     release_id = newest(second)
     original = image_model.microbatches
     calls = []
@@ -393,9 +396,17 @@ def test_training_resumes_after_a_crash_within_what_was_paid(second, monkeypatch
         stage = ledger.release(release_id).stages["image_model"]
         assert (stage.status, stage.steps) == ("STARTED", 4)
     monkeypatch.setattr(image_model, "microbatches", original)
+    commit = Ledger.commit
+    monkeypatch.setattr(Ledger, "commit", dies)  # at the very last moment
+    calls[:] = [1] * 3
+    with captured(second / "printed.txt"):
+        assert not materialise(second, assets=("image_model",), name="again").success
+    monkeypatch.setattr(Ledger, "commit", commit)
+    monkeypatch.setattr(image_model, "microbatches", dies)  # nothing is left to train
+    calls[:] = [1] * 3
     with captured(second / "printed.txt"):
         resumed = materialise(second, assets=("image_model",), name="again")
-    assert resumed.success
+    assert resumed.success and len(calls) == 3
     with ledger_of(second) as ledger:
         release = ledger.release(release_id)
         stage = release.stages["image_model"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 from dagster_project.commands.place import open_ledger, root_of
@@ -42,8 +43,10 @@ def verify(options: argparse.Namespace) -> int:
     from dagster_project.release import manifest
 
     found = manifest.verify(options.bundle)
+    power = math.ceil(found.true_positives[0.01] * 1e4) / 1e4
     print(
         f"{found.release_id}: {found.files} files unaltered; the recorded events compose to "
-        f"epsilon {found.epsilon:.6f} at delta {found.delta:g}"
+        f"epsilon {found.epsilon:.6f} at delta {found.delta:g}; a test of membership with 1 % "
+        f"false positives has at most {power:.2%} true positives"
     )
     return 0

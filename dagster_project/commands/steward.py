@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ def plan(options: argparse.Namespace) -> int:
     """Prints the plan's mechanisms, epsilon and price; reads no record, reserves nothing."""
     from dagster_project.pairs.layout import column_faults
     from dagster_project.pairs.versions import data_version
+    from dagster_project.privacy.accounting import true_positive_rates
     from dagster_project.stages.fidelity_report import mechanism_rows
     from dagster_project.stages.privacy_plan import solve
     from dagster_project.table.schema import Schema
@@ -65,12 +67,19 @@ def plan(options: argparse.Namespace) -> int:
         price = ledger.price(solved, schema_public=schema.public, allow_delta=options.allow_delta)
     finally:
         ledger.close()
+    (power,) = true_positive_rates(solved.events, [0.01], discretization=solved.discretization)
     if options.json:
-        content = {"plan": solved.to_json(), "price": {**asdict(price), "fits": price.fits}}
+        content = {
+            "plan": solved.to_json(),
+            "price": {**asdict(price), "fits": price.fits},
+            "true_positives_at_1_percent_false_positives": power,
+        }
         print(json.dumps(content, indent=1))
     else:
         print(f"release   {solved.release_id}")
         print(f"epsilon   {solved.epsilon:.4f} at delta {solved.target_delta:g}")
+        most = math.ceil(power * 1e4) / 1e4
+        print(f"attacker  at most {most:.2%} true positives at 1 % false positives")
         for row in mechanism_rows(solved):
             print(f"  {row['mechanism']:24} {row['epsilon alone']:8.4f}   {row['event']}")
         print(price)

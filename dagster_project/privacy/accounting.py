@@ -14,6 +14,7 @@ References:
     Zhu, Dong, Wang, "Optimal accounting of differential privacy via characteristic function", 2022.
     Cesar and Rogers, "Bounding, concentrating, and truncating", 2021.
     Gopi, Lee, Wutschitz, "Numerical composition of differential privacy", 2021.
+    Dong, Roth, Su, "Gaussian differential privacy", 2022.
 """
 
 from __future__ import annotations
@@ -281,6 +282,54 @@ def epsilon_prv(events: Sequence[Event], *, target_delta: float) -> float | None
     except (ArithmeticError, AssertionError, RuntimeError, ValueError):
         return None
     return value if math.isfinite(value) else None
+
+
+def true_positive_rates(
+    events: Sequence[Event], false_positive_rates: Sequence[float], *, discretization: float = 1e-4
+) -> tuple[float, ...]:
+    """The trade-off curve of all events together: how often a test of membership can be right.
+
+    A test that wrongly accuses at most a share a of the people who are not in the data finds at
+    most min over epsilon >= 0 of min(e^epsilon a + delta, 1 - e^-epsilon (1 - delta - a)) of those
+    who are in it, delta being the joint hockey-stick divergence at epsilon, of both directions of
+    adding and removing (Dong, Roth, Su 2022, propositions 2.5 and 2.12). The profile is
+    pessimistic and the minimum is taken over a finite grid, so this is an upper bound; it cannot
+    be improved where the profile is exact.
+
+    Args:
+        events: everything done to the same people, in any order.
+        false_positive_rates: shares in [0, 1].
+        discretization: grid of privacy losses, as in `epsilon`.
+
+    Returns:
+        The largest possible true-positive rate for each false-positive rate; 1 where `epsilon`
+        would be infinite.
+
+    Raises:
+        ValueError: a rate is out of range.
+
+    >>> true_positive_rates([Gaussian(noise_multiplier=5.0)], [0.01])[0]  # doctest: +ELLIPSIS
+    0.016...
+    """
+    if not all(0 <= rate <= 1 for rate in false_positive_rates):
+        raise ValueError("false-positive rates must lie in [0, 1]")
+    if not events:
+        return tuple(float(rate) for rate in false_positive_rates)
+    if _typical_loss(events) > _MOST_CELLS * discretization:
+        return (1.0,) * len(false_positive_rates)
+    joint = reduce(Distribution.compose, (_distribution(e, discretization) for e in events))
+    losses = np.linspace(0.0, float(joint.get_epsilon_for_delta(1e-12)), 10_001)
+    deltas = np.maximum(joint.get_delta_for_epsilon(losses), 0.0)  # against rounding below zero
+    return tuple(
+        float(
+            min(
+                1.0,
+                (np.exp(losses) * rate + deltas).min(),
+                (1 - np.exp(-losses) * (1 - deltas - rate)).min(),
+            )
+        )
+        for rate in false_positive_rates
+    )
 
 
 def cost_table(

@@ -59,7 +59,10 @@ def write_card(
         privacy=privacy,
         factor=_significant(math.exp(epsilon)),
         even=_percent((math.exp(epsilon) + delta) / (1 + math.exp(epsilon))),
-        power=_percent(true_positives(epsilon, delta, false_positives=0.01)),
+        trade_off=[
+            {name: _percent(rate, decimals=2) for name, rate in point.items()}
+            for point in privacy["trade_off"]
+        ],
         population=manifest["population"],
         image_column=image_column(schema),
         schema={
@@ -80,19 +83,6 @@ def write_card(
         code_version=manifest["code_version"],
         seed=f"sampling seed {sampling['seed']}",
         licence=licence,
-    )
-
-
-def true_positives(epsilon: float, delta: float, *, false_positives: float) -> float:
-    """Most true positives that any test of membership can have (Kairouz, Oh & Viswanath 2015).
-
-    >>> round(true_positives(1.0, 0.0, false_positives=0.01), 4)
-    0.0272
-    """
-    return min(
-        1.0,
-        math.exp(epsilon) * false_positives + delta,
-        1 - math.exp(-epsilon) * (1 - delta - false_positives),
     )
 
 
@@ -157,9 +147,10 @@ def _cell(text: str) -> str:
     return text
 
 
-def _percent(share: float) -> str:
+def _percent(share: float, *, decimals: int = 1) -> str:
     """Rounded up, since it is a bound."""
-    return f"{math.ceil(share * 1000 - 1e-9) / 10:g} %"
+    scale = 10**decimals
+    return f"{math.ceil(100 * scale * share - 1e-9) / scale:g} %"
 
 
 def _significant(number: float) -> str:

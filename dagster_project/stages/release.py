@@ -7,7 +7,6 @@ what mechanisms released and what was made from it, `releases/<id>` the public b
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 
 from dagster_project.privacy.ledger import Ledger
 from dagster_project.privacy.ledger.errors import WrongState
-from dagster_project.privacy.ledger.files import file_sha256
+from dagster_project.privacy.ledger.outputs import run_once
 from dagster_project.privacy.mechanism import Mechanism
 from dagster_project.privacy.plan import Plan
 from dagster_project.recipe import Recipe
@@ -136,9 +135,8 @@ class Release:
         files: Iterable[str],
         parents: Iterable[str],
     ) -> bool:
-        """Runs a stage that makes files under `models/`, unless it is committed.
-
-        A committed stage is verified byte by byte and not run again: its noise is drawn once.
+        """Runs a stage that makes files under `models/`, unless it is committed or a run that died
+        had made them; see `ledger.outputs`.
 
         Args:
             stage: Its name in the plan.
@@ -153,30 +151,17 @@ class Release:
         Raises:
             LedgerError: The ledger refuses; nothing has run.
         """
-        if self.ledger.committed(self.id, stage) is not None:
-            self.ledger.verify_artifacts(self.id, stage, self.models)
-            return False
-        for parent in parents:
-            self.ledger.verify_artifacts(self.id, parent, self.models)
-        if executed is not None:
-            self.ledger.begin(self.id, stage, executed)
-        run()
-        hashes = {}
-        for name in files:
-            _sync(self.models / name)
-            hashes[name] = file_sha256(self.models / name)
-        self.ledger.commit(self.id, stage, hashes, list(parents))
-        return True
-
-
-def _sync(path: Path) -> None:
-    # A committed hash must never name bytes that a power cut can still take back.
-    for place in (path, path.parent):
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        return run_once(
+            self.ledger,
+            self.id,
+            stage,
+            run,
+            executed=executed,
+            files=files,
+            parents=parents,
+            root=self.models,
+            records=self.private / "finished",
+        )
 
 
 def silent(fraction: float, text: str) -> None:

@@ -17,7 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, optimize, stats
 
-from dagster_project.privacy.accounting import cost_table, epsilon, epsilon_prv, rdp
+from dagster_project.privacy.accounting import (
+    cost_table,
+    epsilon,
+    epsilon_prv,
+    rdp,
+    true_positive_rates,
+)
 from dagster_project.privacy.events import (
     BoundedRange,
     DiscreteGaussian,
@@ -227,3 +233,62 @@ def test_cost_table():
     assert rows[0]["event"] == {"type": "bounded_range", "epsilon": 0.05, "count": 12}
     assert rows[-1]["epsilon"] == epsilon(PLAN, target_delta=DELTA, discretization=1e-3)
     assert rows[-1]["epsilon"] < sum(row["epsilon"] for row in rows[:-1])
+
+
+RATES = (1e-4, 0.001, 0.01, 0.05, 0.1, 0.5, 0.9)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 0.8, 3.0, 30.0])
+@pytest.mark.parametrize("count", [1, 4])
+def test_trade_off_of_gaussians_against_its_closed_form(sigma, count):
+    """mu-GDP composes to sqrt(k) mu (Dong, Roth, Su 2022, corollary 3.3)."""
+    mu = math.sqrt(count) / sigma
+    exact = stats.norm.cdf(stats.norm.ppf(RATES) + mu)
+    events = [Gaussian(noise_multiplier=sigma)] * count
+    ours = np.array(true_positive_rates(events, RATES))
+    assert (ours >= exact).all()
+    assert ours == pytest.approx(exact, abs=1e-6)
+
+
+def test_trade_off_never_falls_below_the_best_test_of_composed_events():
+    """Randomised responses: the number of heads decides, so each threshold's rates are finite
+    sums, and by Neyman and Pearson no test is better."""
+    coin, k = 0.4, 7
+    heads = np.arange(k + 1)
+    inside = stats.binom.pmf(heads, k, 1 / (1 + math.exp(-coin)))
+    outside = inside[::-1]
+    exact = [(outside[i:].sum(), inside[i:].sum()) for i in range(1, k + 1)]
+    rates, powers = np.array(exact).T
+    ours = np.array(true_positive_rates([PureDP(epsilon=coin, count=k)], rates.clip(0, 1)))
+    assert (ours >= powers - 1e-12).all()
+    assert ours == pytest.approx(powers, abs=1e-4)
+
+
+def test_trade_off_of_a_sampled_gaussian_holds_in_both_directions():
+    """One Poisson-sampled Gaussian: N(0, s^2) against its mixture with N(1, s^2), either way."""
+    sigma, rate = 0.8, 0.3
+    cuts = np.linspace(-6, 8, 2_000)
+    out = stats.norm.sf(cuts / sigma)
+    mixed = (1 - rate) * out + rate * stats.norm.sf((cuts - 1) / sigma)
+    event = PoissonSampledGaussian(noise_multiplier=sigma, sample_rate=rate)
+    for false, true in ((out, mixed), (1 - mixed, 1 - out)):
+        ours = np.array(true_positive_rates([event], false))
+        assert (ours >= true - 1e-12).all()
+    assert true_positive_rates([event], [0.01])[0] < 1.5 * np.interp(0.01, out[::-1], mixed[::-1])
+
+
+def test_trade_off_rises_with_the_false_positives_and_with_each_event():
+    alone, more = (np.array(true_positive_rates(PLAN[:n], RATES)) for n in (3, 4))
+    for curve in (alone, more):
+        assert (np.diff(curve) > 0).all() and (curve > RATES).all() and (curve <= 1).all()
+    assert (more > alone).all()
+    assert true_positive_rates([], RATES) == RATES
+    assert true_positive_rates([Gaussian(noise_multiplier=0.05)], RATES) == (1.0,) * len(RATES)
+    with pytest.raises(ValueError, match="rates"):
+        true_positive_rates(PLAN, [1.01])
+
+
+def test_trade_off_is_below_what_epsilon_and_delta_alone_allow():
+    bound = epsilon(PLAN, target_delta=DELTA)
+    for rate, power in zip(RATES, true_positive_rates(PLAN, RATES), strict=True):
+        assert power <= math.exp(bound) * rate + DELTA + 1e-9

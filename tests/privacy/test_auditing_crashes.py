@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dagster_project.privacy.auditing import crashes
+from dagster_project.privacy.auditing import crashes, resuming
 from dagster_project.privacy.auditing.file_calls import Call, Disk, TraceError, can_trace, record
 from dagster_project.privacy.auditing.lives import MUTANTS
 
@@ -48,6 +48,29 @@ def test_no_crash_under_counts_breaks_or_loses(lives, model: str) -> None:
     report = audit(lives, "", model)
     assert report.calls >= 250 and report.points >= 40
     assert report.holds, report
+
+
+@traced
+def test_an_output_that_was_whole_is_committed_and_nothing_is_drawn_again(lives) -> None:
+    """Without the record of a finished run, each of these points forfeited the stage, or had
+    training run again."""
+    killed = audit(lives, "", "kill", every=1)
+    assert killed.holds and killed.whole >= 60, killed
+    # What remains are the calls that write the record: two for each of six outputs.
+    assert killed.recovered == killed.whole - 12, killed
+    for model in ("power_cut", "torn"):
+        report = audit(lives, "", model, every=2)
+        assert report.holds and 0 < report.recovered < report.whole, report
+
+
+@traced
+@pytest.mark.parametrize("fault", resuming.FAULTS)
+def test_another_way_to_resume_is_found(lives, fault: str) -> None:
+    folder, calls = lives[""]
+    report = crashes.audit_crashes(
+        calls, folder, model="kill", every=3, resumed_by=resuming.FAULTS[fault]
+    )
+    assert report.redrawn > 0 and not report.holds
 
 
 @traced
@@ -130,6 +153,24 @@ def test_only_what_was_synced_survives_a_power_cut(tmp_path: Path) -> None:
         place = tmp_path / str(number)
         place.mkdir()
         assert after(place, calls, survives=False) == {"kept": b"old"} | left
+
+
+def test_a_file_goes_with_the_name_of_any_folder_on_its_path(tmp_path: Path) -> None:
+    def path(name: str) -> tuple[str, ...]:
+        return (f"/traced/{name}",)
+
+    calls = [
+        Call("mkdir", path("a")),
+        Call("mkdir", path("a/b")),
+        Call("open", path("a/b/new"), created=True),
+        Call("sync", path("a/b")),
+        Call("sync", path("a")),
+    ]
+    disk = Disk(Path("/traced"), {})
+    for call in calls:
+        disk.apply(call)
+    disk.write(tmp_path, lambda: False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_rename_that_was_not_synced_leaves_the_old_file(tmp_path: Path) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from typing import Any
 
-import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
-from dagster_project.release.card import true_positives, write_card
+from dagster_project.privacy.accounting import true_positive_rates
+from dagster_project.privacy.plan import Plan
+from dagster_project.release.card import write_card
 from dagster_project.table.schema import Schema
 
 
@@ -74,20 +74,24 @@ def test_tables_end_before_the_next_text(manifest: dict[str, Any], schema: Schem
 
 
 def test_guess_bounds_are_those_of_the_promise(manifest: dict[str, Any], schema: Schema) -> None:
-    manifest = {**manifest, "privacy": {**manifest["privacy"], "epsilon": 3.0, "delta": 0.0}}
+    curve = [{"false_positives": 0.01, "true_positives": 0.15551}]
+    promise = {"epsilon": 3.0, "delta": 0.0, "trade_off": curve}
+    manifest = {**manifest, "privacy": {**manifest["privacy"], **promise}}
     _, body = split(write_card(manifest, schema))
     assert "most 21 times as likely" in body  # e^3 = 20.1, rounded up
     assert "at most 95.3 %" in body
-    assert "at most 20.1 % of those" in body
+    assert "| 1 % | 15.56 % |\n" in body
 
 
-@given(st.floats(0.01, 12), st.floats(0, 1e-3), st.floats(0.001, 0.999))
-def test_true_positives_lie_between_chance_and_certainty(
-    epsilon: float, delta: float, false_positives: float
+def test_what_an_attacker_gains_is_the_curve_of_the_events(
+    manifest: dict[str, Any], schema: Schema, plan: Plan
 ) -> None:
-    found = true_positives(epsilon, delta, false_positives=false_positives)
-    assert false_positives <= found <= 1
-    # The two errors are exchangeable: a test of "was out" obeys the same bound.
-    back = true_positives(epsilon, delta, false_positives=1 - found)
-    assert back == pytest.approx(1 - false_positives, abs=1e-9) or found == 1
-    assert found <= math.exp(epsilon) * false_positives + delta + 1e-12
+    """By (epsilon, delta) alone the table could not say so little."""
+    _, body = split(write_card(manifest, schema))
+    (power,) = true_positive_rates(plan.events, [0.01], discretization=plan.discretization)
+    by_epsilon = math.exp(plan.epsilon) * 0.01 + plan.target_delta
+    assert power < by_epsilon / 1.3
+    assert f"| 1 % | {math.ceil(power * 1e4) / 100:g} % |\n" in body
+    rows = re.findall(r"^\| ([\d.]+) % \| ([\d.]+) % \|$", body, flags=re.MULTILINE)
+    assert [float(rate) for rate, _ in rows] == [0.1, 1, 5, 10, 50]
+    assert all(float(rate) <= float(found) <= 100 for rate, found in rows)

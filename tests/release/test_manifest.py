@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dagster_project.privacy.accounting import true_positive_rates
 from dagster_project.privacy.plan import Plan
 from dagster_project.release import manifest as manifests
 from dagster_project.release.manifest import ManifestError
@@ -49,6 +50,8 @@ def test_whole_bundle_verifies(bundle: Path, plan: Plan) -> None:
     verified = manifests.verify(bundle)
     assert verified.release_id == "toy-1"
     assert verified.epsilon == pytest.approx(plan.composed_epsilon, abs=1e-6)
+    curve = true_positive_rates(plan.events, (0.001, 0.01, 0.5), discretization=1e-3)
+    assert [verified.true_positives[rate] for rate in (0.001, 0.01, 0.5)] == pytest.approx(curve)
     assert verified.files == 3 + 3 + 2
 
 
@@ -113,8 +116,11 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda m: m["privacy"].pop("mechanisms"), "events"),
         (lambda m: m["privacy"].update(epsilon=float("nan")), "compose to"),
         (lambda m: m["privacy"].update(discretization=0), "promise"),
+        (lambda m: m["privacy"]["trade_off"][1].update(true_positives=0.011), "trade-off"),
+        (lambda m: m["privacy"]["trade_off"].pop(), "trade-off"),
+        (lambda m: m["privacy"].pop("trade_off"), "promise"),
         (lambda m: m.update(files=[]), "no files"),
-        (lambda m: m.update(format=2), "format"),
+        (lambda m: m.update(format=1), "format"),
     ],
 )
 def test_false_claims_are_found(

@@ -2,7 +2,8 @@
 
 At every file-changing call of a recorded life, the files that a kill, a power cut or a torn write
 would leave are opened again as an ordinary next run would. The ledger must open, verify, and know
-of everything that was seen of private data up to that call. Kills are also done for real.
+of everything that was seen of private data up to that call; a stage that was interrupted must end
+with the one output that it had made, or with none. Kills are also done for real.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from dagster_project import privacy
-from dagster_project.privacy.auditing import file_calls
+from dagster_project.privacy.auditing import file_calls, resuming
 from dagster_project.privacy.auditing.file_calls import Call
 from dagster_project.privacy.auditing.lives import INTERVAL, POPULATION
 from dagster_project.privacy.ledger import Ledger, LedgerError
 from dagster_project.privacy.ledger.members import Members
 from dagster_project.privacy.ledger.opening import open_journal
+from dagster_project.privacy.ledger.outputs import run_once
 from dagster_project.privacy.population import Population, PopulationError
 
 COST = 0.125
@@ -46,6 +48,9 @@ class CrashReport:
         under_counts: points at which the ledger knew less than had been seen.
         broken: points at which the ledger could not be opened or verified.
         lost: points at which something the ledger had promised was gone.
+        whole: points at which a stage's output was whole, and not committed.
+        recovered: of those, the ones at which resuming committed it.
+        redrawn: points at which resuming drew what had been drawn, or committed another output.
     """
 
     model: str
@@ -56,12 +61,15 @@ class CrashReport:
     under_counts: int = 0
     broken: int = 0
     lost: int = 0
+    whole: int = 0
+    recovered: int = 0
+    redrawn: int = 0
 
     @property
     def holds(self) -> bool:
         """Whether no crash did harm."""
-        # Crashes before anything was seen show nothing.
-        return 2 * self.saw > self.points and not (self.under_counts or self.broken or self.lost)
+        harm = self.under_counts or self.broken or self.lost or self.redrawn
+        return 2 * self.saw > self.points and not harm  # before anything was seen is no evidence
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON."""
@@ -100,6 +108,7 @@ def audit_crashes(
     mutant: str = "",
     every: int = 1,
     seed: int = 0,
+    resumed_by: resuming.Resume = run_once,
 ) -> CrashReport:
     """Examines the crash after each (or each `every`-th) call of a recorded life.
 
@@ -108,6 +117,7 @@ def audit_crashes(
         folder: where that life was.
         model: one of MODELS.
         seed: of the torn writes.
+        resumed_by: how an interrupted stage is resumed; another than `run_once` is a fault.
     """
     coin = random.Random(seed)
     survives = {
@@ -124,7 +134,8 @@ def audit_crashes(
             if done % every == 0:
                 seen = b"".join(c.data for c in past if c.paths[0].endswith("/seen"))
                 report.saw += bool(seen)
-                _examine(target, Counter(seen.decode().splitlines()), report)
+                lines = Counter(seen.decode().splitlines())
+                _examine(target, lines, report, resumed_by=resumed_by)
     return report
 
 
@@ -151,7 +162,13 @@ def audit_kills(
     return report
 
 
-def _examine(folder: Path, seen: Counter[str], report: CrashReport) -> None:
+def _examine(
+    folder: Path,
+    seen: Counter[str],
+    report: CrashReport,
+    *,
+    resumed_by: resuming.Resume = run_once,
+) -> None:
     """Opens what a crash left, as the next run would, and compares it with what was seen."""
     report.points += 1
     try:
@@ -171,6 +188,14 @@ def _examine(folder: Path, seen: Counter[str], report: CrashReport) -> None:
             if people and known.opened:
                 ledger.admit(known.release_id, people)  # the next run meets them again
         blocks = members.blocks_of(journal, people)
+        made = {(w[1], w[2]): w[3] for w in map(str.split, seen) if w[0] == "made"}
+        fates = {
+            (known.release_id, stage): fate
+            for known in releases.values()
+            for stage, fate in resuming.resume(
+                ledger, folder, known, made, resumed_by=resumed_by
+            ).items()
+        }
     except LedgerError:
         report.broken += 1
         return
@@ -194,6 +219,13 @@ def _examine(folder: Path, seen: Counter[str], report: CrashReport) -> None:
         elif word == "stepped":
             under |= stages["image_model"].steps < times * INTERVAL
         elif word == "committed":
-            lost |= stages["table_model"].artifacts is None
+            lost |= stages[rest[0]].artifacts is None
     report.under_counts += under or spent < owed
     report.lost += lost
+    whole = [fate for key, fate in fates.items() if key in made]
+    report.whole += bool(whole)
+    report.recovered += resuming.COMMITTED in whole
+    # Steps that are run again have been paid for as replays; nothing else may be.
+    report.redrawn += resuming.OTHER_OUTPUT in fates.values() or any(
+        fate == resuming.RUNS_AGAIN and stage == "table_model" for (_, stage), fate in fates.items()
+    )

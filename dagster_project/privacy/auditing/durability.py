@@ -12,7 +12,7 @@ from dagster_project.privacy.auditing.file_calls import can_trace
 from dagster_project.privacy.auditing.finding import Finding, not_run
 from dagster_project.privacy.auditing.sequences import audit_sequences
 
-_NO_HARM = "0 under-counts, 0 broken, 0 lost"
+_NO_HARM = "0 under-counts, 0 broken, 0 lost, 0 drawn again"
 
 
 def sequences_finding(*, sequences: int) -> Finding:
@@ -51,7 +51,8 @@ def crash_findings(*, releases: int, every: int, kill_every: int) -> list[Findin
         Finding(
             name=words[report.model],
             measured=f"{report.under_counts} under-counts, {report.broken} broken, "
-            f"{report.lost} lost",
+            f"{report.lost} lost, {report.redrawn} drawn again; whole outputs recovered at "
+            f"{report.recovered} of {report.whole} points",
             expected=_NO_HARM,
             holds=report.holds,
             size=f"{report.points} points at {report.calls} file-changing calls",

@@ -236,13 +236,14 @@ class Disk:
         current = {folder: survives() for folder in sorted(folders)}
         left = {p: f for p, f in self._names.items() if current[_parent(p)]}
         left |= {p: f for p, f in self._durable.items() if not current[_parent(p)]}
+        there = {self._root}
         for path in sorted(left):
-            parent = _parent(path)
-            if parent != self._root and parent not in left:
-                continue  # its folder's own name was lost
+            if _parent(path) not in there:
+                continue  # the name of a folder on its path was lost
             place = target / path[len(self._root) + 1 :]
             if left[path] is _FOLDER:
                 place.mkdir()
+                there.add(path)
             else:
                 place.write_bytes(left[path].content(survives))
 

@@ -13,6 +13,7 @@ from dagster_project.privacy.auditing import crashes, crowds, randomness, sensit
 from dagster_project.privacy.auditing.faults import TRAINING_FAULTS, LessNoise, Seeded, Training
 from dagster_project.privacy.auditing.file_calls import can_trace
 from dagster_project.privacy.auditing.finding import Finding, not_run
+from dagster_project.privacy.auditing.resuming import FAULTS as RESUMING
 
 # Of the ledger: the fault, its name in `lives`, and the crash that must show it.
 CRASHING = {
@@ -62,6 +63,14 @@ def ledger_checks(*, releases: int, every: int) -> dict[str, list[str]]:
             report = crashes.audit_crashes(calls, folder, model=model, mutant=fault, every=every)
             words = f"{model.replace('_', ' ')} under-counts at {report.under_counts} points"
             caught[name] = [words] if report.under_counts else []
+        folder = Path(scratch) / "sound"
+        calls = crashes.record_life(folder, releases=releases)
+        for name, resumed_by in RESUMING.items():
+            report = crashes.audit_crashes(
+                calls, folder, model="kill", every=every, resumed_by=resumed_by
+            )
+            words = f"resuming after a kill draws again at {report.redrawn} points"
+            caught[name] = [words] if report.redrawn else []
         place = Path(scratch) / "crowd"
         place.mkdir()
         crowd = crowds.audit_crowd(place, processes=4, each=20, mutant="check_then_act")
@@ -84,7 +93,7 @@ def audit_mutants(*, tries: int, rounds: int, releases: int, every: int) -> list
     else:
         missing = [
             not_run(f"fault: {name}", expected, "strace is missing")
-            for name in (*CRASHING, "check-then-act")
+            for name in (*CRASHING, *RESUMING, "check-then-act")
         ]
     return [
         Finding(

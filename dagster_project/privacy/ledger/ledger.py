@@ -7,6 +7,7 @@ the lawful order of events from `state`. Running mechanisms does not belong here
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -237,6 +238,17 @@ class Ledger:
         """
         body = {"release_id": release_id, "stage": stage, "first": int(first), "last": int(last)}
         self._journal.record("STEPS", lambda _state: body)
+
+    def output_key(self, release_id: str, stage: str) -> bytes:
+        """Key, derived from the population's, for what a stage's last start makes; see `outputs`.
+
+        Raises:
+            KeyLost: the identity key is gone; WrongState: the release is not open.
+        """
+        assert self._members is not None, "a ledger without a population has no key"
+        started = self._journal.fresh().stage(release_id, stage).started
+        which = canonical_json([release_id, stage, started])
+        return hmac.digest(self._members.key(), b"output:" + which.encode(), "sha256")
 
     def commit(
         self,

@@ -38,6 +38,10 @@ class Members:
     def __init__(self, key_path: Path) -> None:
         self._key_path = key_path
 
+    def key(self) -> bytes:
+        """The population's identity key. Raises KeyLost."""
+        return identity.read(self._key_path)
+
     def admit(
         self,
         journal: Journal,

@@ -30,10 +30,12 @@ class Artifacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage of a release. `steps` counts authorised steps, replays included."""
+    """One stage of a release. `steps` counts authorised steps, replays included; `started` is the
+    hash of the entry that started it last."""
 
     mechanisms: tuple[Mapping[str, Any], ...] = ()
     starts: int = 0
+    started: str = ""
     steps: int = 0
     next_step: int = 0
     artifacts: Artifacts | None = None

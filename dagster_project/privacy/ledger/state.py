@@ -22,6 +22,11 @@ from dagster_project.privacy.plan import canonical_hash, canonical_json, is_iden
 # The block of people who are never read for a mechanism, so that it never spends.
 HELD_OUT = "held-out"
 
+_WAYS_ON = (
+    "so make a new release under another name (`dptabimage release --name`), which is charged "
+    "anew, or draw more pairs from an earlier release at no cost (`dptabimage sample`)"
+)
+
 
 class State:
     """Everything the ledger knows, after `head.entries` entries."""
@@ -182,7 +187,7 @@ class State:
         for block, cost in release.charges.items():
             self._spend(block, -Fraction(cost))
 
-    def _started(self, _entry: Entry, body: Mapping[str, Any]) -> None:
+    def _started(self, entry: Entry, body: Mapping[str, Any]) -> None:
         name, stage = body["stage"], self.stage(body["release_id"], body["stage"])
         self._require_uncommitted(body, stage)
         if not stage.mechanisms:
@@ -199,11 +204,11 @@ class State:
             )
         if stage.starts and stage.schedule is None:
             raise errors.StageSpent(
-                f"stage {name!r} of release {body['release_id']!r} was started and never finished: "
-                f"{', '.join(declared)} is spent in full and its noise cannot be drawn again; "
-                "a new release needs a new name"
+                f"stage {name!r} of release {body['release_id']!r} was started, and no whole "
+                f"output of it is on disk: the budget of {', '.join(declared)} is spent in full "
+                f"and its noise cannot be drawn again, {_WAYS_ON}"
             )
-        self._set_stage(body, replace(stage, starts=stage.starts + 1))
+        self._set_stage(body, replace(stage, starts=stage.starts + 1, started=entry.hash))
 
     def _steps(self, _entry: Entry, body: Mapping[str, Any]) -> None:
         name, first, last = body["stage"], body["first"], body["last"]
@@ -221,7 +226,7 @@ class State:
         if total > paid:
             raise errors.StepsExhausted(
                 f"steps {first} to {last} of stage {name!r} would make {total} steps, replays "
-                f"included, and the plan paid for {paid}: the release stops here, spent"
+                f"included, and the plan paid for {paid}: its budget is spent in full, {_WAYS_ON}"
             )
         next_step = max(stage.next_step, last + 1)
         self._set_stage(body, replace(stage, steps=total, next_step=next_step))
