@@ -66,7 +66,10 @@ def plan(options: argparse.Namespace) -> int:
     finally:
         ledger.close()
     if options.json:
-        content = {"plan": solved.to_json(), "price": {**asdict(price), "fits": price.fits}}
+        shown = solved.to_json()
+        if not schema.public:
+            shown["data_version"] = population.keyed_version(solved.data_version)
+        content = {"plan": shown, "price": {**asdict(price), "fits": price.fits}}
         print(json.dumps(content, indent=1))
     else:
         print(f"release   {solved.release_id}")
