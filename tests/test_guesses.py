@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -73,7 +74,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release, as the user interface and the command line make it, and all that they print."""
     root = tmp_path_factory.mktemp("guessed") / "project"
     write_project(root)
-    with captured(root / "printed.txt"):
+    (root / "temporary").mkdir()
+    with captured(root / "printed.txt"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(root / "temporary"))
         for assets in (None, ("dataset", "privacy_plan", "pairs")):
             assert materialise(root, assets=assets).success
         print(*tick(root))
@@ -144,7 +147,9 @@ def text(value: object) -> Callable[[Path], Any]:
     return lambda at: at.write_text(f"told: {value}, and more")
 
 
-@pytest.mark.parametrize("form", ["tag", "cut", "text", "upper", "base64", "raw", "inflated", "name"])
+@pytest.mark.parametrize(
+    "form", ["tag", "cut", "text", "upper", "base64", "raw", "inflated", "name"]
+)
 @pytest.mark.parametrize(
     "what",
     [

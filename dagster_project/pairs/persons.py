@@ -34,7 +34,8 @@ def canonical_id(value: object, rule: str = "exact") -> str | None:
 
 
 def is_held_out(person: str, *, key: bytes, share: float) -> bool:
-    """Whether HMAC-SHA256(key, "held-out:" and the canonical id), as a fraction of its range, lies below `share`.
+    """Whether HMAC-SHA256(key, "held-out:" + canonical id), as a fraction of its range, lies below
+    `share`.
 
     The same people in every version of the data, whoever else is in it; a larger share only adds
     people.

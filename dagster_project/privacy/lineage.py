@@ -109,6 +109,7 @@ def _describe(release: Release, stages: set[str], key: bytes | None) -> dict[str
     facts: dict[str, Any] = {}
     for item in release.facts:
         facts |= item
+    keyed = {"keyed_data_version": identity.keyed_version(key, plan["data_version"])} if key else {}
     names = ("data_version", "schema_hash", "code_version", "n_public", "discretization")
     return {
         "release_id": release.release_id,
@@ -121,7 +122,7 @@ def _describe(release: Release, stages: set[str], key: bytes | None) -> dict[str
         "epsilon": plan["composed_epsilon"],
         "delta": plan["target_delta"],
         **{name: plan[name] for name in names},
-        **({"keyed_data_version": identity.keyed_version(key, plan["data_version"])} if key else {}),
+        **keyed,
         "charges": dict(release.charges),
         "facts": facts,
         "stages": [

@@ -131,9 +131,7 @@ def guessable(root: Path, plan: Plan, key: bytes) -> Guessable:
     return Guessable(digests, numbers)
 
 
-def search(
-    root: Path, wanted: Guessable, *, printed: str = ""
-) -> tuple[int, dict[str, list[str]]]:
+def search(root: Path, wanted: Guessable, *, printed: str = "") -> tuple[int, dict[str, list[str]]]:
     """Looks through everything outside the private zone, file names included.
 
     Args:

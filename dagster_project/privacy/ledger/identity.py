@@ -1,5 +1,5 @@
-"""The population's identity key: 32 random bytes that turn person ids, and versions of the data, into
-pseudonyms.
+"""The population's identity key: 32 random bytes that turn person ids and versions of the data
+into pseudonyms.
 
 It lies apart from the ledger, so that a copy of the ledger alone identifies nobody. It exists
 under its final name only once the ledger exists: a key without a ledger is a lost ledger.
