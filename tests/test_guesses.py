@@ -186,7 +186,7 @@ def test_a_planted_hash_is_found(
 
 
 @pytest.mark.parametrize("number", ["rows", TRAIN, HELD_OUT, "size", "images"])
-@pytest.mark.parametrize("form", ["integer", "json", "sentence", "grouped", "array"])
+@pytest.mark.parametrize("form", ["integer", "real", "json", "sentence", "grouped", "array"])
 def test_a_planted_number_is_found(
     root: Path, wanted: Guessable, plan: Plan, tmp_path: Path, number: int | str, form: str
 ) -> None:
@@ -200,7 +200,8 @@ def test_a_planted_number_is_found(
     place = tmp_path / "store.db"
     {
         "integer": plant(count),
-        "json": plant(json.dumps({"n": count})),
+        "real": plant(float(count)),
+        "json": plant(json.dumps({"n": [7, count]}, separators=(",", ":"))),
         "sentence": text(f"{count} pairs"),
         "grouped": text(f"{count:,}"),
         "array": lambda at: np.savez(at.with_suffix(".npz"), total=np.array([1.0, count])),

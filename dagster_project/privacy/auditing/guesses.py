@@ -37,7 +37,10 @@ _SHORTEST = 8  # hexadecimal digits to which a hash may have been cut
 _WHOLE = 16  # digits that no chance brings into a longer text
 _LEAST_NUMBER, _LEAST_SIZE = 1000, 10_000  # smaller ones stand anywhere by chance
 _HEX = re.compile(rb"[0-9a-f]{%d,}" % _SHORTEST)
-_NUMBER = re.compile(r"(?<![\w.,-])\d{4,}(?![\w-]|\.\d)|(?<![\w.,-])\d{1,3}(?:,\d{3})+(?!\w|,\d|-)")
+# By itself: no part of a name, a date or a fraction. 1427, 1427.0 and 1,427 are the same number.
+_NUMBER = re.compile(
+    r"(?<![\w.-])\d{4,}(?![\w-]|\.\d*[1-9])|(?<![\w.,-])\d{1,3}(?:,\d{3})+(?![\w-]|,\d|\.\d*[1-9])"
+)
 
 
 @dataclass(frozen=True)
