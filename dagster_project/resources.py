@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -149,8 +148,12 @@ class Compute(dg.ConfigurableResource):
         )
 
     def progress(self, stage: str, log: Callable[[str], None]) -> Callable[[float, str], None]:
-        """Shows a stage's progress: a bar once it lasts two seconds, or a line each quarter."""
-        started = time.monotonic()
+        """Shows a stage's progress: a bar once it lasts two seconds, or a line each quarter.
+
+        A fraction of private work follows the number of people (26 % is one batch of so many). So
+        the scale is fixed: the bar moves by twentieths, and the log, which Dagster keeps, gets the
+        same four lines whatever the data, without the text.
+        """
         if self.bars:
             from tqdm import tqdm
 
@@ -167,7 +170,7 @@ class Compute(dg.ConfigurableResource):
 
             def show(fraction: float, text: str) -> None:
                 bar.set_postfix_str(text, refresh=False)
-                bar.update(max(0.0, 100 * fraction - bar.n))
+                bar.update(max(0, 5 * int(20 * fraction) - bar.n))
                 if fraction >= 1:
                     bar.close()
 
@@ -176,19 +179,19 @@ class Compute(dg.ConfigurableResource):
 
         def note(fraction: float, text: str) -> None:
             nonlocal quarter
-            if int(4 * fraction) > quarter and time.monotonic() - started > 2:
-                quarter = int(4 * fraction)
-                log(f"{stage}: {100 * fraction:.0f} %, {text}")
+            while quarter < int(4 * fraction):
+                quarter += 1
+                log(f"{stage}: {25 * quarter} %")
 
         return note
 
 
 class Tracking(dg.ConfigurableResource):
-    """MLflow. The default store is embedded and private; another URI is taken to be shared unless
-    it is declared private, and then gets no figure that was computed on real data."""
+    """MLflow. A store is taken to be shared unless it is declared private, and then gets no figure
+    that was computed on real data, unless that data is public."""
 
     uri: str = Field("", description="Tracking URI; empty: mlflow.db beside the releases.")
-    private: bool = Field(False, description="Declares a store of your own as private.")
+    private: bool = Field(False, description="Declares the store a part of the private zone.")
     root: str = str(ROOT)
     experiment: str = "dp-tabimage"
 
@@ -198,11 +201,11 @@ class Tracking(dg.ConfigurableResource):
 
         return tracking.log_release(self._store(), release, bundle, dagster_run=dagster_run)
 
-    def log_fidelity(self, mlflow_run: str, report: FidelityReport) -> bool:
-        """Adds the figures of the private report where the store is private."""
+    def log_fidelity(self, mlflow_run: str, report: FidelityReport, *, public: bool) -> bool:
+        """Adds the figures of the report where the store is private or the data is public."""
         from dagster_project import tracking
 
-        if self.uri and not self.private:
+        if not (public or self.private):
             return False
         tracking.log_fidelity(self._store(), mlflow_run, report)
         return True

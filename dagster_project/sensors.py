@@ -32,16 +32,17 @@ def data_changed(
         version = recorded_version(data.path)  # alone read at every tick: the folder may be large
         if version is None:
             return dg.SkipReason("the data is not under DVC: its versions cannot be told apart")
-        if version == context.cursor:
-            return dg.SkipReason("no new version of the data")
-        data.version()  # refuses a folder that is not what data.dvc names
         population = budget.population()
         if population.anchor is None and not population.key_path.exists():
             return dg.SkipReason("this population has no ledger yet: nothing has been released")
+        keyed = population.keyed_version(version)  # Dagster keeps cursors outside the private zone
+        if keyed == context.cursor:
+            return dg.SkipReason("no new version of the data")
+        data.version()  # refuses a folder that is not what data.dvc names
         text = _proposal(data, budget, version)
     except (LedgerError, ValueError, OSError) as error:
         return dg.SkipReason(str(error))
-    context.update_cursor(version)
+    context.update_cursor(keyed)
     if text is None:
         return dg.SkipReason("this version of the data is released already")
     folder = store.path / "private" / "proposals"

@@ -1,7 +1,7 @@
 """MLflow: one run for each release. A copy for people to browse; the ledger is the truth.
 
 n_public is logged, never the exact number of people. No data set object is logged, because its
-profile stores exact row counts.
+profile stores exact row counts; nor is the plan's hash, which would confirm a guess of the data.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ def log_release(store: Store, release: Release, bundle: Path, *, dagster_run: st
             "release_id": release.id,
             "dagster.run_id": dagster_run,
             "ledger_head": release.ledger.head,
-            "plan_hash": release.plan.hash,
         }
         run = client.create_run(experiment, run_name=release.id, tags=tags).info.run_id
         for name, value in _parameters(release).items():

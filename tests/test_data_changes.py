@@ -168,7 +168,7 @@ def test_the_sensor_proposes_once_and_runs_nothing(grown: Path) -> None:
     text = file.read_text()
     assert "**reuse**" in text and "**new people only**" in text and "**refresh**" in text
     assert text in answer.skip_message and "b" * 32 not in text
-    assert cursor == "md5:" + "b" * 32
+    assert cursor == Population.load(grown / "population.yaml").keyed_version("md5:" + "b" * 32)
     file.unlink()
     assert "no new version" in tick(grown, cursor)[0].skip_message
     assert not file.exists() and spent(grown) == before
@@ -187,6 +187,42 @@ def test_the_sensor_says_what_is_wrong_in_one_sentence(grown: Path) -> None:
         assert "cannot be changed" in tick(grown)[0].skip_message
     finally:
         people.write_text(text)
+
+
+def versions(root: Path) -> tuple[str, str]:
+    """The data's version as Dagster keeps it, and as its page shows it."""
+    (made,) = materialise(root, assets=("dataset",)).get_asset_materialization_events()
+    shown = made.materialization.metadata["version"].value
+    return made.materialization.tags["dagster/data_version"], str(shown)
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_the_version_follows_the_data_and_is_shown_only_where_they_are_public(
+    tmp_path: Path, public: bool
+) -> None:
+    changed = {"public: false": "public: true"} if public else {}
+    root, other = (write_project(tmp_path / name, **changed) for name in ("one", "two"))
+    told = []
+    for version in ("a" * 32, "a" * 32, "b" * 32):
+        add_to_dvc(root, version)
+        told.append(versions(root))
+    (first, shown), again, (new, _) = told
+    assert (first, shown) == again and first != new
+    assert ("a" * 32 in shown) is public and "a" * 32 not in first
+    add_to_dvc(other, "a" * 32)
+    assert versions(other)[0] != first  # another population, another key
+
+
+def test_a_plan_names_the_version_that_was_materialised(tmp_path: Path) -> None:
+    root = write_project(tmp_path)
+    add_to_dvc(root, "a" * 32)
+    assert materialise(root, assets=("dataset",)).success
+    add_to_dvc(root, "b" * 32)
+    late = materialise(root, assets=("privacy_plan",))
+    (failure,) = (e.step_failure_data for e in late.all_events if e.is_step_failure)
+    assert "the data has changed since" in failure.error.message
+    with ledger_of(root) as ledger:
+        assert not ledger.releases()
 
 
 def test_nothing_that_spends_is_automated(tmp_path: Path) -> None:

@@ -5,9 +5,12 @@ Some records hold secrets: strings and numbers that must never be seen outside t
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +144,25 @@ def materialise(
         return job.execute_in_process(
             config, instance=instance, raise_on_error=False, asset_selection=selection
         )
+
+
+@contextlib.contextmanager
+def captured(file: Path) -> Iterator[None]:
+    """Everything the process prints, by Python or below it, added to a file."""
+    # Never closed: logging keeps the stream it was set up with.
+    text = io.StringIO()
+    with file.open("ab") as sink:
+        kept = [os.dup(1), os.dup(2)]
+        os.dup2(sink.fileno(), 1)
+        os.dup2(sink.fileno(), 2)
+        try:
+            with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+                yield
+        finally:
+            for place, old in zip((1, 2), kept, strict=True):
+                os.dup2(old, place)
+                os.close(old)
+            sink.write(text.getvalue().encode())
 
 
 def files_below(root: Path, *, but: tuple[str, ...] = (".dagster",)) -> set[str]:

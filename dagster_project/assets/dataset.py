@@ -3,7 +3,7 @@
 import dagster as dg
 
 from dagster_project.provenance import code_version
-from dagster_project.resources import DataSet
+from dagster_project.resources import BudgetLedger, DataSet
 
 
 @dg.asset(
@@ -16,10 +16,13 @@ from dagster_project.resources import DataSet
     ),
     io_manager_key="release_id",
 )
-def dataset(data: DataSet) -> dg.MaterializeResult[str]:
-    """Reads data.dvc, schema.yaml, file names and column headers; no record. The version is the
-    DVC md5, so new data makes everything behind it stale."""
+def dataset(data: DataSet, budget: BudgetLedger) -> dg.MaterializeResult[str]:
+    """Reads data.dvc, schema.yaml, file names and column headers; no record. The version is
+    a keyed hash of the DVC md5, so new data makes everything behind it stale, and nobody without
+    the population's identity key can try out guesses of the data."""
     schema, version = data.schema(), data.version()
+    budget.open().close()  # makes the key with the ledger, where there is none yet
+    keyed = budget.population().keyed_version(version.text)
     table = "\n".join(
         [
             "| attribute | kind | cells |",
@@ -29,13 +32,13 @@ def dataset(data: DataSet) -> dg.MaterializeResult[str]:
     )
     image = schema.image
     return dg.MaterializeResult(
-        value=version.text,
+        value=keyed,
         metadata={
-            "version": version.text if schema.public else "hidden: the data is not public",
+            "version": version.text if schema.public else keyed,
             "under DVC": version.tracked,
             "n_public": schema.n_public,
             "image": f"{image.channels} x {image.height} x {image.width}",
             "attributes": dg.MetadataValue.md(table),
         },
-        data_version=dg.DataVersion(f"{version.text} {schema.hash}"),
+        data_version=dg.DataVersion(f"{keyed} {schema.hash}"),
     )

@@ -40,7 +40,7 @@ def fidelity_report(run: StageRun, config: ReportConfig) -> Mapping[str, Any]:
     )
     mlflow_run = synthetic_release.mlflow_run(release)
     if mlflow_run is not None:
-        run.tracking.log_fidelity(mlflow_run, figures)
+        run.tracking.log_fidelity(mlflow_run, figures, public=release.schema.public)
     metadata: dict[str, Any] = {
         "report": dg.MetadataValue.path(str(release.private / "fidelity_report.html")),
     }

@@ -20,7 +20,9 @@ def pairs(run: StageRun) -> Mapping[str, Any]:
         heldout_key=run.budget.population().member_key(),
         progress=run.progress,
     )
-    return {"n_public": run.release.plan.n_public, "data_version": run.release.plan.data_version}
+    plan = run.release.plan
+    version = run.budget.population().keyed_version(plan.data_version)
+    return {"n_public": plan.n_public, "data_version": version}
 
 
 @stage(zone="private", after=["pairs"])

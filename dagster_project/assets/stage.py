@@ -132,6 +132,7 @@ def _run(
                 seconds=known_seconds(release.private),
             )
             metadata = body(run, settings) if settings is not None else body(run)
+            run.progress(1.0, "done")
             resources.budget.anchor(ledger, public=release.schema.public)
             resources.store.note_seconds(release, name, time.monotonic() - started)
     except LedgerError as refused:

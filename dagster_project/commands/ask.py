@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dagster_project.commands.place import open_ledger, root_of
 from dagster_project.privacy import lineage as chains
+from dagster_project.privacy.population import Population
 
 
 def lineage(options: argparse.Namespace) -> int:
@@ -18,9 +19,10 @@ def lineage(options: argparse.Namespace) -> int:
     target = options.target
     if Path(target).is_dir() and (Path(target) / manifest.NAME).is_file():
         target = manifest.read(target)["release_id"]
-    ledger = open_ledger(root_of(options))
+    root = root_of(options)
+    ledger, key = open_ledger(root), Population.load(root / "population.yaml").member_key()
     try:
-        chain = chains.trace(ledger, Path(target) if Path(target).is_file() else target)
+        chain = chains.trace(ledger, Path(target) if Path(target).is_file() else target, key=key)
         rows = chains.timeline(ledger) if options.html else []
     finally:
         ledger.close()

@@ -69,8 +69,11 @@ def plan(options: argparse.Namespace) -> int:
         ledger.close()
     (power,) = true_positive_rates(solved.events, [0.01], discretization=solved.discretization)
     if options.json:
+        shown = solved.to_json()
+        if not schema.public:
+            shown["data_version"] = population.keyed_version(solved.data_version)
         content = {
-            "plan": solved.to_json(),
+            "plan": shown,
             "price": {**asdict(price), "fits": price.fits},
             "true_positives_at_1_percent_false_positives": power,
         }

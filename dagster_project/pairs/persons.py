@@ -34,10 +34,11 @@ def canonical_id(value: object, rule: str = "exact") -> str | None:
 
 
 def is_held_out(person: str, *, key: bytes, share: float) -> bool:
-    """Whether HMAC-SHA256(key, canonical id), as a fraction of its range, lies below `share`.
+    """Whether HMAC-SHA256(key, "held-out:" + canonical id), as a fraction of its range, lies below
+    `share`.
 
     The same people in every version of the data, whoever else is in it; a larger share only adds
     people.
     """
-    digest = hmac.digest(key, person.encode("utf-8", "surrogatepass"), "sha256")
+    digest = hmac.digest(key, b"held-out:" + person.encode("utf-8", "surrogatepass"), "sha256")
     return int.from_bytes(digest[:8], "big") < share * 2**64

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagster_project.privacy.ledger import Ledger, UnknownRelease, file_sha256, pricing
+from dagster_project.privacy.ledger import Ledger, UnknownRelease, file_sha256, identity, pricing
 from dagster_project.privacy.ledger.records import Release, Stage
 
 if TYPE_CHECKING:
@@ -25,11 +25,13 @@ class UntracedFile(LookupError):
     """No committed artifact has this content."""
 
 
-def trace(ledger: Ledger, target: str | Path) -> dict[str, Any]:
+def trace(ledger: Ledger, target: str | Path, *, key: bytes | None = None) -> dict[str, Any]:
     """The chain from a release or a released file back to the events that touched private data.
 
     Args:
         target: a release's name, a file (known by its content, wherever it lies), or a SHA-256.
+        key: the population's identity key, to add the name by which Dagster knows the version of
+            the data; None leaves it out.
 
     Returns:
         "target", "file" (path, sha256, release and stage, or None), the ledger's head, and
@@ -60,7 +62,7 @@ def trace(ledger: Ledger, target: str | Path) -> dict[str, Any]:
         else {"path": path, "sha256": sha256, "release_id": owner, "stage": found.stage},
         "ledger": head.to_json(),
         "releases": [
-            _describe(releases[name], {stage for release, stage in wanted if release == name})
+            _describe(releases[name], {stage for release, stage in wanted if release == name}, key)
             for name in names
         ],
     }
@@ -102,12 +104,13 @@ def _add_ancestors(releases: Mapping[str, Release], wanted: set[tuple[str, str]]
                 open_ends.append(origin)
 
 
-def _describe(release: Release, stages: set[str]) -> dict[str, Any]:
+def _describe(release: Release, stages: set[str], key: bytes | None) -> dict[str, Any]:
     plan = release.plan
     facts: dict[str, Any] = {}
     for item in release.facts:
         facts |= item
-    keys = ("data_version", "schema_hash", "code_version", "n_public", "discretization")
+    keyed = {"keyed_data_version": identity.keyed_version(key, plan["data_version"])} if key else {}
+    names = ("data_version", "schema_hash", "code_version", "n_public", "discretization")
     return {
         "release_id": release.release_id,
         "status": release.status,
@@ -118,7 +121,8 @@ def _describe(release: Release, stages: set[str]) -> dict[str, Any]:
         "plan_hash": release.plan_hash,
         "epsilon": plan["composed_epsilon"],
         "delta": plan["target_delta"],
-        **{key: plan[key] for key in keys},
+        **{name: plan[name] for name in names},
+        **keyed,
         "charges": dict(release.charges),
         "facts": facts,
         "stages": [
@@ -184,6 +188,8 @@ def _release_lines(release: Mapping[str, Any]) -> list[str]:
         f"  data {release['data_version']}  schema {release['schema_hash'][:12]}  "
         f"code {release['code_version'][:12]}  n_public {release['n_public']}",
     ]
+    if "keyed_data_version" in release:
+        lines.append(f"  data in Dagster {release['keyed_data_version']}")
     if release["delta_exception"]:
         lines.append("  delta above 1 / (10 n_public), excepted for public data")
     charges = ", ".join(f"{name} {cost:.4g}" for name, cost in release["charges"].items())

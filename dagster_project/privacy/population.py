@@ -175,6 +175,10 @@ class Population:
         """
         return identity.read(self.key_path)
 
+    def keyed_version(self, version: str) -> str:
+        """What stands for a version of the data outside the private zone. Raises KeyLost."""
+        return identity.keyed_version(self.member_key(), version)
+
     def write_anchor(self, head: Head) -> Population:
         """Rewrites the anchor's line of the population file, durably and atomically.
 

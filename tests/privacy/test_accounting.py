@@ -259,7 +259,7 @@ def test_trade_off_never_falls_below_the_best_test_of_composed_events():
     outside = inside[::-1]
     exact = [(outside[i:].sum(), inside[i:].sum()) for i in range(1, k + 1)]
     rates, powers = np.array(exact).T
-    ours = np.array(true_positive_rates([PureDP(epsilon=coin, count=k)], rates.clip(0, 1)))
+    ours = np.array(true_positive_rates([BoundedRange(epsilon=coin, count=k)], rates.clip(0, 1)))
     assert (ours >= powers - 1e-12).all()
     assert ours == pytest.approx(powers, abs=1e-4)
 

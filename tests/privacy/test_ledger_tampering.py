@@ -10,6 +10,7 @@ import pytest
 
 from dagster_project.privacy.ledger import Ledger, LedgerBehindAnchor, LedgerBroken
 from dagster_project.privacy.ledger.chain import Entry, Head, digest
+from dagster_project.privacy.plan import canonical_json
 from dagster_project.privacy.population import Population
 from tests.privacy.ledger_toys import SHA, executed, plan, population
 
@@ -191,4 +192,17 @@ def test_a_ledger_replaced_while_open_is_not_continued(toy: Population) -> None:
 
 def test_an_entry_reads_back_as_written() -> None:
     entry = Entry.after(Head(), "ATTACHED", {"text": "grün", "numbers": [1, 0.1]})
+    assert len(bytes.fromhex(entry.nonce)) == 16
     assert Entry.parse(1, entry.text, entry.hash, Head()) == entry
+
+
+def test_who_knows_all_of_an_entry_but_its_nonce_cannot_confirm_it() -> None:
+    """A head is public, and what comes after it names the data's version."""
+    before = Head(entries=2, head="a" * 64)
+    body = {"release_id": "first", "plan": {"data_version": "md5:guessed"}}
+    entry = Entry.after(before, "RESERVED", body)
+    known = {"seq": 3, "prev": before.head, "kind": "RESERVED", "at": entry.at, "body": body}
+    assert known == {k: v for k, v in json.loads(entry.text).items() if k != "nonce"}
+    hashes = {digest(canonical_json(known)), digest(canonical_json(known | {"nonce": ""}))}
+    assert entry.hash not in hashes
+    assert len({Entry.after(before, "RESERVED", body).nonce for _ in range(100)}) == 100

@@ -1,4 +1,5 @@
 """A whole release of drawn people in whose tables and pictures secrets are planted: do any get out?
+And does anything that gets out confirm a guess of the data?
 
 The graph runs as a user runs it, in a process of its own. Everything it leaves outside the private
 zone and the data, and everything it prints, is then searched, compressed content included.
@@ -9,14 +10,15 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from dagster_project.privacy.auditing import copies, toys
+from dagster_project.privacy.auditing import copies, guesses, toys
 from dagster_project.privacy.auditing.finding import Finding
 from dagster_project.privacy.ledger import Ledger
+from dagster_project.privacy.plan import Plan
 from dagster_project.privacy.population import Population
 
 PRIVATE = ("data", "private")
@@ -76,7 +78,10 @@ def audit_toy_release() -> list[Finding]:
         population = Population.load(root / "population.yaml")
         ledger = Ledger.open(population)
         kinds = [entry.kind for entry in ledger.entries()]
+        plan = Plan.from_json(ledger.release(told[0]["release"]).plan)
         ledger.close()
+        wanted = guesses.guessable(root, plan, population.member_key())
+        confirmed = guesses.search(root, wanted, printed=printed)[1]
         copied = copies.audit_bundle(
             Path(told[0]["bundle"]), root / "private" / told[0]["release"] / "train" / "images.npy"
         )
@@ -89,11 +94,18 @@ def audit_toy_release() -> list[Finding]:
     return [
         Finding(
             name="planted secrets",
-            measured=f"in {len(found)} files{': ' + ', '.join(found[:3]) if found else ''}",
+            measured=f"in {len(found)} files{_first(found)}",
             expected="in 0 files, and found in the data themselves",
             holds=not found and able,
             size=f"{secrets} secrets; {searched} files of Dagster, MLflow, models and bundle, and "
             "the terminal",
+        ),
+        Finding(
+            name="guesses of the data",
+            measured=f"confirmed by {len(confirmed)} places{_first(confirmed)}",
+            expected="confirmed by 0 places without the identity key",
+            holds=not confirmed,
+            size=f"{len(wanted.digests)} hashes, whole or cut, and {len(wanted.numbers)} numbers",
         ),
         copied,
         Finding(
@@ -104,3 +116,8 @@ def audit_toy_release() -> list[Finding]:
             size="2 runs of the whole graph",
         ),
     ]
+
+
+def _first(found: Iterable[str]) -> str:
+    names = ", ".join(list(found)[:3])
+    return f": {names}" if names else ""

@@ -2,13 +2,16 @@
 
 A chain shows an altered, missing, moved or inserted entry. It cannot show a tail that was cut off
 or rewritten together with all its hashes: that needs a head kept elsewhere (the population's
-anchor, the manifests). What an entry means does not belong here (`state`).
+anchor, the manifests). Such a head is public, and the chain names the data's version: each entry
+holds fresh random bits, so that whoever knows two heads and guesses all that came between them
+cannot tell whether the guess is right. What an entry means does not belong here (`state`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +21,8 @@ from dagster_project.privacy.ledger.errors import LedgerBroken
 from dagster_project.privacy.plan import canonical_json
 
 GENESIS = "0" * 64
-_FIELDS = {"seq", "prev", "kind", "at", "body"}
+_FIELDS = {"seq", "prev", "kind", "at", "nonce", "body"}
+_NONCE_BYTES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +51,9 @@ class Entry:
         prev: hash of the entry before.
         kind: what happened, see `state`.
         at: UTC time of the writer's clock, for people; nothing is ever ordered by it.
+        nonce: 128 random bits, hexadecimal: without them nobody computes the hash.
         body: what happened, in plain JSON.
-        text: the canonical JSON of the five above, as stored.
+        text: the canonical JSON of the six above, as stored.
         hash: SHA-256 of `text`.
     """
 
@@ -56,6 +61,7 @@ class Entry:
     prev: str
     kind: str
     at: str
+    nonce: str
     body: Mapping[str, Any]
     text: str
     hash: str
@@ -69,6 +75,7 @@ class Entry:
             "prev": head.head,
             "kind": kind,
             "at": at,
+            "nonce": secrets.token_hex(_NONCE_BYTES),
             "body": dict(body),
         }
         text = canonical_json(content)

@@ -1,4 +1,5 @@
-"""The population's identity key: 32 random bytes that turn person ids into pseudonyms.
+"""The population's identity key: 32 random bytes that turn person ids and versions of the data
+into pseudonyms.
 
 It lies apart from the ledger, so that a copy of the ledger alone identifies nobody. It exists
 under its final name only once the ledger exists: a key without a ledger is a lost ledger.
@@ -43,6 +44,18 @@ def make_folder(folder: Path) -> None:
 def check_value(key: bytes) -> str:
     """What the ledger keeps of the key: recognises it, reveals nothing."""
     return hmac.new(key, b"identity key of a population", hashlib.sha256).hexdigest()
+
+
+def keyed_version(key: bytes, version: str) -> str:
+    """What stands for a version of the data outside the private zone.
+
+    The same version always has the same name, and whoever guesses the data cannot check the guess
+    without the key (HMAC-SHA256; the label keeps it apart from the key's other uses).
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    return hmac.new(key, b"data version:" + version.encode(), hashlib.sha256).hexdigest()
 
 
 def prepare(path: Path) -> bytes:
