@@ -14,6 +14,7 @@ from dagster_project import cli, planning
 from dagster_project.image import edm
 from dagster_project.mechanisms import mechanisms
 from dagster_project.pairs.generator import Generator
+from dagster_project.pairs.progress import silent
 from dagster_project.planning import build_plan
 from dagster_project.presets import PRESETS, preset
 from dagster_project.privacy.events import PoissonSampledGaussian
@@ -31,7 +32,7 @@ from dagster_project.stages import (
     table_model,
 )
 from dagster_project.stages.fidelity_report import read_bundle
-from dagster_project.stages.release import Release, silent
+from dagster_project.stages.release import Release
 from dagster_project.table.schema import Schema
 from tests.test_planning import schema
 from tests.toy_project import SETTINGS, materialise, settings_arguments, write_project

@@ -23,10 +23,11 @@ from dagster_project.image.gradients import per_example_engine
 from dagster_project.image.unet import UNet
 from dagster_project.pairs.generator import Generator
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.progress import Progress
 from dagster_project.stages import pretrained_checkpoint
 from dagster_project.stages.pairs import load_train
 from dagster_project.stages.pretrained_checkpoint import LEVELS
-from dagster_project.stages.release import Progress, Release
+from dagster_project.stages.release import Release
 
 FILES = ("image_model.safetensors",)
 

@@ -22,10 +22,11 @@ from dagster_project.pairs.generator import (
     fit_generator,
 )
 from dagster_project.pairs.procedural import dead_leaves
+from dagster_project.pairs.progress import Progress
 from dagster_project.pairs.warm_up import WarmUpSettings, warm_up
 from dagster_project.stages import mean_pairs, public_checkpoint, public_images, table_model
 from dagster_project.stages.network import LEVELS, new_network
-from dagster_project.stages.release import Progress, Release
+from dagster_project.stages.release import Release
 
 CHECKPOINT, GENERATOR = "pretrained.safetensors", "generator.safetensors"
 _GENERATOR_PART = 0.5  # of the stage's time, for the progress bar

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dagster_project.image.unet import UNet
+from dagster_project.pairs.progress import Progress
 from dagster_project.pairs.public_selection import (
     draw_records,
     label_order,
@@ -23,7 +24,7 @@ from dagster_project.pairs.public_selection import (
 from dagster_project.pairs.warm_up import WarmUpSettings, warm_up
 from dagster_project.stages import mean_pairs, public_images, semantic_query, table_model
 from dagster_project.stages.network import LEVELS, new_network
-from dagster_project.stages.release import Progress, Release
+from dagster_project.stages.release import Release
 
 CHECKPOINT, SELECTION = "public_checkpoint.safetensors", "public_selection.npz"
 _CANDIDATES = 20_000  # records of the table model that a label's records are chosen from

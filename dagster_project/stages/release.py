@@ -22,8 +22,6 @@ from dagster_project.privacy.plan import Plan
 from dagster_project.recipe import Recipe
 from dagster_project.table.schema import Schema
 
-Progress = Callable[[float, str], None]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
@@ -171,7 +169,3 @@ def _sync(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def silent(fraction: float, text: str) -> None:
-    """Progress for callers who want none."""

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from dagster_project.pairs.progress import silent
 from dagster_project.planning import build_plan
 from dagster_project.presets import preset
 from dagster_project.privacy import accounting
@@ -33,7 +34,7 @@ from dagster_project.stages import (
     table_model,
 )
 from dagster_project.stages.network import new_network
-from dagster_project.stages.release import Release, silent
+from dagster_project.stages.release import Release
 from dagster_project.table.schema import Schema
 from tests.toy_project import SETTINGS, materialise, write_project
 
