@@ -157,7 +157,7 @@ def test_without_mean_pairs_training_starts_from_the_untrained_network(made, nam
     release = made[name]
     images, records = mean_pairs.mean_images(release)
     assert len(images) == len(records) == 0
-    fresh = pretrained_checkpoint.new_network(release).state_dict()
+    fresh = release.new_network().state_dict()
     loaded = pretrained_checkpoint.load(release).state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in fresh.items())
     assert mean_pairs.measure(release, silent) is False  # committed like any other
@@ -192,7 +192,7 @@ def test_mean_images_of_half_the_size_warm_it_up(made, name):
     images, records = mean_pairs.mean_images(release)
     assert len(images) and images.min() >= 0 and images.max() <= 1
     assert np.allclose(records, records[0]) == (name != "published")
-    fresh = pretrained_checkpoint.new_network(release).state_dict()
+    fresh = release.new_network().state_dict()
     loaded = pretrained_checkpoint.load(release).state_dict()
     assert any(not torch.equal(loaded[key], value) for key, value in fresh.items())
     assert not (release.models / pretrained_checkpoint.GENERATOR).exists()

@@ -23,6 +23,7 @@ from dagster_project.image.dp_sgd import (
     microbatch_size,
     train_private,
 )
+from dagster_project.image.edm import LEVELS
 from dagster_project.image.gradients import ExampleLoss, per_example_engine
 from dagster_project.pairs.pairs import Pairs
 from dagster_project.pairs.progress import Progress, silent
@@ -31,7 +32,6 @@ from dagster_project.privacy.events import PoissonSampledGaussian
 from dagster_project.privacy.plan import Mechanism
 from dagster_project.recipe import Recipe
 from dagster_project.stages.image_model import engine, load_state, save_state
-from dagster_project.stages.network import LEVELS
 from dagster_project.stages.pairs import load_train
 from dagster_project.stages.release import Compute, Release
 from dagster_project.stages.synthetic_release import hash_seed

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 
+from dagster_project.image.unet import UNet, new_network
 from dagster_project.privacy.ledger import Ledger
 from dagster_project.privacy.ledger.errors import WrongState
 from dagster_project.privacy.ledger.files import file_sha256
@@ -94,6 +95,11 @@ class Release:
     def spends(self, mechanism: str) -> bool:
         """Whether a mechanism is in the plan."""
         return any(item.name == mechanism for item in self.plan.mechanisms)
+
+    def new_network(self) -> UNet:
+        """The diffusion network before it has learnt anything. Public."""
+        shape = self.recipe.network.model_dump()
+        return new_network(self.schema, shape, seed=self.recipe.public_seed)
 
     def write_schema(self) -> None:
         """The schema beside the models, so that they can be used without the data. The plan is

@@ -15,6 +15,7 @@ import torch
 
 from dagster_project.evaluation.plots import data_uri
 from dagster_project.image import edm
+from dagster_project.image.edm import LEVELS
 from dagster_project.image.unet import UNet
 from dagster_project.pairs.generator import Generator, draw_pictures
 from dagster_project.pairs.progress import Progress
@@ -23,7 +24,6 @@ from dagster_project.privacy.ledger.files import file_sha256
 from dagster_project.release import card, manifest, quality
 from dagster_project.release.bundle import BundleWriter
 from dagster_project.stages import image_model, public_images, table_model
-from dagster_project.stages.pretrained_checkpoint import LEVELS
 from dagster_project.stages.release import Release
 
 PARENTS = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model")
