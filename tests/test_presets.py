@@ -14,6 +14,7 @@ from dagster_project import cli, planning
 from dagster_project.image import edm
 from dagster_project.mechanisms import mechanisms
 from dagster_project.pairs.generator import Generator
+from dagster_project.pairs.progress import silent
 from dagster_project.planning import build_plan
 from dagster_project.presets import PRESETS, preset
 from dagster_project.privacy.events import PoissonSampledGaussian
@@ -31,7 +32,7 @@ from dagster_project.stages import (
     table_model,
 )
 from dagster_project.stages.fidelity_report import read_bundle
-from dagster_project.stages.release import Release, silent
+from dagster_project.stages.release import Release
 from dagster_project.table.schema import Schema
 from tests.test_planning import schema
 from tests.toy_project import SETTINGS, materialise, settings_arguments, write_project
@@ -154,7 +155,7 @@ def test_without_mean_pairs_training_starts_from_the_untrained_network(made, nam
     release = made[name]
     images, records = mean_pairs.mean_images(release)
     assert len(images) == len(records) == 0
-    fresh = pretrained_checkpoint.new_network(release).state_dict()
+    fresh = release.new_network().state_dict()
     loaded = pretrained_checkpoint.load(release).state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in fresh.items())
     assert mean_pairs.measure(release, silent) is False  # committed like any other
@@ -189,7 +190,7 @@ def test_mean_images_of_half_the_size_warm_it_up(made, name):
     images, records = mean_pairs.mean_images(release)
     assert len(images) and images.min() >= 0 and images.max() <= 1
     assert np.allclose(records, records[0]) == (name != "published")
-    fresh = pretrained_checkpoint.new_network(release).state_dict()
+    fresh = release.new_network().state_dict()
     loaded = pretrained_checkpoint.load(release).state_dict()
     assert any(not torch.equal(loaded[key], value) for key, value in fresh.items())
     assert not (release.models / pretrained_checkpoint.GENERATOR).exists()

@@ -18,8 +18,8 @@ from typing import Any
 from dagster_project.comparison import NOTICE, cell, grid, table
 from dagster_project.comparison.cell import Places
 from dagster_project.comparison.configuration import Cell, Configuration, place
+from dagster_project.pairs.progress import Progress, silent
 from dagster_project.pairs.versions import data_version
-from dagster_project.stages.release import Progress, silent
 from dagster_project.table.schema import Schema
 
 Row = dict[str, Any]

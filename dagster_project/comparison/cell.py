@@ -28,9 +28,10 @@ from dagster_project.evaluation.fidelity import compare
 from dagster_project.evaluation.figures import FidelityReport, plain
 from dagster_project.evaluation.reference import Reference, make_reference
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.progress import Progress, silent
 from dagster_project.provenance import code_version
 from dagster_project.stages.fidelity_report import peak_memory
-from dagster_project.stages.release import Compute, Progress, silent
+from dagster_project.stages.release import Compute
 from dagster_project.table.schema import Schema
 
 _TABLE_RECORDS = 100_000

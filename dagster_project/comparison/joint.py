@@ -23,11 +23,12 @@ from dagster_project.comparison.method import Request
 from dagster_project.comparison.rehearsal import random_pairs
 from dagster_project.comparison.staged import OPEN, recipe_steps
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.progress import Progress
 from dagster_project.planning import build_plan, dp_sgd_steps
 from dagster_project.privacy.plan import Mechanism, Plan
 from dagster_project.provenance import code_version
 from dagster_project.recipe import Recipe
-from dagster_project.stages.release import Compute, Progress, Release
+from dagster_project.stages.release import Compute, Release
 from dagster_project.table.schema import Schema
 
 # No mean pairs, no warm-up, no rounds of a table model.

@@ -20,13 +20,14 @@ from dagster_project.comparison import private_network
 from dagster_project.comparison.joint import Joint, synthetic_pairs
 from dagster_project.comparison.private_network import PictureEncoder, Training
 from dagster_project.image import edm
+from dagster_project.image.edm import LEVELS
 from dagster_project.image.table_encoder import RecordLayout
 from dagster_project.image.unet import UNet, UNetSettings
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.progress import Progress
 from dagster_project.privacy.plan import Mechanism
 from dagster_project.recipe import Recipe
-from dagster_project.stages.network import LEVELS
-from dagster_project.stages.release import Compute, Progress, Release
+from dagster_project.stages.release import Compute, Release
 from dagster_project.table.schema import Schema
 
 STAGE = "joint_model"

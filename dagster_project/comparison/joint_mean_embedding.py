@@ -34,12 +34,13 @@ from dagster_project.pairs.embeddings import FeatureMap
 from dagster_project.pairs.generator import GeneratorSettings
 from dagster_project.pairs.mean_pairs import CellSums
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.progress import Progress, silent
 from dagster_project.privacy.calibration import gaussian_noise_multiplier
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.plan import Mechanism
 from dagster_project.recipe import Recipe
 from dagster_project.stages.pairs import load_train
-from dagster_project.stages.release import Compute, Progress, Release, silent
+from dagster_project.stages.release import Compute, Release
 from dagster_project.table.schema import Schema
 
 EMBEDDING, GENERATOR = "joint_embedding", "joint_generator"

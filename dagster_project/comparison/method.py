@@ -15,9 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.progress import Progress
 from dagster_project.privacy.plan import Plan
 from dagster_project.privacy.population import Population
-from dagster_project.stages.release import Compute, Progress, Release
+from dagster_project.stages.release import Compute, Release
 from dagster_project.table.schema import Schema
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from dagster_project.pairs.embeddings import FeatureMap
 from dagster_project.pairs.generator import Generator, GeneratorSettings, total_variation
-from dagster_project.stages.release import Progress
+from dagster_project.pairs.progress import Progress
 
 
 class PairGenerator(nn.Module):

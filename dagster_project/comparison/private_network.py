@@ -18,6 +18,7 @@ from torch import nn
 
 from dagster_project.image import edm
 from dagster_project.image.dp_sgd import DPSGD
+from dagster_project.image.edm import LEVELS
 from dagster_project.image.gradients import ExampleLoss, per_example_engine
 from dagster_project.image.private_training import (
     TrainingState,
@@ -25,13 +26,13 @@ from dagster_project.image.private_training import (
     microbatch_size,
 )
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.progress import Progress, silent
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.plan import Mechanism
 from dagster_project.recipe import Recipe
 from dagster_project.stages.image_model import engine, load_state, save_state
-from dagster_project.stages.network import LEVELS
 from dagster_project.stages.pairs import load_train
-from dagster_project.stages.release import Compute, Progress, Release, silent
+from dagster_project.stages.release import Compute, Release
 from dagster_project.stages.synthetic_release import hash_seed
 from dagster_project.table.schema import ImageSpec, Schema
 

@@ -22,6 +22,7 @@ import torch
 from dagster_project.comparison import budget
 from dagster_project.comparison.cache import shared
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.progress import Progress, silent
 from dagster_project.planning import DISCRETIZATION, mechanisms
 from dagster_project.privacy.plan import Plan
 from dagster_project.provenance import code_version
@@ -36,7 +37,7 @@ from dagster_project.stages import (
     semantic_query,
     table_model,
 )
-from dagster_project.stages.release import Compute, Progress, Release, silent
+from dagster_project.stages.release import Compute, Release
 from dagster_project.table.schema import Schema
 
 # Part -> its stage, few and many of its steps, and the sections of a recipe that decide

@@ -13,6 +13,7 @@ from dagster_project.comparison import budget
 from dagster_project.comparison.method import Request
 from dagster_project.comparison.rehearsal import stage_costs
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.progress import Progress, silent
 from dagster_project.planning import build_plan, with_steps
 from dagster_project.presets import preset
 from dagster_project.privacy.plan import Plan
@@ -30,7 +31,7 @@ from dagster_project.stages import (
     table_model,
 )
 from dagster_project.stages.fidelity_report import read_bundle
-from dagster_project.stages.release import Progress, Release, silent
+from dagster_project.stages.release import Release
 
 TITLES = {
     "default": "this project's release: low-noise mean embeddings, warm-up, DP-SGD for many people",

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dagster_project.evaluation import Progress
 from dagster_project.image.efficientnet import BATCH, efficientnet_lite
+from dagster_project.pairs.progress import Progress
 
 
 class Extractor(Protocol):

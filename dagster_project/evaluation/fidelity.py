@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from dagster_project.evaluation import Progress, part, silent
 from dagster_project.evaluation.alignment import similarity_gap
 from dagster_project.evaluation.correlation import CorrelationScores, correlation_scores
 from dagster_project.evaluation.distributions import kway_tvd, pairwise_tvd, sampling_floor
@@ -33,6 +32,7 @@ from dagster_project.evaluation.reference import (
     make_reference,
 )
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.progress import Progress, part, silent
 from dagster_project.table.schema import Schema
 
 _SHUFFLES = 2  # one shuffled predictor's chance is noisy

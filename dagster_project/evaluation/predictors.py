@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from dagster_project.evaluation import Progress
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.progress import Progress
 from dagster_project.table.schema import Schema
 
 _EPOCHS = 8

@@ -37,6 +37,9 @@ class NoiseLevels:
         return (torch.randn(shape, generator=generator) * self.p_std + self.p_mean).exp()
 
 
+LEVELS = NoiseLevels()
+
+
 def denoise(
     network: Denoiser,
     noisy: torch.Tensor,

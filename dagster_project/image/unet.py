@@ -9,13 +9,16 @@ losses and sampling belong to `edm`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from dagster_project.image.table_encoder import RecordLayout, TableEncoder
+from dagster_project.table.schema import Schema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +148,21 @@ class UNet(nn.Module):
             h = block(torch.cat([h, skips.pop()], dim=1), emb)
         h = self.head(functional.silu(self.norm(h)))
         return functional.pixel_shuffle(h, self.settings.patch)[..., :height, :width]
+
+
+def new_network(schema: Schema, shape: Mapping[str, Any], *, seed: int) -> UNet:
+    """The network with public initial weights.
+
+    Args:
+        schema: The public contract, which fixes the image's channels and the record's layout.
+        shape: The other fields of `UNetSettings`.
+        seed: Public seed of the weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return UNet(
+            RecordLayout.of(schema), UNetSettings(image_channels=schema.image.channels, **shape)
+        )
 
 
 _NOISE_FREQUENCIES = 16

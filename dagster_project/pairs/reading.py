@@ -30,12 +30,12 @@ from dagster_project.pairs.layout import Layout, column_faults, find_layout
 from dagster_project.pairs.pairs import Pairs
 from dagster_project.pairs.persons import canonical_id, is_held_out
 from dagster_project.pairs.pictures import UnusablePicture, decode_picture, read_inside
+from dagster_project.pairs.progress import Progress, silent
 from dagster_project.pairs.rows import BATCH, Batch, row_count, stream
 from dagster_project.table.schema import Schema
 
 __all__ = ["Counts", "ReadingError", "column_faults", "read_pairs"]
 
-Progress = Callable[[float, str], None]
 Admit = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 
 
@@ -77,7 +77,7 @@ def read_pairs(
     heldout_key: bytes | None,
     heldout_share: float = 0.1,
     admit: Admit = lambda people, held_out: np.ones(len(people), dtype=bool),
-    progress: Progress = lambda fraction, text: None,
+    progress: Progress = silent,
     scratch: str | Path | None = None,
 ) -> tuple[Pairs, Pairs, Counts]:
     """Reads a data folder into training and held-out pairs.
@@ -223,7 +223,7 @@ def _records(
     file: Path,
     schema: Schema,
     reasons: Counter[str],
-    progress: Progress = lambda fraction, text: None,
+    progress: Progress = silent,
 ) -> _Records:
     columns = [schema.person_id, *schema.names]
     rows = row_count(file)

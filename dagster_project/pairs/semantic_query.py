@@ -20,13 +20,13 @@ Choosing pictures by the counts belongs to `public_selection`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from dagster_project.pairs.progress import Progress, silent
 from dagster_project.privacy.calibration import gaussian_noise_multiplier
 from dagster_project.privacy.events import Gaussian
 from dagster_project.privacy.mechanism import Mechanism, Uses, only
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 _BATCH = 32
 _SHRINKAGE = 0.5
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class LabelClassifier:
             some = np.asarray(images[start : start + _BATCH])
             filled = np.zeros((_BATCH, *some.shape[1:]), np.uint8)
             filled[: len(some)] = some
-            scores = network(filled, _silent) @ self.weights + self.bias
+            scores = network(filled, silent) @ self.weights + self.bias
             order = np.argsort(-scores, axis=1, kind="stable")[: len(some), :k]
             chosen[start : start + len(some)] = order
             progress(min(1.0, (start + _BATCH) / len(images)), "labels of the pictures")
@@ -231,7 +230,3 @@ def _grouped(pool: PublicPool, features: np.ndarray, most: int) -> PublicPool:
 
 def _label_means(pool: PublicPool, features: np.ndarray) -> np.ndarray:
     return np.stack([features[pool.labels == i].mean(0) for i in range(len(pool.names))])
-
-
-def _silent(fraction: float, text: str) -> None:
-    pass

@@ -20,12 +20,13 @@ from dagster_project.evaluation.fidelity import FidelityReport, evaluate
 from dagster_project.evaluation.report import render_html
 from dagster_project.pairs.pairs import Pairs
 from dagster_project.pairs.pictures import decode_picture
+from dagster_project.pairs.progress import Progress
 from dagster_project.privacy.accounting import cost_table
 from dagster_project.privacy.plan import Plan
 from dagster_project.release.bundle import image_column
 from dagster_project.stages import table_model
 from dagster_project.stages.pairs import load_heldout, load_train
-from dagster_project.stages.release import Progress, Release
+from dagster_project.stages.release import Release
 from dagster_project.table.schema import Schema
 
 _TABLE_RECORDS = 100_000

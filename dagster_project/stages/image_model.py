@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from dagster_project.image import edm
 from dagster_project.image.dp_sgd import DPSGD
+from dagster_project.image.edm import LEVELS
 from dagster_project.image.gradients import per_example_engine
 from dagster_project.image.private_training import (
     TrainingState,
@@ -23,11 +24,11 @@ from dagster_project.image.private_training import (
 from dagster_project.image.unet import UNet
 from dagster_project.pairs.generator import Generator
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.progress import Progress
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.stages import pretrained_checkpoint
 from dagster_project.stages.pairs import load_train
-from dagster_project.stages.pretrained_checkpoint import LEVELS
-from dagster_project.stages.release import Progress, Release
+from dagster_project.stages.release import Release
 
 FILES = ("image_model.safetensors",)
 
@@ -95,7 +96,7 @@ def load(release: Release) -> UNet | Generator:
     """The released model of pictures."""
     if pretrained_checkpoint.draws_directly(release):
         return pretrained_checkpoint.load_generator(release, _file(release))
-    model = pretrained_checkpoint.new_network(release)
+    model = release.new_network()
     model.load_state_dict(load_file(_file(release)))
     return model.eval()
 

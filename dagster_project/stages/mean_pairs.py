@@ -13,10 +13,11 @@ import numpy as np
 from dagster_project.pairs import mean_pairs
 from dagster_project.pairs.embeddings import FeatureMap
 from dagster_project.pairs.mean_pairs import CellSums, MeanPairs
+from dagster_project.pairs.progress import Progress
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.stages import table_model
 from dagster_project.stages.pairs import take_subsample
-from dagster_project.stages.release import Progress, Release
+from dagster_project.stages.release import Release
 from dagster_project.table.graphical_model import GraphicalModel
 
 FILES = ("mean_pairs/mean_pairs.npz", "mean_pairs/feature_map.json")

@@ -15,9 +15,10 @@ import numpy as np
 
 from dagster_project.pairs.mean_pairs import CellSums
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.progress import Progress
 from dagster_project.pairs.reading import read_pairs
 from dagster_project.privacy.noise import SecureGenerator
-from dagster_project.stages.release import Progress, Release
+from dagster_project.stages.release import Release
 
 
 def read(release: Release, data_dir: Path, *, heldout_key: bytes, progress: Progress) -> None:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
+from dagster_project.image.edm import LEVELS
 from dagster_project.image.unet import UNet
 from dagster_project.pairs.generator import (
     Generator,
@@ -22,10 +23,10 @@ from dagster_project.pairs.generator import (
     fit_generator,
 )
 from dagster_project.pairs.procedural import dead_leaves
+from dagster_project.pairs.progress import Progress
 from dagster_project.pairs.warm_up import WarmUpSettings, warm_up
 from dagster_project.stages import mean_pairs, public_checkpoint, public_images, table_model
-from dagster_project.stages.network import LEVELS, new_network
-from dagster_project.stages.release import Progress, Release
+from dagster_project.stages.release import Release
 
 CHECKPOINT, GENERATOR = "pretrained.safetensors", "generator.safetensors"
 _GENERATOR_PART = 0.5  # of the stage's time, for the progress bar
@@ -103,7 +104,7 @@ def load_generator(release: Release, file: Path) -> Generator:
 
 def load(release: Release) -> UNet:
     """The network after the warm-up."""
-    model = new_network(release)
+    model = release.new_network()
     model.load_state_dict(load_file(release.models / CHECKPOINT))
     return model
 

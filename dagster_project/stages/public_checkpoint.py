@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from dagster_project.image.edm import LEVELS
 from dagster_project.image.unet import UNet
+from dagster_project.pairs.progress import Progress
 from dagster_project.pairs.public_selection import (
     draw_records,
     label_order,
@@ -22,8 +24,7 @@ from dagster_project.pairs.public_selection import (
 )
 from dagster_project.pairs.warm_up import WarmUpSettings, warm_up
 from dagster_project.stages import mean_pairs, public_images, semantic_query, table_model
-from dagster_project.stages.network import LEVELS, new_network
-from dagster_project.stages.release import Progress, Release
+from dagster_project.stages.release import Release
 
 CHECKPOINT, SELECTION = "public_checkpoint.safetensors", "public_selection.npz"
 _CANDIDATES = 20_000  # records of the table model that a label's records are chosen from
@@ -67,7 +68,7 @@ def make(release: Release, progress: Progress) -> bool:
 
 def start(release: Release) -> UNet:
     """The network that the next stage goes on with: pre-trained on public pictures, or new."""
-    model = new_network(release)
+    model = release.new_network()
     if public_images.used(release):
         model.load_state_dict(load_file(release.models / CHECKPOINT))
     return model
@@ -153,7 +154,7 @@ def _train(release: Release, selection: Selection, progress: Progress) -> UNet:
         )
         records = release.schema.one_hot(codes)
     pictures = torch.from_numpy(pool.images[shown]).float() / 127.5 - 1
-    network = new_network(release).to(device)
+    network = release.new_network().to(device)
     none = pictures[:0]
     warm_up(
         network,

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from dagster_project.pairs.procedural_pool import draw_pool
+from dagster_project.pairs.progress import Progress
 from dagster_project.pairs.public_pool import STATEMENT, PublicPool, list_files, read_folder
 from dagster_project.pairs.semantic_query import LabelClassifier, fit_classifier
 from dagster_project.privacy.ledger.files import file_sha256
 from dagster_project.provenance import code_version
-from dagster_project.stages.release import Progress, Release
+from dagster_project.stages.release import Release
 
 POOL, CLASSIFIER, FACTS = "public_images.npz", "label_classifier.npz", "public_images.json"
 FILES = (POOL, CLASSIFIER, FACTS)

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from dagster_project.image.unet import UNet, new_network
 from dagster_project.privacy.ledger import Ledger
 from dagster_project.privacy.ledger.errors import WrongState
 from dagster_project.privacy.ledger.outputs import run_once
@@ -22,7 +23,6 @@ from dagster_project.privacy.plan import Plan
 from dagster_project.recipe import Recipe
 from dagster_project.table.schema import Schema
 
-Progress = Callable[[float, str], None]
 Kind = TypeVar("Kind", bound=Mechanism)
 
 
@@ -102,6 +102,11 @@ class Release:
         """A mechanism of the plan, with the parameters it declares. Raises KeyError for none."""
         return kind.of(self.plan.mechanism(name or kind.name))
 
+    def new_network(self) -> UNet:
+        """The diffusion network before it has learnt anything. Public."""
+        shape = self.recipe.network.model_dump()
+        return new_network(self.schema, shape, seed=self.recipe.public_seed)
+
     def write_schema(self) -> None:
         """The schema beside the models, so that they can be used without the data. The plan is
         the ledger's: it names the data's version, which may be private."""
@@ -162,7 +167,3 @@ class Release:
             root=self.models,
             records=self.private / "finished",
         )
-
-
-def silent(fraction: float, text: str) -> None:
-    """Progress for callers who want none."""

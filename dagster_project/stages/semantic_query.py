@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dagster_project.pairs.progress import Progress
 from dagster_project.pairs.semantic_query import LabelCounts
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.stages import public_images, table_model
 from dagster_project.stages.pairs import load_train
-from dagster_project.stages.release import Progress, Release
+from dagster_project.stages.release import Release
 from dagster_project.table.measurements import TableMeasurement
 
 ANSWER = "semantic_query.npz"

@@ -15,15 +15,16 @@ import torch
 
 from dagster_project.evaluation.plots import data_uri
 from dagster_project.image import edm
+from dagster_project.image.edm import LEVELS
 from dagster_project.image.unet import UNet
 from dagster_project.pairs.generator import Generator, draw_pictures
+from dagster_project.pairs.progress import Progress
 from dagster_project.privacy.ledger.errors import WrongState
 from dagster_project.privacy.ledger.files import file_sha256
 from dagster_project.release import card, manifest, quality
 from dagster_project.release.bundle import BundleWriter
 from dagster_project.stages import image_model, public_images, table_model
-from dagster_project.stages.pretrained_checkpoint import LEVELS
-from dagster_project.stages.release import Progress, Release
+from dagster_project.stages.release import Release
 
 PARENTS = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model")
 _FORWARD = 500  # images in one pass of the network

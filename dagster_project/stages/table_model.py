@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from dagster_project.pairs.progress import Progress
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.stages import public_images
 from dagster_project.stages.pairs import load_train
-from dagster_project.stages.release import Progress, Release
+from dagster_project.stages.release import Release
 from dagster_project.table.aim import AimSettings, fit_aim
 from dagster_project.table.estimation import TableFit
 from dagster_project.table.latent_column import hide_last

@@ -14,13 +14,14 @@ from dagster_project.comparison.cell import Places
 from dagster_project.comparison.configuration import Configuration, entries
 from dagster_project.comparison.method import Request
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.progress import Progress
 from dagster_project.planning import build_plan
 from dagster_project.privacy.calibration import gaussian_noise_multiplier
 from dagster_project.privacy.events import Gaussian
 from dagster_project.privacy.plan import Mechanism, Plan
 from dagster_project.recipe import Recipe
 from dagster_project.stages.pairs import load_train
-from dagster_project.stages.release import Progress, Release
+from dagster_project.stages.release import Release
 from dagster_project.table.schema import Schema
 from tests.toy_project import write_project
 

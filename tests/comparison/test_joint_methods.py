@@ -15,9 +15,10 @@ from dagster_project.comparison.joint_diffusion import JointNetwork
 from dagster_project.comparison.joint_mean_embedding import noisy_embedding
 from dagster_project.comparison.method import Request, many_records
 from dagster_project.comparison.registry import method
+from dagster_project.pairs.progress import silent
 from dagster_project.privacy import accounting, events
 from dagster_project.recipe import Recipe
-from dagster_project.stages.release import Compute, silent
+from dagster_project.stages.release import Compute
 from dagster_project.table.schema import Schema
 from tests.pairs.feature_toys import Silent, feature_map, one_hot
 from tests.toy_project import SETTINGS

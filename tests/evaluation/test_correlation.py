@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dagster_project.evaluation import silent
 from dagster_project.evaluation.correlation import (
     correlation_scores,
     distance_correlation,
@@ -15,6 +14,7 @@ from dagster_project.evaluation.correlation import (
 )
 from dagster_project.evaluation.features import PooledPixels
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.progress import silent
 from dagster_project.table.schema import Schema
 
 

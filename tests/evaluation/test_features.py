@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from dagster_project.evaluation import silent
 from dagster_project.evaluation.features import make_extractor
+from dagster_project.pairs.progress import silent
 
 GREY = np.random.default_rng(0).integers(0, 256, size=(3, 1, 28, 28), dtype=np.uint8)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from dagster_project.evaluation import silent
 from dagster_project.evaluation.alignment import Encoders, fit_encoders, similarity_gap
 from dagster_project.evaluation.predictors import evaluate_alignment, shuffle_records
 from dagster_project.pairs.pairs import Pairs
+from dagster_project.pairs.progress import silent
 from dagster_project.table.schema import Schema
 
 MakePairs = Callable[[int, int], Pairs]

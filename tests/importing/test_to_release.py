@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from dagster_project import cli
+from dagster_project.pairs.progress import silent
 from dagster_project.planning import build_plan
 from dagster_project.privacy.ledger import Ledger
 from dagster_project.privacy.population import Population
@@ -21,7 +22,7 @@ from dagster_project.stages import (
     synthetic_release,
     table_model,
 )
-from dagster_project.stages.release import Release, silent
+from dagster_project.stages.release import Release
 from dagster_project.table.schema import Schema
 from tests.importing.archives import ARCHIVES
 from tests.toy_project import POPULATION, SETTINGS

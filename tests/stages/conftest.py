@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from dagster_project.pairs.progress import silent
 from dagster_project.planning import build_plan
 from dagster_project.privacy.ledger import Ledger
 from dagster_project.privacy.plan import Plan
 from dagster_project.privacy.population import Population
 from dagster_project.recipe import Recipe
 from dagster_project.stages import pairs
-from dagster_project.stages.release import Release, silent
+from dagster_project.stages.release import Release
 from dagster_project.table.schema import Schema
 from tests.toy_project import SETTINGS, write_project
 

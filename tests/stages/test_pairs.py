@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from dagster_project.pairs.mean_pairs import CellSums
+from dagster_project.pairs.progress import silent
 from dagster_project.stages import pairs
-from dagster_project.stages.release import Release, silent
+from dagster_project.stages.release import Release
 
 
 def test_the_reservation_is_opened_before_a_byte_is_read(reserved, monkeypatch):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from dagster_project.pairs.progress import silent
 from dagster_project.planning import build_plan
 from dagster_project.presets import preset
 from dagster_project.privacy import accounting
@@ -32,8 +33,7 @@ from dagster_project.stages import (
     synthetic_release,
     table_model,
 )
-from dagster_project.stages.network import new_network
-from dagster_project.stages.release import Release, silent
+from dagster_project.stages.release import Release
 from dagster_project.table.schema import Schema
 from tests.toy_project import SETTINGS, materialise, write_project
 
@@ -203,7 +203,7 @@ def test_chosen_pictures_are_the_share_and_their_records_follow_the_label(releas
     assert len(selection.pictures) == round(0.2 * len(pool))
     assert set(pool.labels[selection.pictures]) == set(selection.labels)
     assert public_checkpoint.picture(release).startswith(b"\x89PNG")
-    before, after = new_network(release), public_checkpoint.start(release)
+    before, after = release.new_network(), public_checkpoint.start(release)
     moved = [not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(),
                                                    strict=True)]  # fmt: skip
     assert any(moved)
@@ -238,7 +238,7 @@ def test_without_a_pool_nothing_is_asked_or_written(release_of):
     assert release.ledger.committed(release.id, "semantic_query") is None
     assert release.ledger.committed(release.id, "public_checkpoint") is None
     assert {p.name for p in release.models.iterdir()} == {"schema.json", "table_model"}
-    start, new = public_checkpoint.start(release), new_network(release)
+    start, new = public_checkpoint.start(release), release.new_network()
     assert all(map(torch.equal, start.parameters(), new.parameters()))
 
 

@@ -17,20 +17,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from dagster_project import privacy
 from dagster_project.privacy.auditing import file_calls, resuming
 from dagster_project.privacy.auditing.file_calls import Call
-from dagster_project.privacy.auditing.lives import INTERVAL, POPULATION
+from dagster_project.privacy.auditing.lives import COST, INTERVAL, POPULATION
 from dagster_project.privacy.ledger import Ledger, LedgerError
 from dagster_project.privacy.ledger.members import Members
 from dagster_project.privacy.ledger.opening import open_journal
 from dagster_project.privacy.ledger.outputs import run_once
 from dagster_project.privacy.population import Population, PopulationError
 
-COST = 0.125
 MODELS = ("kill", "power_cut", "torn")
 _LIVES = "dagster_project.privacy.auditing.lives"
 
@@ -74,13 +71,6 @@ class CrashReport:
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON."""
         return asdict(self) | {"holds": self.holds}
-
-
-def price_at_a_constant(cost: float = COST) -> None:
-    """Every plan of this process costs the same: crashes and crowds are audited, not prices."""
-    priced = SimpleNamespace(gdp_cost=lambda events, *, leak: cost)
-    sys.modules["dagster_project.privacy.accounting"] = priced  # type: ignore[assignment]
-    privacy.accounting = priced  # type: ignore
 
 
 def _command(folder: Path, releases: int, mutant: str) -> list[str]:

@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dagster_project.privacy.auditing.crashes import price_at_a_constant
-from dagster_project.privacy.auditing.lives import POPULATION, plan
+from dagster_project.privacy.auditing.lives import POPULATION, plan, price_at_a_constant
 from dagster_project.privacy.ledger import BudgetExceeded, Ledger
 from dagster_project.privacy.ledger.state import State
 from dagster_project.privacy.population import Population

@@ -15,8 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from dagster_project import privacy
 from dagster_project.privacy.events import Gaussian, PoissonSampledGaussian
 from dagster_project.privacy.ledger import Ledger
 from dagster_project.privacy.ledger.opening import FIRST_BLOCK
@@ -30,6 +32,7 @@ MUTANTS = ("record_late", "admit_late", "normal_sync")
 STEPS, INTERVAL = 8, 2
 OUTPUTS = {"table_model": "table_model/table.npz", "image_model": "weights.safetensors"}
 PARENTS: dict[str, tuple[str, ...]] = {"table_model": (), "image_model": ("table_model",)}
+COST = 0.125
 
 POPULATION = """\
 population: audit
@@ -40,6 +43,13 @@ target_delta: 1.0e-6
 n_public: 20000
 anchor: null
 """
+
+
+def price_at_a_constant(cost: float = COST) -> None:
+    """Every plan of this process costs the same: crashes and crowds are audited, not prices."""
+    priced = SimpleNamespace(gdp_cost=lambda events, *, leak: cost)
+    sys.modules["dagster_project.privacy.accounting"] = priced  # type: ignore[assignment]
+    privacy.accounting = priced  # type: ignore
 
 
 def plan(release_id: str) -> Plan:
@@ -186,7 +196,5 @@ def live(folder: Path, *, releases: int = 3, mutant: str = "") -> None:
 
 
 if __name__ == "__main__":
-    from dagster_project.privacy.auditing.crashes import price_at_a_constant
-
     price_at_a_constant()
     live(Path(sys.argv[1]), releases=int(sys.argv[2]), mutant=sys.argv[3])

@@ -12,7 +12,7 @@ from dagster_project.privacy.ledger import errors, identity
 from dagster_project.privacy.ledger.chain import Entry, Head
 from dagster_project.privacy.ledger.journal import Journal
 from dagster_project.privacy.ledger.state import State
-from dagster_project.privacy.ledger.store import Store, open_store
+from dagster_project.privacy.ledger.store import Store
 
 if TYPE_CHECKING:
     from dagster_project.privacy.population import Population
@@ -22,12 +22,41 @@ FIRST_BLOCK = "founding"
 
 def open_journal(population: Population, *, wait: float) -> Journal:
     """The population's verified journal; see `Ledger.open`."""
-    store = open_store(population.ledger_url, wait=wait)
+    store = _store(population.ledger_url, wait=wait)
     try:
         return _open(store, population)
     except BaseException:
         store.close()
         raise
+
+
+def _store(url: str, *, wait: float) -> Store:
+    """The store behind a URL: SQLite's or PostgreSQL's.
+
+    Raises:
+        LedgerUnavailable: it is that of another database, or the driver is not installed.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise errors.LedgerUnavailable(
+            "the ledger's URL is not one that SQLAlchemy understands"
+        ) from None
+    backend = parsed.get_backend_name()
+    if backend == "sqlite" and parsed.database:
+        from dagster_project.privacy.ledger.sqlite import SqliteStore
+
+        return SqliteStore(parsed, wait=wait)
+    if backend == "postgresql":
+        from dagster_project.privacy.ledger.postgresql import PostgresStore
+
+        return PostgresStore(parsed.set(drivername="postgresql+psycopg"), wait=wait)
+    raise errors.LedgerUnavailable(
+        "the ledger's URL must be that of an SQLite file or of a PostgreSQL database"
+    )
 
 
 def _open(store: Store, population: Population) -> Journal:

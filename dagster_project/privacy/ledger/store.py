@@ -176,30 +176,3 @@ class Store(ABC):
                     "the ledger refuses a change to what it already holds"
                 ) from error
             raise LedgerUnavailable(f"the ledger cannot be used now: {message}") from error
-
-
-def open_store(url: str, *, wait: float = 60.0) -> Store:
-    """The store behind a URL: SQLite's or PostgreSQL's.
-
-    Raises:
-        LedgerUnavailable: it is that of another database, or the driver is not installed.
-    """
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise LedgerUnavailable("the ledger's URL is not one that SQLAlchemy understands") from None
-    backend = parsed.get_backend_name()
-    if backend == "sqlite" and parsed.database:
-        from dagster_project.privacy.ledger.sqlite import SqliteStore
-
-        return SqliteStore(parsed, wait=wait)
-    if backend == "postgresql":
-        from dagster_project.privacy.ledger.postgresql import PostgresStore
-
-        return PostgresStore(parsed.set(drivername="postgresql+psycopg"), wait=wait)
-    raise LedgerUnavailable(
-        "the ledger's URL must be that of an SQLite file or of a PostgreSQL database"
-    )
