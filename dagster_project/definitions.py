@@ -15,13 +15,14 @@ from dagster_project.assets.dataset import dataset
 from dagster_project.assets.fidelity_report import fidelity_report
 from dagster_project.assets.image_model import image_model
 from dagster_project.assets.mean_pairs import mean_pairs
-from dagster_project.assets.pairs import pairs, subsample
+from dagster_project.assets.pairs import pairs
 from dagster_project.assets.pretrained_checkpoint import pretrained_checkpoint
 from dagster_project.assets.privacy_plan import privacy_plan
 from dagster_project.assets.public_checkpoint import public_checkpoint
 from dagster_project.assets.public_images import public_images
 from dagster_project.assets.semantic_query import semantic_query
 from dagster_project.assets.stage import ReleaseIdIOManager
+from dagster_project.assets.subsample import subsample
 from dagster_project.assets.synthetic_release import synthetic_release
 from dagster_project.assets.table_model import table_model
 from dagster_project.resources import (

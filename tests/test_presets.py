@@ -28,6 +28,7 @@ from dagster_project.stages import (
     mean_pairs,
     pairs,
     pretrained_checkpoint,
+    subsample,
     synthetic_release,
     table_model,
 )
@@ -114,7 +115,7 @@ def run(root: Path, name: str, **changes) -> Release:
     release.write_schema()
     pairs.read(release, root / "data", heldout_key=population.member_key(), progress=silent)
     table_model.fit(release, silent)
-    pairs.subsample(release)
+    subsample.draw(release)
     mean_pairs.measure(release, silent)
     pretrained_checkpoint.make(release, silent)
     image_model.train(release, silent)

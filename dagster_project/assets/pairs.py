@@ -1,4 +1,4 @@
-"""The private pairs and the Poisson sample of them."""
+"""The private pairs."""
 
 from __future__ import annotations
 
@@ -23,18 +23,3 @@ def pairs(run: StageRun) -> Mapping[str, Any]:
     plan = run.release.plan
     version = run.budget.population().keyed_version(plan.data_version)
     return {"n_public": plan.n_public, "data_version": version}
-
-
-@stage(zone="private", after=["pairs"])
-def subsample(run: StageRun) -> Mapping[str, Any]:
-    """Draws the Poisson sample for the mean pairs by coins from a fresh key of the operating
-    system. Read once, by mean_pairs, and destroyed."""
-    from dagster_project.stages import pairs as library
-
-    release = run.release
-    library.subsample(release)
-    spends = release.spends("mean_pairs")
-    return {
-        "sample_rate": release.declared("mean_pairs")["sample_rate"] if spends else 0,
-        "data_version": release.id,
-    }

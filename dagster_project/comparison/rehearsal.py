@@ -30,11 +30,11 @@ from dagster_project.recipe import Recipe
 from dagster_project.stages import (
     image_model,
     mean_pairs,
-    pairs,
     pretrained_checkpoint,
     public_checkpoint,
     public_images,
     semantic_query,
+    subsample,
     table_model,
 )
 from dagster_project.stages.release import Compute, Release
@@ -151,7 +151,7 @@ def _rehearsed(schema: Schema, recipe: Recipe, compute: Compute) -> Iterator[_Re
         table_model.fit(release, silent)
         semantic_query.ask(release, silent)
         public_checkpoint.make(release, silent)
-        pairs.subsample(release)
+        subsample.draw(release)
         mean_pairs.measure(release, silent)
         pretrained_checkpoint.make(release, silent)
         yield release

@@ -22,11 +22,11 @@ from dagster_project.recipe import Recipe
 from dagster_project.stages import (
     image_model,
     mean_pairs,
-    pairs,
     pretrained_checkpoint,
     public_checkpoint,
     public_images,
     semantic_query,
+    subsample,
     synthetic_release,
     table_model,
 )
@@ -82,7 +82,7 @@ class Staged:
         progress(0.1, "table model")
         semantic_query.ask(release, silent)
         public_checkpoint.make(release, silent)
-        pairs.subsample(release)
+        subsample.draw(release)
         mean_pairs.measure(release, silent)
         pretrained_checkpoint.make(release, lambda f, text: progress(0.15 + 0.35 * f, text))
         image_model.train(release, lambda f, text: progress(0.5 + 0.4 * f, text))

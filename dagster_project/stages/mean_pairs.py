@@ -15,8 +15,7 @@ from dagster_project.pairs.embeddings import FeatureMap
 from dagster_project.pairs.mean_pairs import CellSums, MeanPairs
 from dagster_project.pairs.progress import Progress
 from dagster_project.privacy.noise import SecureGenerator
-from dagster_project.stages import table_model
-from dagster_project.stages.pairs import take_subsample
+from dagster_project.stages import subsample, table_model
 from dagster_project.stages.release import Release
 from dagster_project.table.graphical_model import GraphicalModel
 
@@ -71,7 +70,7 @@ def measure(release: Release, progress: Progress) -> bool:
 def _measure(release: Release, mechanism: CellSums, progress: Progress) -> None:
     progress(0.0, "summing features")
     settings, schema = release.recipe.mean_pairs, release.schema
-    people, public_map, generator = take_subsample(release), feature_map(release), SecureGenerator()
+    people, public_map, generator = subsample.take(release), feature_map(release), SecureGenerator()
     codes = people.codes
     if settings.groups == "random":
         codes = mean_pairs.random_groups(len(people), schema.sizes, generator=generator)

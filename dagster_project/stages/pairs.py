@@ -1,6 +1,6 @@
 """Opens the reservation, then reads: from here on the release is spent. Private.
 
-Also the Poisson sample that the mean pairs are made of. Both write to the private zone alone.
+Writes to the private zone only.
 """
 
 from __future__ import annotations
@@ -11,13 +11,9 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from dagster_project.pairs.mean_pairs import CellSums
 from dagster_project.pairs.pairs import Pairs
 from dagster_project.pairs.progress import Progress
 from dagster_project.pairs.reading import read_pairs
-from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.stages.release import Release
 
 
@@ -54,35 +50,3 @@ def load_train(release: Release) -> Pairs:
 def load_heldout(release: Release) -> Pairs:
     """The held-out pairs, which no mechanism sees."""
     return Pairs.load(release.private / "heldout")
-
-
-def subsample(release: Release) -> None:
-    """Draws the Poisson sample for the mean pairs from a fresh key of the operating system.
-
-    The sample belongs to one reservation and is used once: `mean_pairs` destroys it. At rate 1
-    it is everybody; where the plan has no mean pairs there is none.
-    """
-    if not release.spends("mean_pairs"):
-        return
-    if release.ledger.release(release.id).stages["mean_pairs"].starts:
-        return  # it took its sample, and takes no other
-    people = len(load_train(release))
-    mechanism, generator = release.mechanism(CellSums), SecureGenerator()
-    chosen = mechanism.sample(people, generator=generator)
-    mechanism.verify_sample(generator.uses)
-    np.save(_sample_file(release), chosen)
-
-
-def take_subsample(release: Release) -> Pairs:
-    """The sampled pairs; the sample itself is gone afterwards, so that it serves once alone.
-
-    A sample used twice would lose its amplification by sampling.
-    """
-    file = _sample_file(release)
-    chosen = np.load(file, allow_pickle=False)
-    file.unlink()
-    return load_train(release).take(chosen)
-
-
-def _sample_file(release: Release) -> Path:
-    return release.private / "subsample.npy"

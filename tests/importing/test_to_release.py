@@ -19,6 +19,7 @@ from dagster_project.stages import (
     mean_pairs,
     pairs,
     pretrained_checkpoint,
+    subsample,
     synthetic_release,
     table_model,
 )
@@ -86,7 +87,7 @@ def released(root: Path, schema: Schema) -> Path:
         key = population.member_key()
         pairs.read(release, root / "data", heldout_key=key, progress=silent)
         table_model.fit(release, silent)
-        pairs.subsample(release)
+        subsample.draw(release)
         mean_pairs.measure(release, silent)
         pretrained_checkpoint.make(release, silent)
         image_model.train(release, silent)

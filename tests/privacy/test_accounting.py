@@ -259,7 +259,7 @@ def test_trade_off_never_falls_below_the_best_test_of_composed_events():
     outside = inside[::-1]
     exact = [(outside[i:].sum(), inside[i:].sum()) for i in range(1, k + 1)]
     rates, powers = np.array(exact).T
-    # A fair response is one of the worst cases of a range of 2 coin, so the whole range is above it.
+    # One of the worst cases of a range of 2 coin: all of them together lie above it.
     event = BoundedRange(epsilon=2 * coin, count=k)
     ours = np.array(true_positive_rates([event], rates.clip(0, 1)))
     assert (ours >= powers - 1e-12).all()

@@ -9,7 +9,7 @@ import pytest
 
 from dagster_project.pairs.mean_pairs import CellSums
 from dagster_project.pairs.progress import silent
-from dagster_project.stages import pairs
+from dagster_project.stages import pairs, subsample
 from dagster_project.stages.release import Release
 
 
@@ -42,10 +42,10 @@ def test_what_was_read_lies_in_the_private_zone_alone(opened):
 
 
 def test_at_rate_one_the_sample_is_everybody_and_serves_once(opened):
-    pairs.subsample(opened)
-    assert len(pairs.take_subsample(opened)) == len(pairs.load_train(opened))
+    subsample.draw(opened)
+    assert len(subsample.take(opened)) == len(pairs.load_train(opened))
     with pytest.raises(FileNotFoundError):
-        pairs.take_subsample(opened)
+        subsample.take(opened)
     assert not list(opened.private.glob("subsample*"))
 
 
@@ -54,8 +54,8 @@ def test_below_rate_one_every_person_has_a_fresh_coin(opened, monkeypatch):
     monkeypatch.setattr(Release, "mechanism", lambda self, kind: sampled)
     train, drawn = pairs.load_train(opened), []
     for _ in range(3):
-        pairs.subsample(opened)
-        drawn.append(pairs.take_subsample(opened))
+        subsample.draw(opened)
+        drawn.append(subsample.take(opened))
     sizes = [len(d) for d in drawn]
     spread = 6 * np.sqrt(len(train) * 0.3 * 0.7)
     assert all(abs(size - 0.3 * len(train)) < spread for size in sizes)

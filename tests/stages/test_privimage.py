@@ -30,6 +30,7 @@ from dagster_project.stages import (
     public_checkpoint,
     public_images,
     semantic_query,
+    subsample,
     synthetic_release,
     table_model,
 )
@@ -119,7 +120,7 @@ def run_public(release: Release) -> None:
 
 def run_all(release: Release) -> Path:
     run_public(release)
-    pairs.subsample(release)
+    subsample.draw(release)
     mean_pairs.measure(release, silent)
     pretrained_checkpoint.make(release, silent)
     image_model.train(release, silent)

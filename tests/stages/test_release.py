@@ -18,7 +18,7 @@ from dagster_project.privacy.ledger import (
     file_sha256,
 )
 from dagster_project.privacy.plan import canonical_json
-from dagster_project.stages import pairs
+from dagster_project.stages import subsample
 from dagster_project.stages.release import Compute, Release
 
 
@@ -211,15 +211,15 @@ def test_training_that_was_started_again_forgets_what_an_earlier_start_had_made(
 
 
 def test_a_stage_that_was_begun_takes_no_other_sample(opened, monkeypatch):
-    pairs.subsample(opened)
+    subsample.draw(opened)
     sample = opened.private / "subsample.npy"
 
     def run():
-        pairs.take_subsample(opened)
+        subsample.take(opened)
         (opened.models / "made.bin").write_text("1")
 
     dies_before_its_commit(opened, monkeypatch, run)
-    pairs.subsample(opened)
+    subsample.draw(opened)
     assert not sample.exists()
 
 
