@@ -27,8 +27,8 @@ from dagster_project.source_tree import SourceTree
 
 PACKAGE = Path(inspect.getfile(dagster_project)).parent
 STAGES = {
-    "pairs", "subsample", "public_images", "table_model", "semantic_query", "public_checkpoint", "mean_pairs",
-    "pretrained_checkpoint", "image_model", "synthetic_release", "fidelity_report",
+    "pairs", "subsample", "public_images", "table_model", "semantic_query", "public_checkpoint",
+    "mean_pairs", "pretrained_checkpoint", "image_model", "synthetic_release", "fidelity_report",
     "budget_lineage",
 }  # fmt: skip
 WITHOUT_FEATURES = {"pairs", "subsample", "budget_lineage"}
