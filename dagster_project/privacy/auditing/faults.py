@@ -16,7 +16,9 @@ from torch import nn
 
 from dagster_project.image.dp_sgd import DpSgdSettings, SecureDPOptimizer, private_step
 from dagster_project.image.gradients import Engine
-from dagster_project.privacy.grid import UNITS
+from dagster_project.pairs.embeddings import FeatureMap
+from dagster_project.pairs.mean_pairs import sensitivity
+from dagster_project.privacy.grid import UNITS, to_numbers
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.sampling import poisson_sample
 
@@ -62,6 +64,34 @@ class Seeded(SecureGenerator):
         return np.rint(self._seeded.normal(0.0, sigma, shape)).astype(np.int64)
 
     discrete_gaussian = rounded_gaussian
+
+
+class FloatNoise(SecureGenerator):
+    """Noise in floating point: half the sum of four normal variables (Holohan and Braghin, "Secure
+    random sampling in differential privacy", 2021), scaled."""
+
+    def rounded_gaussian(self, shape: Any, *, sigma: float) -> np.ndarray:
+        size = (4, *shape) if isinstance(shape, tuple) else (4, shape)
+        return np.random.default_rng().standard_normal(size).sum(axis=0) * (sigma / 2)
+
+
+def off_grid_sums(
+    images: np.ndarray,
+    one_hot: np.ndarray,
+    feature_map: FeatureMap,
+    *,
+    attributes: int,
+    noise_multiplier: float,
+    generator: SecureGenerator,
+    counted: bool = False,
+) -> np.ndarray:
+    """The mean pairs' mechanism, with noise on the grid and features that are not."""
+    features = feature_map(torch.from_numpy(images).float() / 255).double().numpy()
+    sums = one_hot.T.astype(np.float64) @ features
+    if counted:
+        sums = np.column_stack([sums, one_hot.sum(axis=0)])
+    scale = noise_multiplier * sensitivity(attributes, counted=counted)
+    return sums + to_numbers(generator.rounded_gaussian(sums.shape, sigma=scale * UNITS))
 
 
 class Unclipped(SecureDPOptimizer):
