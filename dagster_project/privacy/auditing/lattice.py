@@ -87,7 +87,7 @@ def attack(
 def _scores(toy: Toy, released: Read, known: Sequence[np.ndarray]) -> list[float]:
     """For each pattern, by how much more the numbers look like noise with the target taken out."""
     numbers, largest = released
-    usable = np.isfinite(numbers) & (known[0] != known[1])
+    usable = np.isfinite(numbers + known[0] + known[1]) & (known[0] != known[1])
     others, everybody = (numbers[usable] - part[usable] for part in known)
     return [
         pattern(others, largest[usable], toy.noise) - pattern(everybody, largest[usable], toy.noise)
