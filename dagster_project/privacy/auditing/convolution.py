@@ -152,6 +152,8 @@ def _outside(parts: Sequence[Part], edges: np.ndarray) -> float:
     """Bound on the probability that a loss or the sum of all lies outside the edges (Chernoff)."""
     reach = edges[-1]
     total = sum(count * max(0.0, 1 - float(masses.sum())) for masses, count in parts)
+    if total >= 1:
+        return total
     for sign, ends in ((1, edges[1:]), (-1, edges[:-1])):
         exponents = []
         for tilt in (25 / reach, 50 / reach, 100 / reach, 200 / reach):

@@ -193,7 +193,7 @@ def settings(**changes: Any) -> DpSgdSettings:
         "noise_multiplier": 1.0,
         "max_grad_norm": 1.0,
         "sample_rate": 1.0,
-        "expected_batch_size": 1000.0,
+        "expected_batch_size": 800.0,  # not the number of people in any audit
         "steps": 1,
         "replay_steps": 0,
     }

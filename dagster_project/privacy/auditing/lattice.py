@@ -56,7 +56,7 @@ def grid(residue: np.ndarray, largest: np.ndarray, noise: float) -> float:
 
 
 def last_bits(residue: np.ndarray, largest: np.ndarray, noise: float) -> float:
-    """Bits of the significands down to the last one that is set."""
+    """Zero bits at the ends of the significands, each counted as -1."""
     significand = abs(np.ldexp(np.frexp(residue)[0], 53)).astype(np.int64)
     return -float(np.log2(np.maximum(significand & -significand, 1)).sum())
 

@@ -169,7 +169,7 @@ def query_toy() -> Toy:
     return Toy(name="semantic query", noise=noise, write=write, read=read)
 
 
-def training_toy() -> Toy:
+def training_toy(*, multiplier: float = MULTIPLIER) -> Toy:
     """A checkpoint after one step of DP-SGD.
 
     In double precision, which keeps more bits than the product does. Adam's first moment is a
@@ -177,7 +177,7 @@ def training_toy() -> Toy:
     """
     generator = torch.Generator().manual_seed(3)
     gradients = torch.randn(PEOPLE + 1, GRADIENTS, generator=generator, dtype=torch.float64)
-    declared = settings(noise_multiplier=MULTIPLIER)
+    declared = settings(noise_multiplier=multiplier)
     beta = 0.9
 
     def write(folder: Path, inside: bool, secure: SecureGenerator) -> None:
@@ -196,7 +196,7 @@ def training_toy() -> Toy:
         sums = moment / (1 - beta) * declared.expected_batch_size
         return sums, abs(sums)
 
-    return Toy(name="checkpoint of DP-SGD", noise=MULTIPLIER, write=write, read=read)
+    return Toy(name="checkpoint of DP-SGD", noise=multiplier, write=write, read=read)
 
 
 def pairs_forms(sizes: Sequence[int], *, consistent: bool, counted: bool) -> tuple[Toy, Toy]:

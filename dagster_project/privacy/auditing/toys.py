@@ -20,6 +20,7 @@ from PIL import Image, PngImagePlugin
 # Every planted text starts with it, so that one search finds them all.
 SECRET = "ZQX7secret"
 PEOPLE, SIDE = 400, 12
+N_PUBLIC = 450  # not PEOPLE, so that taking one for the other shows
 EPSILON, DELTA, PAIRS = 4.0, 1e-4, 40
 
 POPULATION = """\
@@ -28,7 +29,7 @@ unit: person
 relation: add_remove
 lifetime_epsilon: {lifetime}
 target_delta: 1.0e-4
-n_public: 400
+n_public: 450
 anchor: null
 """
 
@@ -36,7 +37,7 @@ SCHEMA: dict[str, Any] = {
     "name": "drawn",
     "public": False,
     "person_id": "person",
-    "n_public": PEOPLE,
+    "n_public": N_PUBLIC,
     "image": {"column": "image", "channels": 1, "height": SIDE, "width": SIDE},
     "attributes": {
         "shape": {
