@@ -58,13 +58,17 @@ def epsilon_bounds(
     Raises:
         ValueError: the losses reach beyond 300.
     """
-    selections = [(event, _selections(event)) for event in events if isinstance(event, PureDP)]
+    selections = [event for event in events if isinstance(event, PureDP)]
     others = [event for event in events if not isinstance(event, PureDP)]
+    counts = [event.count for event in selections]
     lower = upper = 0.0
-    for removed, *chosen in itertools.product((False, True), *(every for _, every in selections)):
-        atoms = [(one, event.count) for (event, _), one in zip(selections, chosen, strict=True)]
-        found = _composed(others, atoms, removed=removed, target_delta=target_delta, cells=cells)
-        lower, upper = max(lower, found[0]), max(upper, found[1])
+    for chosen in itertools.product(*map(_selections, selections)):
+        atoms = list(zip(chosen, counts, strict=True))
+        for removed in (False, True):
+            found = _composed(
+                others, atoms, removed=removed, target_delta=target_delta, cells=cells
+            )
+            lower, upper = max(lower, found[0]), max(upper, found[1])
     return lower, upper
 
 

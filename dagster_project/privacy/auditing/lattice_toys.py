@@ -148,7 +148,7 @@ def query_toy() -> Toy:
     """The semantic query's answer."""
     rng = np.random.default_rng(2)
     top = np.stack([rng.permutation(LABELS)[:TOP] for _ in range(PEOPLE + 1)]).astype(np.int16)
-    one_hot = np.tile(np.float32([1, 0, 1, 0]), (PEOPLE + 1, 1))
+    one_hot = np.tile(np.array([1, 0, 1, 0], np.float32), (PEOPLE + 1, 1))
     noise = MULTIPLIER * semantic_query.query_sensitivity(2, TOP)
 
     def write(folder: Path, inside: bool, generator: SecureGenerator) -> None:
