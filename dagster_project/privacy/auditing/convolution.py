@@ -17,7 +17,6 @@ References:
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -41,8 +40,6 @@ _FARTHEST = 300.0
 
 # Probabilities of a loss in [edge i, edge i + 1), and how often it is composed.
 Part = tuple[np.ndarray, int]
-# Losses (n,) and their probabilities under P (n,).
-Atoms = tuple[np.ndarray, np.ndarray]
 
 
 def epsilon_bounds(
@@ -58,40 +55,20 @@ def epsilon_bounds(
     Raises:
         ValueError: the losses reach beyond 300.
     """
-    selections = [event for event in events if isinstance(event, PureDP)]
-    others = [event for event in events if not isinstance(event, PureDP)]
-    counts = [event.count for event in selections]
-    lower = upper = 0.0
-    for chosen in itertools.product(*map(_selections, selections)):
-        atoms = list(zip(chosen, counts, strict=True))
-        for removed in (False, True):
-            found = _composed(
-                others, atoms, removed=removed, target_delta=target_delta, cells=cells
-            )
-            lower, upper = max(lower, found[0]), max(upper, found[1])
-    return lower, upper
+    both = [
+        _one_direction(events, removed=removed, target_delta=target_delta, cells=cells)
+        for removed in (False, True)
+    ]
+    return max(lower for lower, _ in both), max(upper for _, upper in both)
 
 
-def _selections(event: PureDP) -> list[Atoms]:
-    """The losses of every selection that may be the worst one; here randomised response alone."""
-    truth = 1 / (1 + math.exp(-event.epsilon))
-    return [(np.array([event.epsilon, -event.epsilon]), np.array([truth, 1 - truth]))]
-
-
-def _composed(
-    events: Sequence[Event],
-    selections: Sequence[tuple[Atoms, int]],
-    *,
-    removed: bool,
-    target_delta: float,
-    cells: int,
+def _one_direction(
+    events: Sequence[Event], *, removed: bool, target_delta: float, cells: int
 ) -> tuple[float, float]:
-    """Bounds in one direction."""
+    """Bounds where one person is added, or removed."""
 
     def parts(edges: np.ndarray) -> list[Part]:
-        return [_part(event, edges, removed=removed) for event in events] + [
-            (_counted(atoms, edges), count) for atoms, count in selections
-        ]
+        return [_part(event, edges, removed=removed) for event in events]
 
     reach = 0.25
     while True:
@@ -102,12 +79,11 @@ def _composed(
         if reach > _FARTHEST:
             raise ValueError(f"the privacy losses reach beyond {_FARTHEST:g}")
     edges = np.linspace(-reach, reach, cells + 1)
-    composed: np.ndarray | float = 1.0
-    times = 0
+    spectrum, times = np.ones(cells // 2 + 1, dtype=np.complex128), 0
     for masses, count in parts(edges):
-        composed = composed * fft.rfft(fft.ifftshift(masses)) ** count
+        spectrum *= fft.rfft(fft.ifftshift(masses)) ** count
         times += count
-    masses = fft.fftshift(fft.irfft(composed, cells))
+    masses = fft.fftshift(fft.irfft(spectrum, cells))
     rounding = times * 2 * reach / cells
     lower = _epsilon(masses, edges[:-1], target_delta * (1 + _SLACK))
     return lower, _epsilon(masses, edges[:-1], target_delta * (1 - _SLACK)) + rounding
@@ -133,8 +109,15 @@ def _part(event: Event, edges: np.ndarray, *, removed: bool) -> Part:
         x = np.arange(-width, width + 1)
         weights = np.exp(-(x**2) / (2 * event.sigma**2))
         losses = (2 * x + 1) / (2 * event.sigma**2)
-        return _counted((losses, weights / weights.sum()), edges), event.count
-    raise TypeError(f"no distribution of losses for {event!r}")
+        return _counted(losses, weights / weights.sum(), edges), event.count
+    return _selection(event, edges), event.count
+
+
+def _selection(event: PureDP, edges: np.ndarray) -> np.ndarray:
+    """Masses of randomised response, the worst of all that is `epsilon`-DP."""
+    truth = 1 / (1 + math.exp(-event.epsilon))
+    losses = np.array([event.epsilon, -event.epsilon])
+    return _counted(losses, np.array([truth, 1 - truth]), edges)
 
 
 def _output(losses: np.ndarray, sigma: float, rate: float) -> np.ndarray:
@@ -145,8 +128,8 @@ def _output(losses: np.ndarray, sigma: float, rate: float) -> np.ndarray:
     return np.where(np.expm1(losses) > -rate, z, -np.inf)
 
 
-def _counted(atoms: Atoms, edges: np.ndarray) -> np.ndarray:
-    losses, probabilities = atoms
+def _counted(losses: np.ndarray, probabilities: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Masses of losses (n,) of the given probabilities (n,)."""
     cells = np.searchsorted(edges, losses, side="right") - 1
     inside = (cells >= 0) & (cells < len(edges) - 1)
     return np.bincount(cells[inside], probabilities[inside], minlength=len(edges) - 1)

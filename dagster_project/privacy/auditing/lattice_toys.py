@@ -92,7 +92,7 @@ def pairs_toy(
 
     No cell is left out for having few people, which leaves the attacker all numbers. They multiply
     the means by their divisor, which the saved scale of the noise tells. Where the totals were made
-    consistent, they look at differences of cells, which that leaves as they were.
+    consistent, they look at differences from the target's cells, which that leaves as they were.
     """
     rng = np.random.default_rng(1)
     images = np.stack([toys.draw(i % 3, i % 2, rng) for i in range(PEOPLE + 1)])[:, None]
@@ -131,8 +131,11 @@ def pairs_toy(
         blocks = np.split(released.means * divisor[:, None], np.cumsum(sizes)[:-1])
         counts = np.where(divisor > 1, divisor, np.nan) if counted else np.zeros(0)
         if consistent:
-            values = [np.diff(block, axis=0) for block in blocks]
-            largest = [np.maximum(abs(block[1:]), abs(block[:-1])) for block in blocks]
+            own = [block[code[-1]] for block, code in zip(blocks, codes, strict=True)]
+            values = [block - one for block, one in zip(blocks, own, strict=True)]
+            largest = [
+                np.maximum(abs(block), abs(one)) for block, one in zip(blocks, own, strict=True)
+            ]
         else:
             values, largest = blocks, [abs(block) for block in blocks]
         return (
