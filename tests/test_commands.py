@@ -104,7 +104,7 @@ HEADER = "person,image,shape,bright,weight"
         ("records.csv", HEADER, "person,image,shape,bright,mass", "'weight'"),
         ("records.csv", HEADER, HEADER + ",shoe size", "columns that the schema lacks"),
         ("schema.yaml", "public: false", "public: false\ncolour: red", "colour"),
-        ("schema.yaml", "n_public: 300", "n_public: -3", "n_public"),
+        ("schema.yaml", "n_public: 320", "n_public: -3", "n_public"),
         ("schema.yaml", "name: toys", "name: [", "schema.yaml"),
     ],
 )
@@ -163,7 +163,7 @@ def test_sampling_out_of_range_is_said_before_anything_is_spent(project, argumen
 def test_delta_that_allows_whole_records(project):
     before = state(project)
     code, out, err = run(project, "release", "--delta", "0.01")
-    assert (code, out) == (3, "") and "1 / (10 x 300 people)" in err and err.count("\n") == 1
+    assert (code, out) == (3, "") and "1 / (10 x 320 people)" in err and err.count("\n") == 1
     assert state(project) == before
 
 

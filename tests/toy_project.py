@@ -25,6 +25,7 @@ from dagster_project.definitions import build_definitions
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 PEOPLE = 300
+N_PUBLIC = 320  # not PEOPLE, so that taking one for the other shows
 TOKEN = "zqxsecret"  # in every person id and in a value outside its domain
 ODD_NUMBER = "31415926.535"  # the weight of one person, outside the public bounds
 
@@ -34,7 +35,7 @@ unit: person
 relation: add_remove
 lifetime_epsilon: 12.0
 target_delta: 1.0e-4
-n_public: 300
+n_public: 320
 ledger: ledger/ledger.sqlite
 anchor: null
 """
@@ -43,7 +44,7 @@ SCHEMA = """\
 name: toys
 public: false
 person_id: person
-n_public: 300
+n_public: 320
 image: {column: image, channels: 1, height: 12, width: 12}
 attributes:
   shape: {kind: categorical, categories: [bar, disc, cross], out_of_domain: "fallback:bar"}

@@ -7,6 +7,7 @@ is an answer of the table model, which has been paid for.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -35,6 +36,17 @@ class Answer:
     counts: np.ndarray
     noise_std: float
 
+    def save(self, folder: Path) -> None:
+        """Writes an npz without pickle into `folder`."""
+        with (folder / ANSWER).open("wb") as stream:
+            np.savez(stream, counts=self.counts, noise_std=np.array(self.noise_std))
+
+    @classmethod
+    def load(cls, folder: Path) -> Answer:
+        """What `save` wrote."""
+        with np.load(folder / ANSWER, allow_pickle=False) as arrays:
+            return cls(arrays["counts"], float(arrays["noise_std"]))
+
 
 def ask(release: Release, progress: Progress) -> bool:
     """Writes `models/<id>/semantic_query.npz`, and enters the pool's files in the ledger with it.
@@ -44,7 +56,7 @@ def ask(release: Release, progress: Progress) -> bool:
     if not release.spends("semantic_query"):
         return release.once(
             "semantic_query",
-            lambda: _save(release, _from_table(release)),
+            lambda: _from_table(release).save(release.models),
             executed=None,
             files=FILES,
             parents=("table_model",),
@@ -63,7 +75,7 @@ def ask(release: Release, progress: Progress) -> bool:
             generator=generator,
         )
         mechanism.verify(generator.uses)
-        _save(release, Answer(counts, mechanism.noise_std))
+        Answer(counts, mechanism.noise_std).save(release.models)
 
     return release.once(
         "semantic_query",
@@ -76,8 +88,7 @@ def ask(release: Release, progress: Progress) -> bool:
 
 def load(release: Release) -> Answer:
     """The released answer."""
-    with np.load(release.models / ANSWER, allow_pickle=False) as arrays:
-        return Answer(arrays["counts"], float(arrays["noise_std"]))
+    return Answer.load(release.models)
 
 
 def _from_table(release: Release) -> Answer:
@@ -88,8 +99,3 @@ def _from_table(release: Release) -> Answer:
     )
     labels = len(public_images.load_pool(release).names)
     return Answer(counts[:, :labels], release.mechanism(TableMeasurement).sigma)
-
-
-def _save(release: Release, answer: Answer) -> None:
-    with (release.models / ANSWER).open("wb") as stream:
-        np.savez(stream, counts=answer.counts, noise_std=np.array(answer.noise_std))

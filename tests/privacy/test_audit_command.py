@@ -44,8 +44,8 @@ TINY = replace(
 )
 # Those that trace processes or run crowds have tests of their own.
 HERE = (
-    "sensitivity", "randomness", "composition", "one run", "sequences", "lineage", "malformed",
-    "copies",
+    "sensitivity", "randomness", "composition", "one run", "lattice", "sequences", "lineage",
+    "malformed", "copies",
 )  # fmt: skip
 
 

@@ -17,7 +17,9 @@ from torch import nn
 from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.gradients import Engine
 from dagster_project.image.private_training import SecureDPOptimizer, private_step
-from dagster_project.privacy.grid import UNITS
+from dagster_project.pairs.embeddings import FeatureMap
+from dagster_project.pairs.mean_pairs import CellSums
+from dagster_project.privacy.grid import UNITS, to_numbers
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.sampling import poisson_sample
 
@@ -69,6 +71,34 @@ class Seeded(SecureGenerator):
         return np.rint(self._seeded.normal(0.0, sigma, shape)).astype(np.int64)
 
     discrete_gaussian = rounded_gaussian
+
+
+class FloatNoise(SecureGenerator):
+    """Noise in floating point: half the sum of four normal variables (Holohan and Braghin, "Secure
+    random sampling in differential privacy", 2021), scaled."""
+
+    def rounded_gaussian(self, shape: Any, *, sigma: float) -> np.ndarray:
+        size = (4, *shape) if isinstance(shape, tuple) else (4, shape)
+        return np.random.default_rng().standard_normal(size).sum(axis=0) * (sigma / 2)
+
+
+class OffGridSums(CellSums):
+    """Sums of features that are not on the grid; the noise is."""
+
+    def run(
+        self,
+        images: np.ndarray,
+        one_hot: np.ndarray,
+        feature_map: FeatureMap,
+        *,
+        generator: SecureGenerator,
+    ) -> np.ndarray:
+        features = feature_map(torch.from_numpy(images).float() / 255).double().numpy()
+        sums = one_hot.T.astype(np.float64) @ features
+        if self.counted:
+            sums = np.column_stack([sums, one_hot.sum(axis=0)])
+        noise = generator.rounded_gaussian(sums.shape, sigma=self.noise_std * UNITS)
+        return sums + to_numbers(noise)
 
 
 class Unclipped(SecureDPOptimizer):
@@ -170,7 +200,7 @@ def dp_sgd(**changes: Any) -> DPSGD:
         "noise_multiplier": 1.0,
         "max_grad_norm": 1.0,
         "sample_rate": 1.0,
-        "expected_batch_size": 1000.0,
+        "expected_batch_size": 800.0,  # not the number of people in any audit
         "steps": 1,
         "replay_steps": 0,
     }

@@ -26,6 +26,7 @@ class Sizes:
         tries, rounds: Neighbouring data sets; Poisson samples.
         plans: Random plans priced twice.
         runs, groups: Runs on each side; thousands of canaries in the large one-run audit.
+        lattice: Toy releases on each side of an attack on their last bits.
         inputs: Malformed inputs.
         entries, traced: Length of the ledger and number of the files that are traced.
         pictures: Drawn pictures for the search of copies.
@@ -46,6 +47,7 @@ class Sizes:
     plans: int
     runs: int
     groups: int
+    lattice: int
     inputs: int
     entries: int
     traced: int
@@ -68,6 +70,7 @@ QUICK = Sizes(
     plans=20,
     runs=120_000,
     groups=0,
+    lattice=50,
     inputs=60,
     entries=600,
     traced=50,
@@ -89,6 +92,7 @@ FULL = Sizes(
     plans=200,
     runs=400_000,
     groups=100,
+    lattice=200,
     inputs=500,
     entries=10_000,
     traced=300,
@@ -105,6 +109,7 @@ def audits(sizes: Sizes) -> Mapping[str, Audit]:
         copies,
         distinguishing,
         durability,
+        lattice,
         lineages,
         malformed,
         mutants,
@@ -124,6 +129,9 @@ def audits(sizes: Sizes) -> Mapping[str, Audit]:
         "composition": lambda: compositions.audit_compositions(plans=sizes.plans),
         "many runs": lambda: distinguishing.audit_distinguishing(runs=sizes.runs),
         "one run": lambda: one_run.audit_one_run(groups=sizes.groups),
+        "lattice": lambda: lattice.audit_lattice(
+            releases=sizes.lattice, every=sizes.name == FULL.name
+        ),
         "faults": lambda: mutants.audit_mutants(
             tries=min(sizes.tries, 100),
             rounds=min(sizes.rounds, 1000),
