@@ -137,7 +137,7 @@ def test_a_started_stage_is_spent_and_a_committed_one_final(ledger: Ledger) -> N
     run = executed(a_plan, "table_model")
     ledger.begin("first", "table_model", run)
     message = unchanged_by(ledger, StageSpent, ledger.begin, "first", "table_model", run)
-    assert "table_model.measurement is spent" in message and "new name" in message
+    assert "table_model.measurement is spent" in message and "another name" in message
     made = ledger.commit("first", "table_model", {"model.npz": SHA})
     head = ledger.anchor()
     assert ledger.commit("first", "table_model", {"model.npz": SHA}) == made
