@@ -9,17 +9,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from opacus.optimizers import DPOptimizer
 from torch import nn
 
-from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.gradients import Engine
 from dagster_project.privacy.grid import UNITS, to_grid
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.sampling import poisson_sample
+
+
+class Parameters(Protocol):
+    """What the loop reads of its mechanism, `dp_sgd.DPSGD`."""
+
+    @property
+    def noise_multiplier(self) -> float: ...
+    @property
+    def max_grad_norm(self) -> float: ...
+    @property
+    def sample_rate(self) -> float: ...
+    @property
+    def expected_batch_size(self) -> float: ...
+    @property
+    def steps(self) -> int: ...
 
 
 class SecureDPOptimizer(DPOptimizer):
@@ -28,7 +43,7 @@ class SecureDPOptimizer(DPOptimizer):
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
-        mechanism: DPSGD,
+        mechanism: Parameters,
         secure_generator: SecureGenerator,
     ) -> None:
         super().__init__(
@@ -145,7 +160,7 @@ def train_private(
     make_microbatches: Callable[[np.ndarray], Iterator[Mapping[str, torch.Tensor]]],
     people: int,
     *,
-    mechanism: DPSGD,
+    mechanism: Parameters,
     learning_rate: float,
     ema_half_life: float,
     checkpoint_steps: int,
