@@ -37,7 +37,7 @@ demo: data
 	$(BIN)/dptabimage release --data data --epsilon 3 --delta 1e-6 --n 4000 --seed 1
 
 dev: data
-	@mkdir -p .dagster && cp dagster_project/dagster.yaml .dagster/dagster.yaml
+	@mkdir -p .dagster && cp dagster_project/orchestration/dagster.yaml .dagster/dagster.yaml
 	DAGSTER_HOME="$$(pwd)/.dagster" $(BIN)/dagster dev -w workspace.yaml
 
 lint: setup-dev

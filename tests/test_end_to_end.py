@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dagster_project import cli
-from dagster_project.pairs.mean_pairs import MeanPairs
+from dagster_project.cli import main as cli
+from dagster_project.image.mean_pairs import MeanPairs
+from dagster_project.ledger import Ledger
+from dagster_project.ledger.population import Population
+from dagster_project.pipeline import image_model, table_model
 from dagster_project.privacy.events import PoissonSampledGaussian
-from dagster_project.privacy.ledger import Ledger
-from dagster_project.privacy.population import Population
 from dagster_project.release import manifest
-from dagster_project.stages import image_model, table_model
 from tests.toy_project import (
     N_PUBLIC,
     ODD_NUMBER,

@@ -20,16 +20,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dagster_project import cli
-from dagster_project.privacy.auditing import guesses, toys
-from dagster_project.privacy.auditing.guesses import Guessable
+from dagster_project.audits import guesses, toys
+from dagster_project.audits.guesses import Guessable
+from dagster_project.cli import main as cli
+from dagster_project.ledger import Ledger
+from dagster_project.ledger.population import Population
+from dagster_project.orchestration.resources import ComputeResource
 from dagster_project.privacy.events import from_json
-from dagster_project.privacy.ledger import Ledger
 from dagster_project.privacy.plan import Mechanism, Plan
-from dagster_project.privacy.population import Population
 from dagster_project.release import manifest
-from dagster_project.resources import Compute
-from tests.test_data_changes import tick
+from tests.orchestration.test_data_changes import tick
 from tests.toy_project import captured, materialise
 
 TRAIN, HELD_OUT, N_PUBLIC = 1427, 1163, 1000
@@ -268,7 +268,7 @@ def test_the_log_has_the_same_lines_whatever_the_number_of_people() -> None:
     logs = []
     for batches in (1, 3, 4, 7, 1000):
         log: list[str] = []
-        progress = Compute().progress("pairs", log.append)
+        progress = ComputeResource().progress("pairs", log.append)
         for done in range(batches):
             progress((done + 1) / batches, f"{done + 1} of {batches}")
         logs.append(log)

@@ -1,4 +1,4 @@
-"""The tree's own rules: the library knows no orchestration, and Dagster finds the project."""
+"""The tree's own rules: who may import whom, no orchestration in the library, one Dagster entry."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -17,36 +18,93 @@ from dagster import AssetKey, AssetSelection, Definitions, asset
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dagster_project"
-LIBRARY = ("evaluation", "image", "importing", "pairs", "privacy", "release", "table")
+
+# From the ground up. A module may import from its own room and from the floors below.
+FLOORS = (
+    ("data", "settings"),
+    ("privacy",),
+    ("ledger", "table", "image", "importers"),
+    ("public_data", "release", "evaluation", "example"),
+    ("planning",),
+    ("pipeline",),
+    ("audits", "benchmark"),
+    ("orchestration",),
+    ("cli",),
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+# Guests can be taken away without the rest noticing: only these rooms may import them.
+GUESTS = {
+    "importers": {"example", "cli"},
+    "example": set(),
+    "audits": {"cli"},
+    "benchmark": {"orchestration", "cli"},
+}
+
 ORCHESTRATION = {"dagster", "dvc", "great_expectations", "mlflow"}
-MODULES = sorted(path for part in LIBRARY for path in (PACKAGE / part).rglob("*.py"))
+BOUND = {"orchestration", "cli"}  # the rooms that may know them
+
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+LIBRARY = [name for name in MODULES if "." in name and name.split(".")[1] not in BOUND]
 
 
-def imported(path: Path) -> set[str]:
-    """Top-level names of every import in a file, those inside functions too."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imports(name: str) -> set[str]:
+    """Full names of all that a module imports, inside functions and for type checking too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.split(".")[0])
-    return names
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name}: a relative import"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in MODULES else str(node.module))
+    return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_library_file_names_no_orchestration(path: Path) -> None:
-    assert not imported(path) & ORCHESTRATION
+GRAPH = {name: imports(name) for name in MODULES}
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {name.split(".")[1] for name in MODULES if "." in name}
+    assert rooms == set(FLOOR)
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py"}
+
+
+@pytest.mark.parametrize("room", FLOOR)
+def test_imports_lead_down(room: str) -> None:
+    allowed = {room} | {other for other in FLOOR if FLOOR[other] < FLOOR[room]}
+    allowed -= {guest for guest, hosts in GUESTS.items() if guest != room and room not in hosts}
+    wrong = [
+        f"{name} imports {target}"
+        for name, targets in GRAPH.items()
+        for target in targets
+        if name.startswith(f"dagster_project.{room}")
+        and name.split(".")[1] == room
+        and target.startswith("dagster_project.")
+        and target.split(".")[1] not in allowed
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    own = {name: {t for t in targets if t in MODULES} for name, targets in GRAPH.items()}
+    TopologicalSorter(own).prepare()  # raises CycleError with the circle
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_library_names_no_orchestration(name: str) -> None:
+    assert not {target.split(".")[0] for target in GRAPH[name]} & ORCHESTRATION
 
 
 def test_importing_the_library_loads_no_orchestration() -> None:
     """Also what comes in by a detour, which no reading of one file shows."""
-    names = [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for path in MODULES
-    ]
     script = (
         "import importlib, json, sys\n"
-        f"for name in {names!r}: importlib.import_module(name)\n"
+        f"for name in {LIBRARY!r}: importlib.import_module(name)\n"
         "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
     )
     done = subprocess.run(

@@ -19,7 +19,7 @@ import dagster as dg
 import numpy as np
 from PIL import Image
 
-from dagster_project.definitions import build_definitions
+from dagster_project.orchestration.definitions import build_definitions
 
 # Dagster closes the stream of this handler, which would be pytest's own.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.progress import Progress
+from dagster_project.data.schema import Schema
 from dagster_project.evaluation.predictors import PictureEncoder
-from dagster_project.pairs.pairs import Pairs
-from dagster_project.pairs.progress import Progress
-from dagster_project.table.schema import Schema
 
 _EMBEDDING = 64
 _EPOCHS = 6

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dagster_project.table.schema import Schema
+from dagster_project.data.schema import Schema
 
 _COMPONENTS = 16
 _DISTANCE_ROWS = 1000

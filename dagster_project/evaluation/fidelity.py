@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.progress import Progress, part, silent
+from dagster_project.data.schema import Schema
 from dagster_project.evaluation.alignment import similarity_gap
 from dagster_project.evaluation.correlation import CorrelationScores, correlation_scores
 from dagster_project.evaluation.distributions import kway_tvd, pairwise_tvd, sampling_floor
-from dagster_project.evaluation.features import Extractor, PooledPixels
 from dagster_project.evaluation.figures import FidelityReport
 from dagster_project.evaluation.frechet import frechet_distance, kid, precision_recall
 from dagster_project.evaluation.predictors import (
@@ -31,9 +33,7 @@ from dagster_project.evaluation.reference import (
     draw,
     make_reference,
 )
-from dagster_project.pairs.pairs import Pairs
-from dagster_project.pairs.progress import Progress, part, silent
-from dagster_project.table.schema import Schema
+from dagster_project.image.features import Extractor, PooledPixels
 
 _SHUFFLES = 2  # one shuffled predictor's chance is noisy
 

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from dagster_project.table.schema import Schema
+from dagster_project.data.schema import Schema
 
 INK, PAPER, MUTED = "#1f2430", "#ffffff", "#69707d"
 COLOURS = ("#a9b0bb", "#4059ad", "#d97a34", "#3d8c6c")  # the first is for real data

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from dagster_project.pairs.pairs import Pairs
-from dagster_project.pairs.progress import Progress
-from dagster_project.table.schema import Schema
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.progress import Progress
+from dagster_project.data.schema import Schema
 
 _EPOCHS = 8
 _BATCH = 128

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import load_file, save_file
 
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.progress import Progress, part, silent
+from dagster_project.data.schema import Schema
 from dagster_project.evaluation.alignment import Encoders, fit_encoders
-from dagster_project.evaluation.features import Extractor, PooledPixels
 from dagster_project.evaluation.frechet import frechet_distance, kid, precision_recall
 from dagster_project.evaluation.predictors import AttributeScores, evaluate_alignment
-from dagster_project.pairs.pairs import Pairs
-from dagster_project.pairs.progress import Progress, part, silent
-from dagster_project.table.schema import Schema
+from dagster_project.image.features import Extractor, PooledPixels
 
 FEATURE_ROWS = 4000  # pictures in each set that feature distances compare
 MANIFOLD_ROWS = 2000  # of which precision and recall use this many: their cost is quadratic

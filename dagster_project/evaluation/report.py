@@ -15,6 +15,8 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.schema import Attribute, Schema
 from dagster_project.evaluation.fidelity import evaluate
 from dagster_project.evaluation.figures import NOTICE, FidelityReport
 from dagster_project.evaluation.plots import (
@@ -24,8 +26,6 @@ from dagster_project.evaluation.plots import (
     rows_by_attribute,
     shares,
 )
-from dagster_project.pairs.pairs import Pairs
-from dagster_project.table.schema import Attribute, Schema
 
 __all__ = ["FidelityReport", "evaluate", "render_html"]
 

@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image, ImageOps
 
-from dagster_project.importing.archive import categorical, png
-from dagster_project.table.schema import Schema
+from dagster_project.data.schema import Schema
+from dagster_project.importers.archive import categorical, png
 
 DEBIAN_FOLDER = Path("/usr/share/openclipart/png")
 SIDE = 32

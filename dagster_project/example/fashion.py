@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
-from dagster_project.table.schema import Schema
+from dagster_project.data.schema import Schema
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 SEED = 20170825  # public: it only chooses which benchmark pictures are in the example

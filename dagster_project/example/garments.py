@@ -23,7 +23,7 @@ from dagster_project.example.fashion import (
     measure,
     read_idx,
 )
-from dagster_project.importing.archive import png
+from dagster_project.importers.archive import png
 
 KINDS = ("pullover", "dress", "sandal", "bag", "ankle boot")
 

@@ -24,8 +24,15 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dagster_project.importing.archive import Archive, Request, Row, WrongArchive, categorical, png
-from dagster_project.importing.writing import write
+from dagster_project.importers.archive import (
+    Archive,
+    ImportRequest,
+    Row,
+    WrongArchive,
+    categorical,
+    png,
+)
+from dagster_project.importers.writing import write
 
 DEBIAN_FOLDER = Path("/usr/share/fonts")
 PACKAGES = """
@@ -166,7 +173,7 @@ def build(folder: Path, out: Path, *, train: int = 8_000, heldout: int = 1_000) 
         documented=train,
         about=_NOTE,
     )
-    write(archive, out, Request(public=True))
+    write(archive, out, ImportRequest(public=True))
     return len(fonts) - cut, cut
 
 

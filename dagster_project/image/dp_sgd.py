@@ -33,8 +33,8 @@ from dagster_project.privacy.mechanism import Mechanism, Uses, only, times
 if TYPE_CHECKING:
     import torch
 
-    from dagster_project.recipe import Recipe
-    from dagster_project.table.schema import Schema
+    from dagster_project.data.schema import Schema
+    from dagster_project.settings.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

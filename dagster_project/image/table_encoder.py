@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dagster_project.table.schema import Schema
+from dagster_project.data.schema import Schema
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from dagster_project.data.schema import Schema
 from dagster_project.image.table_encoder import RecordLayout, TableEncoder
-from dagster_project.table.schema import Schema
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,5 @@
-"""Mechanisms, accounting and the budget ledger; knows nothing of tables, networks or Dagster."""
+"""Privacy loss and privacy noise: events, accounting, calibration, noise, sampling, the plan.
+
+Knows nothing of tables, images or files. Who has spent what belongs to `ledger`, and how a budget
+is divided among mechanisms to `planning`.
+"""

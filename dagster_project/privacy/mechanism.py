@@ -4,7 +4,7 @@ A mechanism is the only way in which private data may reach a released number. I
 what a plan declares and a ledger charges; its noise is drawn inside `run`, scaled by its own
 `sensitivity()`. What was really drawn is read from the generator afterwards (`verify`), not copied
 from the declaration. The mechanisms themselves stand beside what they release; the list of all of
-them is `dagster_project.mechanisms`.
+them is `dagster_project.planning.mechanisms`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dagster_project.privacy import plan
 from dagster_project.privacy.events import Event
 
 if TYPE_CHECKING:
-    from dagster_project.recipe import Recipe
-    from dagster_project.table.schema import Schema
+    from dagster_project.data.schema import Schema
+    from dagster_project.settings.recipe import Recipe
 
 Uses = Mapping[tuple[str, float], int]  # `SecureGenerator.uses`
 

@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dagster_project.data.schema import Schema
 from dagster_project.privacy.plan import canonical_hash
 from dagster_project.release import manifest as manifests
 from dagster_project.release import previews
-from dagster_project.table.schema import Schema
 
 _FINGERPRINT = b"dp_tabimage.fingerprint"
 _PREVIEWED = 2000  # pairs that the preview grids are chosen from

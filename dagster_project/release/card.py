@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from dagster_project.data.schema import Attribute, Schema
 from dagster_project.release.bundle import image_column
-from dagster_project.table.schema import Attribute, Schema
 
 _SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M"}
 _KINDS = {

@@ -16,10 +16,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from dagster_project.data.schema import Schema
+from dagster_project.ledger.files import file_sha256
 from dagster_project.privacy import events
-from dagster_project.privacy.ledger.files import file_sha256
 from dagster_project.privacy.plan import Plan
-from dagster_project.table.schema import Schema
 
 FORMAT = 2
 NAME = "manifest.json"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from dagster_project.table.schema import Attribute, Schema
+from dagster_project.data.schema import Attribute, Schema
 
 _COLUMNS = 12
 _MOST_ROWS = 24

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dagster_project.table.schema import Schema
+from dagster_project.data.schema import Schema
 
 if TYPE_CHECKING:
     from dagster_project.table.measurements import Measurement

@@ -1,1 +1,1 @@
-"""The record side: the public schema, marginals and the private table models."""
+"""The table model: noisy marginals by AIM or MST and the graphical model fitted to them."""

@@ -1,7 +1,7 @@
 """Exact marginals (contingency tables) of coded records, and the distance between two of them.
 
 Counts made here are private as long as nobody adds noise to them. Noise and selection do not belong
-here (`measurements`), nor does turning raw columns into cell codes (`schema`).
+here (`measurements`), nor does turning raw columns into cell codes (`data.schema`).
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.table.graphical_model import GraphicalModel
 
 if TYPE_CHECKING:
-    from dagster_project.recipe import Recipe
-    from dagster_project.table.schema import Schema
+    from dagster_project.data.schema import Schema
+    from dagster_project.settings.recipe import Recipe
 
 
 class MechanismCounts(NamedTuple):

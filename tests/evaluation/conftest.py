@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dagster_project.pairs.pairs import Pairs
-from dagster_project.table.schema import Schema
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.schema import Schema
 
 SCHEMA = {
     "name": "lamps",

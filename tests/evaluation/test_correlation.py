@@ -7,15 +7,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.progress import silent
+from dagster_project.data.schema import Schema
 from dagster_project.evaluation.correlation import (
     correlation_scores,
     distance_correlation,
     eta_squared,
 )
-from dagster_project.evaluation.features import PooledPixels
-from dagster_project.pairs.pairs import Pairs
-from dagster_project.pairs.progress import silent
-from dagster_project.table.schema import Schema
+from dagster_project.image.features import PooledPixels
 
 
 def test_eta_squared() -> None:

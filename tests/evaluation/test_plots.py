@@ -9,6 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.schema import Schema
 from dagster_project.evaluation.plots import (
     data_uri,
     grid_by_attribute,
@@ -17,8 +19,6 @@ from dagster_project.evaluation.plots import (
     png_bytes,
     rows_by_attribute,
 )
-from dagster_project.pairs.pairs import Pairs
-from dagster_project.table.schema import Schema
 
 
 def test_grid_holds_every_picture_in_order() -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.progress import silent
+from dagster_project.data.schema import Schema
 from dagster_project.evaluation.alignment import Encoders, fit_encoders, similarity_gap
 from dagster_project.evaluation.predictors import evaluate_alignment, shuffle_records
-from dagster_project.pairs.pairs import Pairs
-from dagster_project.pairs.progress import silent
-from dagster_project.table.schema import Schema
 
 MakePairs = Callable[[int, int], Pairs]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dagster_project.evaluation.features import make_extractor
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.schema import Schema
 from dagster_project.evaluation.report import FidelityReport, evaluate, render_html
-from dagster_project.pairs.pairs import Pairs
-from dagster_project.table.schema import Schema
+from dagster_project.image.features import make_extractor
 
 MakePairs = Callable[[int, int], Pairs]
 MECHANISMS = [{"mechanism": "image_model", "noise_multiplier": 1.23456, "count": 60}]

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from dagster_project.data.check import check
+from dagster_project.data.reading import read_pairs
+from dagster_project.data.schema import Schema
 from dagster_project.example import fashion
-from dagster_project.pairs.check import check
-from dagster_project.pairs.reading import read_pairs
-from dagster_project.table.schema import Schema
 
 
 def idx(array):

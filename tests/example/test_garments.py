@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from dagster_project.data.schema import Schema
 from dagster_project.example import fashion, garments
-from dagster_project.pairs.public_pool import read_folder
-from dagster_project.table.schema import Schema
+from dagster_project.public_data.pool import read_folder
 
 
 @pytest.fixture

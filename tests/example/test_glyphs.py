@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dagster_project.data.check import check
+from dagster_project.data.reading import read_pairs
+from dagster_project.data.schema import Schema
 from dagster_project.example import glyphs
-from dagster_project.pairs.check import check
-from dagster_project.pairs.reading import read_pairs
-from dagster_project.table.schema import Schema
 
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 

@@ -19,10 +19,10 @@ from dagster_project.image.private_training import (
     private_step,
     train_private,
 )
+from dagster_project.pipeline.image_model import example_loss
 from dagster_project.privacy.grid import UNITS
 from dagster_project.privacy.mechanism import ConformanceError
 from dagster_project.privacy.noise import SecureGenerator
-from dagster_project.stages.image_model import example_loss
 from tests.image.toys import batch, network
 
 NORM = 0.7

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dagster_project.image.gradients import per_example_engine
-from dagster_project.stages.image_model import example_loss
+from dagster_project.pipeline.image_model import example_loss
 from tests.image.toys import LEVELS, batch, network
 
 # In double precision the comparison is one of formulas, not of roundings.

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from dagster_project.data.schema import Schema
 from dagster_project.image.table_encoder import RecordLayout, TableEncoder
-from dagster_project.table.schema import Schema
 from tests.image.toys import LAYOUT, network, records
 
 

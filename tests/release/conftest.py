@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from dagster_project.data.schema import Schema
 from dagster_project.privacy.plan import Plan
 from dagster_project.release import manifest as manifests
-from dagster_project.table.schema import Schema
 from tests.release.samples import CHUNK, TOTAL, make_plan, make_schema, write_bundle
 
 

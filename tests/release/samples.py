@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dagster_project.data.schema import Schema
 from dagster_project.privacy import accounting
 from dagster_project.privacy.events import (
     BoundedRange,
@@ -17,7 +18,6 @@ from dagster_project.privacy.events import (
 from dagster_project.privacy.plan import Mechanism, Plan
 from dagster_project.release.bundle import BundleWriter
 from dagster_project.release.card import write_card
-from dagster_project.table.schema import Schema
 
 TOTAL, CHUNK = 25, 10
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from dagster_project.data.schema import Schema
 from dagster_project.release.bundle import BundleWriter, image_column
-from dagster_project.table.schema import Schema
 from tests.release.samples import (
     CHUNK,
     TOTAL,

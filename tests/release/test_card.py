@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
+from dagster_project.data.schema import Schema
 from dagster_project.privacy.accounting import true_positive_rates
 from dagster_project.privacy.plan import Plan
 from dagster_project.release.card import write_card
-from dagster_project.table.schema import Schema
 
 
 def split(card: str) -> tuple[dict[str, Any], str]:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from dagster_project.data.schema import Schema
 from dagster_project.privacy.accounting import true_positive_rates
 from dagster_project.privacy.plan import Plan
 from dagster_project.release import manifest as manifests
 from dagster_project.release.manifest import ManifestError
-from dagster_project.table.schema import Schema
 from tests.release.samples import make_plan, make_schema
 
 

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
+from dagster_project.data.schema import Schema
 from dagster_project.release.quality import public_quality
 from dagster_project.table.measurements import Measurement
-from dagster_project.table.schema import Schema
 
 NAMES = ("kind of thing", "weight")
 

@@ -1,0 +1,115 @@
+"""Many processes ask for one budget at once: does the ledger grant exactly what fits?
+
+Every plan costs the same here, so what fits is known beforehand. The mutant looks whether a plan
+fits and records it afterwards, as two steps: the audit must see it over-grant.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dagster_project.audits.lives import POPULATION, plan, price_at_a_constant
+from dagster_project.ledger import BudgetExceeded, Ledger
+from dagster_project.ledger.population import Population
+from dagster_project.ledger.state import State
+
+MUTANTS = ("check_then_act",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrowdReport:
+    """What a crowd was granted.
+
+    Attributes:
+        asked: reservations asked for by all processes together.
+        fits: reservations that fit under the cap.
+        granted: reservations that a process was told it has.
+        recorded: reservations in the ledger afterwards.
+        per_second: answers, granted or refused, of all processes together.
+    """
+
+    mutant: str
+    processes: int
+    asked: int
+    fits: int
+    granted: int
+    recorded: int
+    per_second: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether exactly what fits was granted, and exactly that is recorded."""
+        return self.granted == self.recorded == min(self.fits, self.asked)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain JSON."""
+        return asdict(self) | {"holds": self.holds}
+
+
+def audit_crowd(
+    folder: Path, *, processes: int = 8, each: int = 1000, ledger: str = "", mutant: str = ""
+) -> CrowdReport:
+    """Lets processes reserve `each` plans at once under a cap that fits two in three of them.
+
+    Args:
+        folder: an empty one.
+        ledger: URL of an empty database; the default is a file in the folder.
+    """
+    path = folder / "population.yaml"
+    path.write_text(POPULATION + (f"ledger: {ledger}\n" if ledger else ""))
+    population = Population.load(path)
+    fits = processes * each * 2 // 3
+    cost = population.cap / (fits + 0.5)
+    Ledger.open(population).close()
+    context = multiprocessing.get_context("spawn")
+    gate, answers = context.Barrier(processes + 1), context.SimpleQueue()
+    crowd = [
+        context.Process(target=_ask, args=(path, number, each, cost, mutant, gate, answers))
+        for number in range(processes)
+    ]
+    for process in crowd:
+        process.start()
+    gate.wait()
+    start = time.perf_counter()
+    granted = sum(answers.get() for _ in crowd)
+    seconds = time.perf_counter() - start
+    for process in crowd:
+        process.join()
+    recorded = granted if mutant else len(Ledger.open(population).releases())
+    return CrowdReport(
+        mutant=mutant,
+        processes=processes,
+        asked=processes * each,
+        fits=fits,
+        granted=granted,
+        recorded=recorded,
+        per_second=processes * each / seconds,
+    )
+
+
+def _ask(
+    path: Path, number: int, each: int, cost: float, mutant: str, gate: Any, answers: Any
+) -> None:
+    price_at_a_constant(cost)
+    ledger = Ledger.open(Population.load(path))
+    if mutant == "check_then_act":
+        State._require_room = lambda *_: None  # type: ignore[method-assign]
+    pattern = plan("pattern")
+    gate.wait()
+    granted = 0
+    for index in range(each):
+        wanted = replace(pattern, release_id=f"release-{number}-{index}")
+        if mutant == "check_then_act":
+            if not ledger.price(wanted).fits:
+                continue
+            time.sleep(0.002)
+        try:
+            ledger.reserve(wanted, approved_by="audit", schema_public=False)
+            granted += 1
+        except BudgetExceeded:
+            continue
+    answers.put(granted)

@@ -1,0 +1,123 @@
+"""A whole release of drawn people in whose tables and pictures secrets are planted: do any get out?
+And does anything that gets out confirm a guess of the data?
+
+The graph runs as a user runs it, in a process of its own. Everything it leaves outside the private
+zone and the data, and everything it prints, is then searched, compressed content included.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from dagster_project.audits import copies, guesses, toys
+from dagster_project.audits.finding import Finding
+from dagster_project.ledger import Ledger
+from dagster_project.ledger.population import Population
+from dagster_project.privacy.plan import Plan
+
+PRIVATE = ("data", "private")
+
+
+def searchable(path: Path) -> Iterator[bytes]:
+    """The content of a file, as it is and unpacked."""
+    content = path.read_bytes()
+    yield content
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as packed:
+            for name in packed.namelist():
+                yield packed.read(name)
+    if content[:4] == b"PAR1" and content[-4:] == b"PAR1":
+        table = pq.read_table(path)
+        yield repr(table.schema.metadata).encode()
+        for column in table.columns:
+            yield repr(column.to_pylist()).encode()
+
+
+def leaks(root: Path, *, secret: str = toys.SECRET) -> tuple[int, list[str]]:
+    """How many files outside the private zone were searched, and those that hold a secret."""
+    needles = [form.lower() for form in (secret.encode(), secret.encode("utf-16-le"))]
+    searched, found = 0, []
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root)
+        if not path.is_file() or name.parts[0] in PRIVATE:
+            continue
+        searched += 1
+        parts = (str(name).encode(), *searchable(path))
+        if any(needle in part.lower() for part in parts for needle in needles):
+            found.append(str(name))
+    return searched, found
+
+
+def audit_toy_release() -> list[Finding]:
+    """One release, the same once more, and a search of what they left."""
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch) / "project"
+        secrets = toys.write_project(root)
+        runs = [toys.run(toys.release_command(root)) for _ in range(2)]
+        printed = "".join(run.stdout + run.stderr for run in runs)
+        codes = [run.returncode for run in runs]
+        if any(codes):
+            failed = Finding(
+                name="a release of drawn people",
+                measured=f"exit codes {codes}: {printed[-200:]}",
+                expected="made twice",
+                holds=False,
+                size="2 runs",
+            )
+            return [failed]
+        told = [json.loads(run.stdout) for run in runs]
+        searched, found = leaks(root)
+        if toys.SECRET.lower() in printed.lower():
+            found.append("the terminal")
+        population = Population.load(root / "population.yaml")
+        ledger = Ledger.open(population)
+        kinds = [entry.kind for entry in ledger.entries()]
+        plan = Plan.from_json(ledger.release(told[0]["release"]).plan)
+        ledger.close()
+        wanted = guesses.guessable(root, plan, population.member_key())
+        confirmed = guesses.search(root, wanted, printed=printed)[1]
+        copied = copies.audit_bundle(
+            Path(told[0]["bundle"]), root / "private" / told[0]["release"] / "train" / "images.npy"
+        )
+        # The search must be able to find: the data themselves hold what it looks for.
+        able = any(
+            toys.SECRET.encode() in part for part in searchable(root / "data" / "train.parquet")
+        )
+    same = told[0]["release"] == told[1]["release"] and told[0]["epsilon"] == told[1]["epsilon"]
+    begun = {kind: kinds.count(kind) for kind in ("RESERVED", "OPENED", "STARTED")}
+    return [
+        Finding(
+            name="planted secrets",
+            measured=f"in {len(found)} files{_first(found)}",
+            expected="in 0 files, and found in the data themselves",
+            holds=not found and able,
+            size=f"{secrets} secrets; {searched} files of Dagster, MLflow, models and bundle, and "
+            "the terminal",
+        ),
+        Finding(
+            name="guesses of the data",
+            measured=f"confirmed by {len(confirmed)} places{_first(confirmed)}",
+            expected="confirmed by 0 places without the identity key",
+            holds=not confirmed,
+            size=f"{len(wanted.digests)} hashes, whole or cut, and {len(wanted.numbers)} numbers",
+        ),
+        copied,
+        Finding(
+            name="the same release once more",
+            measured=f"entries {begun}, {'the same release' if same else 'another release'}",
+            expected="1 reservation, opened once, 3 stages begun once",
+            holds=same and begun == {"RESERVED": 1, "OPENED": 1, "STARTED": 3},
+            size="2 runs of the whole graph",
+        ),
+    ]
+
+
+def _first(found: Iterable[str]) -> str:
+    names = ", ".join(list(found)[:3])
+    return f": {names}" if names else ""

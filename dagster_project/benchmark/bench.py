@@ -1,0 +1,209 @@
+"""Runs a comparison cell by cell, goes on where an earlier run stopped, and writes the results.
+
+In this process, or in worker processes that each get their share of threads.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dagster_project.benchmark import NOTICE, cell, grid, table
+from dagster_project.benchmark.cell import Places
+from dagster_project.benchmark.configuration import Cell, Configuration, place
+from dagster_project.data.progress import Progress, silent
+from dagster_project.data.schema import Schema
+from dagster_project.data.versions import data_version
+
+Row = dict[str, Any]
+Told = Callable[[str], None]
+
+
+def require_public(schema: Schema) -> None:
+    """Raises ValueError for data that is not declared public."""
+    if not schema.public:
+        raise ValueError(
+            "a comparison runs only on data whose schema says `public: true`: choosing by figures "
+            "on private records is not differentially private"
+        )
+
+
+def resolve(
+    configuration: Configuration, places: Places, pool: Executor, told: Told
+) -> Configuration:
+    """The configuration with every recipe resolved; what an earlier run resolved is kept.
+
+    A measurement of what a step costs differs from one time to the next, and a run that goes on
+    must go on with the same recipes.
+    """
+    file = places.out / "resolved.json"
+    kept = json.loads(file.read_text()) if file.is_file() else {}
+    wanted = [
+        (entry, epsilon)
+        for entry in configuration.entries
+        for epsilon in configuration.epsilons
+        if place(entry, epsilon) not in configuration.resolved
+    ]
+    waiting = {}
+    for entry, epsilon in wanted:
+        key = configuration.request_key(entry, epsilon)
+        if key not in kept and key not in waiting:
+            told(f"planning {entry.method} at epsilon {epsilon:g}")
+            waiting[key] = pool.submit(cell.resolve, configuration, entry, epsilon, places)
+    for key, future in waiting.items():
+        kept[key] = future.result()
+        write(file, kept)
+    return configuration.with_resolved(
+        {place(e, x): kept[configuration.request_key(e, x)] for e, x in wanted}
+    )
+
+
+def run(
+    configuration: Configuration,
+    places: Places,
+    *,
+    json_file: Path,
+    workers: int = 1,
+    told: Told = lambda text: None,
+    progress: Callable[[Cell], Progress] = lambda cell: silent,
+) -> tuple[list[Row], list[Cell]]:
+    """Runs all cells that are not finished and writes JSON, table and grid.
+
+    Args:
+        configuration: What is compared.
+        places: Data, results and shared work.
+        json_file: Where the results go as JSON.
+        workers: Processes; 1 is this one.
+        told: Told one line for each thing that is done.
+        progress: From a cell to what is told of its progress, for one worker.
+
+    Returns:
+        (rows, failed): the rows of finished cells in the order of the configuration, and the cells
+        whose method failed; the trace-back of those lies in their place.
+
+    Raises:
+        ValueError: The data is not public, or is not what the configuration was made for.
+    """
+    _require_same(configuration, places)
+    with _pool(workers) as pool:
+        configuration = resolve(configuration, places, pool, told)
+        cells, rows, failed = configuration.cells(), {}, []
+        described = configuration.to_json(workers=workers, threads=_share(workers))
+        for done, (one, outcome) in enumerate(
+            _outcomes(configuration, cells, places, pool, progress), start=1
+        ):
+            if isinstance(outcome, str):
+                failed.append(one)
+                error = places.result(one).with_suffix(".error.txt")
+                error.parent.mkdir(parents=True, exist_ok=True)
+                error.write_text(outcome)
+                told(f"{done}/{len(cells)} {one.key} FAILED, see {error}")
+                continue
+            rows[one.key] = outcome
+            told(f"{done}/{len(cells)} {table.line(outcome)}")
+            results = [rows[c.key] for c in cells if c.key in rows]
+            write(json_file, {"notice": NOTICE, "configuration": described, "results": results})
+            (places.out / "table.md").write_text(table.markdown(results))
+    if rows:
+        grid.draw(configuration, cells, places).save(places.out / "grid.png")
+    return [rows[c.key] for c in cells if c.key in rows], failed
+
+
+def run_one(configuration: Configuration, places: Places, *, told: Told) -> Row:
+    """The row of a comparison of one cell, in this process; see `run`."""
+    _require_same(configuration, places)
+    (one,) = resolve(configuration, places, _Here(), told).cells()
+    return cell.run(configuration, one, places)
+
+
+def current_version(data: Path) -> str:
+    """Version of a data folder, without a record being read."""
+    return data_version(data).text
+
+
+def write(file: Path, content: Mapping[str, Any]) -> None:
+    """Writes JSON at once, so that a kill leaves the old file or the new one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pending = file.with_name(f".{file.name}.pending")
+    pending.write_text(json.dumps(content, indent=1, allow_nan=False))
+    pending.replace(file)
+
+
+def _require_same(configuration: Configuration, places: Places) -> None:
+    schema = places.schema()
+    require_public(schema)
+    if schema.hash != configuration.schema_hash:
+        raise ValueError("the data's schema is not the one this comparison was made for")
+
+
+def _outcomes(
+    configuration: Configuration,
+    cells: list[Cell],
+    places: Places,
+    pool: Executor,
+    progress: Callable[[Cell], Progress],
+) -> Iterator[tuple[Cell, Row | str]]:
+    """Each cell with its row or a trace-back, in the order in which they finish."""
+    if isinstance(pool, _Here):
+        for one in cells:
+            yield one, _attempt(configuration, one, places, progress(one))
+        return
+    waiting = {pool.submit(_attempt, configuration, one, places): one for one in cells}
+    for future in as_completed(waiting):
+        yield waiting[future], future.result()
+
+
+def _attempt(
+    configuration: Configuration, one: Cell, places: Places, progress: Progress = silent
+) -> Row | str:
+    try:
+        return cell.run(configuration, one, places, progress)
+    except Exception:  # one method's fault must not cost the other cells
+        return traceback.format_exc()
+
+
+class _Here(Executor):
+    """Runs what it is given at once, in this process."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(function(*arguments, **named))
+        return future
+
+
+def _share(workers: int) -> int:
+    """Threads of each process."""
+    return max(1, (os.cpu_count() or 1) // workers)
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[Executor]:
+    """This process, or worker processes of a fresh interpreter each: its share of threads stands
+    in its environment before torch loads."""
+    if workers == 1:
+        yield _Here()
+        return
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(_share(workers))))
+    try:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            try:
+                yield pool
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,82 @@
+"""The picture grid of a comparison: real pairs, then each method at each epsilon.
+
+Columns are the values of the first categorical attribute, or random records where there is none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from dagster_project.benchmark import project
+from dagster_project.benchmark.cell import Places
+from dagster_project.benchmark.configuration import Cell, Configuration
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.schema import Schema
+from dagster_project.evaluation.plots import INK, PAPER, image_grid
+
+_PICTURES = 20  # in a row, about
+_CAPTION = "NOT A RELEASE: pictures of a comparison on public data"
+
+
+def draw(configuration: Configuration, cells: Sequence[Cell], places: Places) -> Image.Image:
+    """Pictures of the first seed of every finished method and epsilon, under the real ones."""
+    schema = places.schema()
+    folder = project.real_pairs(places.data, schema, configuration.data_version, cache=places.cache)
+    heldout = Pairs.load(folder / "heldout")
+    rng = np.random.default_rng(0)
+    some = np.sort(rng.choice(len(heldout), min(len(heldout), 400), replace=False))
+    rows = [("real", heldout.images[some], heldout.codes[some])]
+    shown: set[tuple[str, float]] = set()
+    for cell in cells:
+        if (cell.label, cell.epsilon) in shown or not places.result(cell).is_file():
+            continue
+        shown.add((cell.label, cell.epsilon))
+        with np.load(places.pictures(cell), allow_pickle=False) as kept:
+            rows.append((f"{cell.label}, epsilon {cell.epsilon:g}", kept["images"], kept["codes"]))
+    return _sheet(rows, schema)
+
+
+def _sheet(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], schema: Schema) -> Image.Image:
+    place, labels, each = _columns(schema)
+    strips = [image_grid(_chosen(images, codes, place, len(labels), each), len(labels) * each)
+              for _, images, codes in rows]  # fmt: skip
+    font = ImageFont.load_default(size=15)
+    margin = 16 + max(math.ceil(font.getlength(name)) for name, *_ in rows)
+    top, step = 48, strips[0].height + 4
+    width = max(margin + strips[0].width, 16 + math.ceil(font.getlength(_CAPTION)))
+    sheet = Image.new("RGB", (width, top + step * len(strips)), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((4, 12), _CAPTION, fill=INK, font=font, anchor="lm")
+    span = strips[0].width / len(labels)
+    for i, label in enumerate(labels):
+        pen.text((margin + span * (i + 0.5), 36), label, fill=INK, font=font, anchor="mm")
+    for n, ((name, *_), strip) in enumerate(zip(rows, strips, strict=True)):
+        pen.text((4, top + n * step + strip.height / 2), name, fill=INK, font=font, anchor="lm")
+        sheet.paste(strip, (margin, top + n * step))
+    return sheet
+
+
+def _columns(schema: Schema) -> tuple[int | None, tuple[str, ...], int]:
+    """Which attribute the columns follow, their headings, and pictures under each heading."""
+    for i, attribute in enumerate(schema.attributes):
+        if attribute.kind == "categorical" and attribute.size <= _PICTURES:
+            return i, attribute.labels, max(1, _PICTURES // attribute.size)
+    return None, ("",), _PICTURES
+
+
+def _chosen(
+    images: np.ndarray, codes: np.ndarray, place: int | None, columns: int, each: int
+) -> np.ndarray:
+    """`each` pictures for each column; white where there are too few."""
+    chosen = np.full((columns * each, *images.shape[1:]), 255, np.uint8)
+    for column in range(columns):
+        rows = (
+            np.arange(len(images)) if place is None else np.flatnonzero(codes[:, place] == column)
+        )
+        found = rows[:each]
+        chosen[column * each : column * each + len(found)] = images[found]
+    return chosen

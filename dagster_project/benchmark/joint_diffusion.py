@@ -1,0 +1,146 @@
+"""JointDM: one network, trained by DP-SGD alone, denoises picture and record together.
+
+Records are one-hot vectors less the uniform one, relaxed to real numbers; both parts of a pair get
+noise of one level, and one EDM preconditioning. The U-Net of this project's own method denoises the
+picture and attends to the noisy record's tokens; an MLP denoises the record and sees an encoding of
+the noisy picture. A drawn record is the largest entry of each attribute.
+
+As a baseline: DP-TabImage (Chen, Lamp, Wang, Jha, arXiv 2609.00708, 2026).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dagster_project.benchmark import private_network
+from dagster_project.benchmark.joint import Joint, synthetic_pairs
+from dagster_project.benchmark.private_network import PictureEncoder, Training
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.progress import Progress
+from dagster_project.data.schema import Schema
+from dagster_project.image import edm
+from dagster_project.image.edm import LEVELS
+from dagster_project.image.table_encoder import RecordLayout
+from dagster_project.image.unet import UNet, UNetSettings
+from dagster_project.pipeline.release import Compute, Release
+from dagster_project.privacy.plan import Mechanism
+from dagster_project.settings.recipe import Recipe
+
+STAGE = "joint_model"
+_HIDDEN = 128
+
+
+class JointDiffusion(Joint):
+    """One diffusion of pairs."""
+
+    title = "JointDM: one DP-SGD network denoises picture and record together"
+
+    def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism, ...]:
+        return (private_network.mechanism(STAGE, schema, recipe, mu=mu, share=1.0),)
+
+    def rehearse(self, schema: Schema, recipe: Recipe, compute: Compute, pairs: Pairs) -> None:
+        private_network.rehearse(_training(schema, recipe), pairs, recipe, compute)
+
+    def synthesise(
+        self, release: Release, data: Path, n: int, seed: int, progress: Progress
+    ) -> Pairs:
+        schema, image = release.schema, release.schema.image
+        network = private_network.train(release, STAGE, _training(schema, release.recipe), progress)
+        pixels = image.channels * image.height * image.width
+        drawn = private_network.draw(release, network, (1, 1, pixels + schema.width), n, seed)
+        pictures, records = drawn[:, 0, 0, :pixels], drawn[:, 0, 0, pixels:]
+        blocks = (records + _uniform(schema)).split(list(schema.sizes), dim=1)
+        codes = torch.stack([block.argmax(dim=1) for block in blocks], dim=1).numpy()
+        pictures = pictures.reshape(n, image.channels, image.height, image.width)
+        return synthetic_pairs(schema, pictures, codes, seed)
+
+
+class JointNetwork(nn.Module):
+    """F(pair, c_noise) inside EDM's preconditioning; a pair is one row (B, 1, 1, pixels + width).
+
+    Args:
+        schema: The public contract.
+        recipe: Its `network` shapes the U-Net.
+    """
+
+    def __init__(self, schema: Schema, recipe: Recipe) -> None:
+        super().__init__()
+        image = schema.image
+        self.shape = (image.channels, image.height, image.width)
+        shape = recipe.network.model_dump()
+        # A token for each cell, of numbers too: the value of a noisy block's number says nothing.
+        layout = RecordLayout(schema.sizes, (None,) * len(schema.sizes))
+        self.unet = UNet(layout, UNetSettings(image_channels=image.channels, **shape))
+        self.encoder = PictureEncoder(image, _HIDDEN)
+        self.body = nn.Sequential(
+            nn.Linear(schema.width + _HIDDEN + 6, _HIDDEN),
+            nn.SiLU(),
+            nn.Linear(_HIDDEN, _HIDDEN),
+            nn.SiLU(),
+        )
+        self.head = nn.Linear(_HIDDEN, schema.width)
+        # As the U-Net's: at the start a pair is its own best estimate.
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(
+        self, pair: torch.Tensor, c_noise: torch.Tensor, record: torch.Tensor, keep: torch.Tensor
+    ) -> torch.Tensor:
+        """One prediction for each pair; there is no condition: `record` is not looked at."""
+        row = pair[:, 0, 0]
+        pixels = self.shape[0] * self.shape[1] * self.shape[2]
+        picture, noisy = row[:, :pixels].reshape(-1, *self.shape), row[:, pixels:]
+        level = torch.cat(
+            [f(k * c_noise[:, None]) for k in (1, 2, 4) for f in (torch.sin, torch.cos)], dim=1
+        )
+        seen = torch.cat([noisy, self.encoder(picture), level], dim=1)
+        clean = self.unet(picture, c_noise, noisy, torch.ones_like(c_noise))
+        return torch.cat([clean.flatten(1), self.head(self.body(seen))], dim=1)[:, None, None]
+
+
+def example_loss(
+    network: Callable[..., torch.Tensor], example: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """Loss of one pair over its K noise draws: the mean over the picture's entries and the mean
+    over the record's weigh the same."""
+    sigma, pixels = example["sigma"], example["image"].numel()
+    row = torch.cat([example["image"].flatten(), example["record"]])
+    clean = row.expand(len(sigma), 1, 1, -1)
+    noisy = clean + sigma[:, None, None, None] * example["noise"]
+    estimate = edm.denoise(network, noisy, sigma, sigma, sigma, sigma_data=LEVELS.sigma_data)
+    error = (estimate - clean).square()[:, 0, 0]
+    weight = (sigma**2 + LEVELS.sigma_data**2) / (sigma * LEVELS.sigma_data) ** 2
+    return (weight * (error[:, :pixels].mean(dim=1) + error[:, pixels:].mean(dim=1))).mean()
+
+
+def _training(schema: Schema, recipe: Recipe) -> Training:
+    draws = recipe.dp_sgd.noise_draws
+
+    def tensors(people: Pairs, random: torch.Generator) -> dict[str, torch.Tensor]:
+        image = private_network.pictures(people)
+        size = image[0].numel() + schema.width
+        return {
+            "image": image,
+            "record": torch.from_numpy(schema.one_hot(people.codes)) - _uniform(schema),
+            "sigma": LEVELS.draw((len(image), draws), random),
+            "noise": torch.randn(len(image), draws, 1, 1, size, generator=random),
+        }
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.public_seed)
+        model = JointNetwork(schema, recipe)
+    return Training(
+        model=model,
+        loss=example_loss,
+        tensors=tensors,
+        learning_rate=recipe.dp_sgd.learning_rate,
+    )
+
+
+def _uniform(schema: Schema) -> torch.Tensor:
+    """(width,) the record that says nothing."""
+    return torch.cat([torch.full((size,), 1 / size) for size in schema.sizes])

@@ -1,0 +1,206 @@
+"""DP-SGD of one network as a stage of a joint baseline: mechanism, training, drawing pictures.
+
+The engine, its noise and its Poisson batches are the release's own (`image.dp_sgd`, where the
+sensitivity is proven); here is only what turns a network and its loss into a charged stage.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.progress import Progress, silent
+from dagster_project.data.schema import ImageSpec, Schema
+from dagster_project.image import edm
+from dagster_project.image.dp_sgd import DPSGD
+from dagster_project.image.edm import LEVELS
+from dagster_project.image.gradients import ExampleLoss, per_example_engine
+from dagster_project.image.private_training import (
+    TrainingState,
+    fixed_microbatches,
+    microbatch_size,
+)
+from dagster_project.pipeline.image_model import engine, load_state, save_state
+from dagster_project.pipeline.pairs import load_train
+from dagster_project.pipeline.release import Compute, Release
+from dagster_project.pipeline.synthetic_release import hash_seed
+from dagster_project.privacy.noise import SecureGenerator
+from dagster_project.privacy.plan import Mechanism
+from dagster_project.settings.recipe import Recipe
+
+_FORWARD = 500  # images in one pass of the network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What is trained.
+
+    Attributes:
+        model: The network, with public initial weights.
+        loss: Scalar loss of one person's tensors.
+        tensors: From some people and fresh randomness to their tensors, one entry a person. The
+            randomness is the diffusion's; privacy's is drawn elsewhere.
+        learning_rate: Adam's first.
+    """
+
+    model: nn.Module
+    loss: ExampleLoss
+    tensors: Callable[[Pairs, torch.Generator], dict[str, torch.Tensor]]
+    learning_rate: float
+
+
+def mechanism(name: str, schema: Schema, recipe: Recipe, *, mu: float, share: float) -> Mechanism:
+    """DP-SGD with a share of mu^2, as a stage of that name; replays after a crash are paid for."""
+    found = DPSGD.from_budget(schema, recipe, mu=mu, share=share, name=name, stage=name)
+    assert found is not None  # it has a share
+    return found.entry()
+
+
+def train(release: Release, stage: str, training: Training, progress: Progress) -> nn.Module:
+    """Spends the stage's mechanism and returns the released network; resumes after a crash."""
+    dp_sgd, generator = release.mechanism(DPSGD, stage), SecureGenerator()
+    file, folder = release.models / f"{stage}.safetensors", release.private / stage
+
+    def run() -> None:
+        averaged = _run(
+            training,
+            load_train(release),
+            dp_sgd,
+            release.recipe,
+            release.compute,
+            authorise=lambda first, end: release.ledger.authorise_steps(
+                release.id, stage, first, end - 1
+            ),
+            save=lambda state: save_state(folder, state),
+            resume=load_state(folder),
+            generator=generator,
+            progress=progress,
+        )
+        dp_sgd.verify(generator.uses)
+        save_file({n: p.cpu().contiguous() for n, p in averaged.items()}, file)
+
+    executed = {stage: dp_sgd.parameters()}
+    release.once(stage, run, executed=executed, files=(file.name,), parents=())
+    shutil.rmtree(folder, ignore_errors=True)
+    training.model.load_state_dict(load_file(file))
+    return training.model.eval()
+
+
+def rehearse(training: Training, pairs: Pairs, recipe: Recipe, compute: Compute) -> None:
+    """The same training on drawn pairs; charged nowhere."""
+    sgd = recipe.dp_sgd
+    if sgd.steps is None:
+        raise ValueError("the steps of DP-SGD are not fixed yet")
+    rate = min(1.0, sgd.batch / len(pairs))
+    mechanism = DPSGD(
+        noise_multiplier=1.0,
+        max_grad_norm=sgd.max_grad_norm,
+        sample_rate=rate,
+        expected_batch_size=rate * len(pairs),
+        steps=sgd.steps,
+        replay_steps=0,
+    )
+    _run(training, pairs, mechanism, recipe, compute, generator=SecureGenerator())
+
+
+def _run(
+    training: Training,
+    pairs: Pairs,
+    dp_sgd: DPSGD,
+    recipe: Recipe,
+    compute: Compute,
+    *,
+    generator: SecureGenerator,
+    authorise: Callable[[int, int], None] = lambda first, end: None,
+    save: Callable[[TrainingState], None] = lambda state: None,
+    resume: TrainingState | None = None,
+    progress: Progress = silent,
+) -> dict[str, torch.Tensor]:
+    sgd, device = recipe.dp_sgd, compute.torch_device
+    model = training.model.to(device)
+    chunk = microbatch_size(
+        sgd.noise_draws,
+        memory_bytes=compute.memory_gb * 1e9,
+        parameters=sum(p.numel() for p in model.parameters()),
+        on_gpu=device.type == "cuda",
+    )
+    with compute.autocast():
+        return dp_sgd.run(
+            model,
+            per_example_engine(model, training.loss, engine(sgd.engine)),
+            partial(_microbatches, training, pairs, chunk=chunk, device=device),
+            len(pairs),
+            learning_rate=training.learning_rate,
+            ema_half_life=max(1.0, sgd.ema_half_life_share * dp_sgd.steps),
+            checkpoint_steps=sgd.checkpoint_steps,
+            authorise=authorise,
+            save=save,
+            resume=resume,
+            generator=generator,
+            progress=progress,
+        )
+
+
+def _microbatches(
+    training: Training, pairs: Pairs, chosen: np.ndarray, *, chunk: int, device: torch.device
+) -> Iterator[dict[str, torch.Tensor]]:
+    random = torch.Generator()
+    random.seed()
+    for indices, present in fixed_microbatches(chosen, chunk):
+        batch = training.tensors(pairs.take(indices), random) | {"present": present}
+        yield {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def pictures(pairs: Pairs) -> torch.Tensor:
+    """(N, C, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pairs.images)).float() / 127.5 - 1
+
+
+@torch.no_grad()
+def draw(
+    release: Release, network: nn.Module, shape: tuple[int, int, int], n: int, seed: int
+) -> torch.Tensor:
+    """`n` samples of a diffusion without condition, (n, *shape) in [-1, 1]."""
+    settings = edm.SamplerSettings(
+        **release.recipe.sampler.model_dump(exclude={"chunk", "guidance", "model"})
+    )
+    device, drawn = release.compute.torch_device, []
+    network = network.to(device)
+    for start in range(0, n, _FORWARD):
+        count = min(_FORWARD, n - start)
+        with release.compute.autocast():
+            drawn.append(
+                edm.sample(
+                    network,
+                    torch.zeros(count, 0, device=device),
+                    shape,
+                    levels=LEVELS,
+                    settings=settings,
+                    generator=torch.Generator().manual_seed(hash_seed(seed, start)),
+                )
+            )
+    return torch.cat([part.float().cpu() for part in drawn])
+
+
+class PictureEncoder(nn.Module):
+    """(B, C, H, W) in [-1, 1] -> (B, size): three strided convolutions, GroupNorm alone."""
+
+    def __init__(self, image: ImageSpec, size: int) -> None:
+        super().__init__()
+        cells = -(-image.height // 8) * -(-image.width // 8)
+        layers: list[nn.Module] = []
+        for inputs, outputs in ((image.channels, 32), (32, 64), (64, 64)):
+            layers.append(nn.Conv2d(inputs, outputs, 3, stride=2, padding=1))
+            layers += [nn.GroupNorm(8, outputs), nn.SiLU()]
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * cells, size), nn.SiLU())
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images)

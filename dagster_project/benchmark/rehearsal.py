@@ -1,0 +1,215 @@
+"""What a training step of a recipe costs, measured by running the stages on drawn pairs.
+
+The stages are the real ones, so that a change of theirs changes the measurement; the pairs are
+noise of the schema's shape. No private record is read and no ledger is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cache as cache_call
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from dagster_project.benchmark import budget
+from dagster_project.benchmark.cache import shared
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.progress import Progress, silent
+from dagster_project.data.schema import Schema
+from dagster_project.ledger import Stage
+from dagster_project.pipeline import (
+    image_model,
+    mean_pairs,
+    pretrained_checkpoint,
+    public_checkpoint,
+    public_images,
+    semantic_query,
+    subsample,
+    table_model,
+)
+from dagster_project.pipeline.release import Compute, Release
+from dagster_project.planning.planner import DISCRETIZATION, mechanisms
+from dagster_project.planning.provenance import code_version
+from dagster_project.privacy.plan import Plan
+from dagster_project.settings.recipe import Recipe
+
+# Part -> its stage, few and many of its steps, and the sections of a recipe that decide
+# what a step costs: methods that share them are given the same cost.
+_PARTS: dict[str, tuple[Callable[[Release, Progress], object], int, int, tuple[str, ...]]] = {
+    "public_training.steps": (
+        public_checkpoint.make, 2, 12, ("network", "public_training", "public_images"),
+    ),
+    "generator.steps": (pretrained_checkpoint.make, 2, 32, ("generator", "mean_pairs", "warm_up")),
+    "generator.perceptual_steps": (
+        pretrained_checkpoint.make, 2, 12, ("generator", "mean_pairs", "warm_up"),
+    ),
+    "warm_up.steps": (pretrained_checkpoint.make, 2, 12, ("network", "warm_up")),
+    "dp_sgd.steps": (image_model.train, 1, 3, ("network", "dp_sgd")),
+}  # fmt: skip
+_SHORT = {
+    "table.rounds": 1,
+    "table.iterations": 5,
+    "table.final_iterations": 5,
+    # Nobody is too few: a warm-up that found nothing to learn from would seem to cost nothing.
+    "mean_pairs.minimum_count": 0.0,
+    "mean_pairs.sample_rate": 1.0,
+    "warm_up.pictures": 1000,
+    "warm_up.procedural": 100,
+    "generator.steps": 2,
+    "generator.perceptual_steps": 2,
+    "warm_up.steps": 2,
+    "dp_sgd.steps": 1,
+    "dp_sgd.replays": 0,
+}
+# A small pool and quick features: neither changes what a step costs.
+_SMALL_POOL = {
+    "public_images.source": "procedural",
+    "public_images.pictures": 200,
+    "public_images.extractor": "pixels",
+    "public_training.pictures": 1000,
+    "public_training.steps": 2,
+}
+
+
+def stage_costs(
+    schema: Schema, recipe: Recipe, compute: Compute, *, cache: Path
+) -> dict[str, float]:
+    """CPU seconds of one training step, by the name of the setting that counts the steps.
+
+    Args:
+        schema: The public contract: shape of pictures and records.
+        recipe: The recipe whose networks and batches are meant; its step counts do not matter.
+        compute: Where networks run.
+        cache: Folder of shared work; a measurement is made once.
+    """
+    has_pool = recipe.public_images.source is not None
+    # What does not run would seem to cost nothing.
+    absent = {
+        "public_training.steps": not has_pool,
+        "generator.perceptual_steps": not recipe.mean_pairs.perceptual_share,
+        "dp_sgd.steps": not recipe.shares.image,
+        "warm_up.steps": recipe.sampler.model == "generator",
+    }
+    one_column = {"table.rounds": 0} if len(schema.sizes) == 1 else {}
+    small_pool = _SMALL_POOL if has_pool else {}
+    short = recipe.changed({**_SHORT, **one_column, **small_pool, "public_seed": 0})
+    sections = short.model_dump(mode="json")
+    with ExitStack() as stack:
+        rehearsed = cache_call(lambda: stack.enter_context(_rehearsed(schema, short, compute)))
+        costs = {}
+        for name, (stage, few, many, decided_by) in _PARTS.items():
+            if absent.get(name):
+                continue
+
+            def make(
+                folder: Path, name: str = name, stage: Any = stage, few: int = few, many: int = many
+            ) -> None:
+                release = rehearsed()
+                cost = budget.seconds_per_step(
+                    lambda steps: stage(release.with_steps(name, steps), silent),
+                    few=few,
+                    many=many,
+                )
+                (folder / "cost.json").write_text(json.dumps(cost))
+
+            made_from = {
+                "part": name,
+                "recipe": {section: sections[section] for section in decided_by},
+                "schema": schema.hash,
+                "compute": asdict(compute),
+                "threads": torch.get_num_threads(),
+                "code": code_version(),
+            }
+            folder = shared(cache, "cost", made_from, make)
+            costs[name] = json.loads((folder / "cost.json").read_text())
+    return costs
+
+
+@contextmanager
+def _rehearsed(schema: Schema, recipe: Recipe, compute: Compute) -> Iterator[_Rehearsal]:
+    """A release of drawn pairs whose stages have all run once, briefly."""
+    # Twice as many people as a batch holds: batches have their usual size, whatever n is.
+    small = replace(schema, n_public=2 * recipe.dp_sgd.batch)
+    with tempfile.TemporaryDirectory() as root:
+        release = _Rehearsal(
+            plan=_plan(small, recipe),
+            schema=small,
+            ledger=_NO_LEDGER,
+            root=Path(root),
+            compute=compute,
+        )
+        release.models.mkdir(parents=True)
+        random_pairs(small).save(release.private / "train")
+        public_images.prepare(release, silent)
+        table_model.fit(release, silent)
+        semantic_query.ask(release, silent)
+        public_checkpoint.make(release, silent)
+        subsample.draw(release)
+        mean_pairs.measure(release, silent)
+        pretrained_checkpoint.make(release, silent)
+        yield release
+
+
+_NO_LEDGER: Any = SimpleNamespace(
+    authorise_steps=lambda *arguments: None,
+    committed=lambda *arguments: None,
+    release=lambda *arguments: SimpleNamespace(stages={"mean_pairs": Stage()}),  # never begun
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rehearsal(Release):
+    """A release of drawn pairs that is charged nowhere."""
+
+    def once(
+        self,
+        stage: str,
+        run: Callable[[], None],
+        *,
+        executed: Mapping[str, Mapping[str, Any]] | None,
+        files: Iterable[str],
+        parents: Iterable[str],
+    ) -> bool:
+        run()
+        return True
+
+    def with_steps(self, name: str, steps: int) -> _Rehearsal:
+        return replace(self, plan=_plan(self.schema, self.recipe.changed({name: steps})))
+
+
+def _plan(schema: Schema, recipe: Recipe) -> Plan:
+    """A plan at one scale of noise: how much noise there is does not change a step's cost."""
+    return Plan(
+        release_id="rehearsal",
+        population="nobody",
+        data_version="drawn",
+        schema_hash=schema.hash,
+        code_version=code_version(),
+        target_epsilon=1.0,
+        target_delta=1e-6,
+        n_public=schema.n_public,
+        discretization=DISCRETIZATION,
+        mechanisms=mechanisms(schema, recipe, 1.0),
+        composed_epsilon=1.0,
+        recipe=recipe.model_dump(mode="json"),
+    )
+
+
+def random_pairs(schema: Schema) -> Pairs:
+    """`n_public` pairs of noise in the schema's shape."""
+    rng, image, n = np.random.default_rng(0), schema.image, schema.n_public
+    codes = np.stack([rng.integers(size, size=n) for size in schema.sizes], axis=1)
+    shape = (n, image.channels, image.height, image.width)
+    return Pairs(
+        images=rng.integers(256, size=shape, dtype=np.uint8),
+        codes=codes.astype(np.int16),
+        values=codes.astype(np.float32),
+    )

@@ -1,0 +1,112 @@
+"""A preset of the released pipeline as a method: the stages of a release, run in order.
+
+Each preset is one configuration of the same stages. Its systems without a preset, which need
+mechanisms of their own, have a file each.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from dagster_project.benchmark import budget
+from dagster_project.benchmark.method import MethodRequest
+from dagster_project.benchmark.rehearsal import stage_costs
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.progress import Progress, silent
+from dagster_project.pipeline import (
+    image_model,
+    mean_pairs,
+    pretrained_checkpoint,
+    public_checkpoint,
+    public_images,
+    semantic_query,
+    subsample,
+    synthetic_release,
+    table_model,
+)
+from dagster_project.pipeline.fidelity_report import read_bundle
+from dagster_project.pipeline.release import Release
+from dagster_project.planning.planner import build_plan, with_steps
+from dagster_project.planning.provenance import code_version
+from dagster_project.privacy.plan import Plan
+from dagster_project.settings.presets import preset
+from dagster_project.settings.recipe import Recipe
+
+TITLES = {
+    "default": "this project's release: low-noise mean embeddings, warm-up, DP-SGD for many people",
+    "published": "DP-TabImage as published: mean pairs of a 5 % subsample, warm-up, DP-SGD",
+    "base": "table model and DP-SGD, no warm-up",
+    "indep": "table model and images that know nothing of it",
+    "randimg": "warm-up on random images of the mean pairs' kind",
+    "attrimg": "warm-up on images by attribute",
+    "privimage": "public images chosen by a private query, then DP-SGD",
+}
+OPEN = "dp_sgd.steps"  # left open by a recipe, it takes what is left of the budget
+
+
+class Staged:
+    """A preset run through the stages of a release."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.title = name, TITLES[name]
+
+    def plan(self, request: MethodRequest) -> Plan:
+        return build_plan(
+            request.schema,
+            self._recipe(request),
+            name=self.name,
+            target_epsilon=request.epsilon,
+            target_delta=request.delta,
+            population=request.population.name,
+            data_version=request.data_version,
+            code_version=code_version(),
+            identity_key=request.population.member_key(),
+        )
+
+    def _recipe(self, request: MethodRequest) -> Recipe:
+        seed = {"public_seed": request.seed}
+        if request.recipe is not None:
+            return Recipe.restored(request.recipe).changed(seed)
+        recipe = preset(self.name).changed(dict(request.settings))
+        if request.budget_seconds is not None:
+            costs = stage_costs(request.schema, recipe, request.compute, cache=request.cache)
+            recipe = recipe.changed(_steps(recipe, costs, request))
+        return recipe.changed(seed)
+
+    def synthesise(
+        self, release: Release, data: Path, n: int, seed: int, progress: Progress
+    ) -> Pairs:
+        public_images.prepare(release, silent)
+        table_model.fit(release, silent)
+        progress(0.1, "table model")
+        semantic_query.ask(release, silent)
+        public_checkpoint.make(release, silent)
+        subsample.draw(release)
+        mean_pairs.measure(release, silent)
+        pretrained_checkpoint.make(release, lambda f, text: progress(0.15 + 0.35 * f, text))
+        image_model.train(release, lambda f, text: progress(0.5 + 0.4 * f, text))
+        with tempfile.TemporaryDirectory(dir=release.root) as folder:
+            bundle = Path(folder) / "bundle"
+            synthetic_release.make(release, bundle, n=n, seed=seed, progress=silent)
+            progress(1.0, "synthetic pairs")
+            return read_bundle(bundle, release.schema, most=n)
+
+
+def _steps(recipe: Recipe, costs: dict[str, float], request: MethodRequest) -> dict[str, int]:
+    filled = with_steps(recipe, request.epsilon, request.schema.n_public)
+    steps = {name: recipe_steps(filled, name) or 0 for name in costs}
+    if filled.sampler.model == "generator":
+        steps["warm_up.steps"] = 0
+    return budget.allot(
+        {name: cost for name, cost in costs.items() if steps[name]},
+        steps,
+        limit=request.budget_seconds or 0.0,
+        open_part=OPEN if recipe.dp_sgd.steps is None and steps.get(OPEN) else None,
+    )
+
+
+def recipe_steps(recipe: Recipe, name: str) -> int | None:
+    """The steps of a part of a recipe by dotted name, None where they are open."""
+    section, _, field = name.partition(".")
+    return getattr(getattr(recipe, section), field)

@@ -1,0 +1,54 @@
+"""For the auditor: what was spent, by which release, from which version of the data."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+from dagster_project.cli.place import open_ledger, root_of
+from dagster_project.ledger import lineage as chains
+from dagster_project.ledger.population import Population
+
+
+def lineage(options: argparse.Namespace) -> int:
+    """The whole chain of a released file, bundle or release id."""
+    from dagster_project.release import manifest
+
+    target = options.target
+    if Path(target).is_dir() and (Path(target) / manifest.NAME).is_file():
+        target = manifest.read(target)["release_id"]
+    root = root_of(options)
+    ledger, key = open_ledger(root), Population.load(root / "population.yaml").member_key()
+    try:
+        chain = chains.trace(ledger, Path(target) if Path(target).is_file() else target, key=key)
+        rows = chains.timeline(ledger) if options.html else []
+    finally:
+        ledger.close()
+    if options.html:
+        from dagster_project.ledger.lineage_page import render_html
+
+        page = render_html(chain, rows, public=options.public)
+        options.html.write_text(page, encoding="utf-8")
+        print(f"lineage of {chain['target']} in {options.html}")
+    elif options.json:
+        shown = chains.public_view(chain) if options.public else chain
+        print(json.dumps(shown, indent=1))
+    else:
+        print(chains.render_text(chain, public=options.public))
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Hashes and epsilon of a bundle, from the bundle alone."""
+    from dagster_project.release import manifest
+
+    found = manifest.verify(options.bundle)
+    power = math.ceil(found.true_positives[0.01] * 1e4) / 1e4
+    print(
+        f"{found.release_id}: {found.files} files unaltered; the recorded events compose to "
+        f"epsilon {found.epsilon:.6f} at delta {found.delta:g}; a test of membership with 1 % "
+        f"false positives has at most {power:.2%} true positives"
+    )
+    return 0

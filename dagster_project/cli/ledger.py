@@ -1,0 +1,140 @@
+"""The ledger's own commands: show, verify, anchor, export, void, add-block."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from dagster_project.cli.place import open_ledger, root_of
+from dagster_project.ledger import lineage as chains
+from dagster_project.ledger.export import export_lines, verify_lines
+from dagster_project.ledger.population import Population
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the actions; without one the ledger is shown."""
+    parser.set_defaults(command=show)
+    parser.add_argument("--json", action="store_true")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION")
+    for name, command, text in (
+        ("show", show, "what each cohort has spent, and every release"),
+        ("verify", verify, "check every hash, rule and price"),
+        ("anchor", anchor, "note the ledger's end in population.yaml"),
+        ("export", export, "the whole chain as lines of JSON, for an auditor"),
+        ("void", void, "give back a reservation that was never opened"),
+        ("add-block", add_block, "open a cohort for people not seen so far"),
+    ):
+        action = actions.add_parser(name, help=text, description=text)
+        action.set_defaults(command=command)
+        # Suppressed, or an action's default would replace what stands before the action.
+        action.add_argument("--root", type=Path, default=argparse.SUPPRESS)
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
+        if command is verify:
+            action.add_argument("--file", type=Path, help="an exported chain, without the database")
+        elif command is void:
+            action.add_argument("release", help="release id")
+        elif command is add_block:
+            action.add_argument("name")
+            text = "public rough number of its people"
+            action.add_argument("--n-public", type=int, required=True, help=text)
+            action.add_argument("--approved-by", required=True, metavar="WHO")
+
+
+def show(options: argparse.Namespace) -> int:
+    """The account of each cohort and every release."""
+    opened = open_ledger(root_of(options))
+    try:
+        blocks, head = opened.blocks(), opened.anchor()
+        releases = opened.releases().values()
+        rows = chains.timeline(opened)
+    finally:
+        opened.close()
+    if options.json:
+        account = {"blocks": [vars(b) for b in blocks], "timeline": rows, "head": head.head}
+        print(json.dumps(account, indent=1))
+        return 0
+    for block in blocks:
+        print(
+            f"cohort {block.name}: lifetime epsilon {block.epsilon:.3f} "
+            f"of {block.lifetime_epsilon:g} spent"
+        )
+    for release in releases:
+        print(
+            f"  {release.at}  {release.release_id:32} "
+            f"epsilon {release.plan['composed_epsilon']:.3f}  "
+            f"{release.status:9} by {release.approved_by}"
+        )
+    print(f"{head.entries} entries, head {head.head}")
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Checks the stored chain, or an exported one."""
+    if options.file is not None:
+        file = options.root / "population.yaml"
+        population = Population.load(file) if file.is_file() else None
+        with options.file.open(encoding="utf-8") as lines:
+            head = verify_lines(lines, population).head
+        what = f"{options.file.name}: chain and prices"
+    else:
+        opened = open_ledger(root_of(options))
+        try:
+            head = opened.verify(reprice=True)
+        finally:
+            opened.close()
+        what = "chain, members and prices"
+    found = {"verified": what, **head.to_json()}
+    text = f"{head.entries} entries, {what} verified, head {head.head}"
+    print(json.dumps(found) if options.json else text)
+    return 0
+
+
+def anchor(options: argparse.Namespace) -> int:
+    """Notes the ledger's end in population.yaml."""
+    root = root_of(options)
+    opened = open_ledger(root)
+    try:
+        head = opened.anchor()
+    finally:
+        opened.close()
+    Population.load(root / "population.yaml").write_anchor(head)
+    print(f"population.yaml names entry {head.entries}, {head.head}: commit it")
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """Prints the chain. It names the data's versions and who approved: for auditors."""
+    opened = open_ledger(root_of(options))
+    try:
+        for line in export_lines(opened.entries()):
+            print(line)
+    finally:
+        opened.close()
+    return 0
+
+
+def void(options: argparse.Namespace) -> int:
+    """Gives back an abandoned reservation."""
+    opened = open_ledger(root_of(options))
+    try:
+        opened.void(options.release)
+        charges = opened.release(options.release).charges
+    finally:
+        opened.close()
+    print(f"release {options.release} is void; its charge is given back to {', '.join(charges)}")
+    return 0
+
+
+def add_block(options: argparse.Namespace) -> int:
+    """Opens a cohort."""
+    opened = open_ledger(root_of(options))
+    try:
+        opened.add_block(options.name, n_public=options.n_public, approved_by=options.approved_by)
+    finally:
+        opened.close()
+    print(
+        f"cohort {options.name} is open for people not seen so far: "
+        f"`dptabimage release --people {options.name}` is paid by them alone"
+    )
+    return 0

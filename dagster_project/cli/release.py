@@ -1,0 +1,186 @@
+"""Runs the Dagster job of a release in this process, or samples again from its models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from dagster_project.cli.place import data_of, open_ledger, root_of
+from dagster_project.ledger import errors
+
+_WRONG_REQUEST, _REFUSED, _FAILED = 2, 3, 4
+# What a request or the form of the data can raise; Dagster hands over the names alone.
+_WRONG = {
+    "FileNotFoundError",
+    "PermissionError",
+    "PopulationError",
+    "SchemaError",
+    "ValueError",
+    "VersionError",
+}
+
+
+def release(options: argparse.Namespace) -> int:
+    """The whole graph; prints the release id, where things lie and the seconds of each asset."""
+    _require_sampling(options)
+    _require_report(options)
+    root, data = root_of(options), data_of(options)
+    started = time.monotonic()
+    result, faults = _run_job(root, _run_config(options, root, data))
+    if result is None:
+        for _, sentence in faults:
+            print(f"dptabimage: {sentence}", file=sys.stderr)
+        return max(code for code, _ in faults)
+    release_id = result.output_for_node("synthetic_release")
+    found = _outcome(root, release_id, result)
+    found["seconds_in_all"] = round(time.monotonic() - started, 1)
+    print(json.dumps(found, indent=1) if options.json else _text(found))
+    return 0
+
+
+def sample(options: argparse.Namespace) -> int:
+    """Another bundle from committed models; post-processing, at no cost."""
+    from dagster_project.orchestration.resources import ComputeResource, ReleaseStore
+    from dagster_project.pipeline import synthetic_release
+
+    _require_sampling(options)
+    root, compute = root_of(options), ComputeResource(bars=True)
+    store = ReleaseStore(root=str(root))
+    ledger = open_ledger(root)
+    try:
+        made = store.load(options.release, ledger, compute.settings())
+        folder = options.out or store.bundle(made, n=options.n, seed=options.seed)
+        progress = compute.progress("sample", print)
+        stated = synthetic_release.make(
+            made, folder, n=options.n, seed=options.seed, progress=progress
+        )
+        synthetic_release.commit(made, folder)
+    finally:
+        ledger.close()
+    found = {"release": made.id, "bundle": str(folder), "files": len(stated["files"])}
+    print(json.dumps(found, indent=1) if options.json else f"{options.n} pairs in {folder}")
+    return 0
+
+
+def _require_sampling(options: argparse.Namespace) -> None:
+    # Said at once: the sampling comes last, when the budget has been spent.
+    if options.n < 1 or options.seed < 0:
+        raise ValueError("n must be at least 1 and seed at least 0")
+
+
+def _require_report(options: argparse.Namespace) -> None:
+    # Said at once as well: the report comes after everything has been spent.
+    if options.n < 10:
+        raise ValueError("the report needs at least 10 synthetic pairs")
+    if options.extractor == "inception-v3" and not Path(options.weights or "").is_file():
+        raise ValueError("inception-v3 needs --weights with a local TorchScript file")
+
+
+def _run_config(options: argparse.Namespace, root: Path, data: Path) -> dict[str, Any]:
+    return {
+        "ops": {
+            "privacy_plan": {
+                "config": {
+                    "name": options.name,
+                    "epsilon": options.epsilon,
+                    "delta": options.delta,
+                    "preset": options.preset,
+                    "settings": dict(options.settings),
+                    "allow_delta": options.allow_delta,
+                    "people": options.people,
+                }
+            },
+            "synthetic_release": {"config": {"n": options.n, "seed": options.seed}},
+            "fidelity_report": {
+                "config": {"extractor": options.extractor}
+                | ({"weights": options.weights} if options.weights else {})
+            },
+        },
+        "resources": {
+            "data": {"config": {"folder": str(data), "root": str(root)}},
+            "budget": {"config": {"root": str(root), "approved_by": options.approved_by}},
+            "compute": {"config": {"device": options.device, "bars": True}},
+        },
+        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+    }
+
+
+def _run_job(root: Path, config: dict[str, Any]) -> tuple[Any, list[tuple[int, str]]]:
+    """The job's result, or None and an exit code and a sentence for each failure."""
+    home = root / ".dagster"
+    home.mkdir(exist_ok=True)
+    settings = Path(__file__).parent.parent / "orchestration" / "dagster.yaml"
+    (home / "dagster.yaml").write_text(settings.read_text())
+    os.environ["DAGSTER_HOME"] = str(home)
+    import dagster as dg
+
+    from dagster_project.orchestration.definitions import build_definitions
+
+    job = build_definitions(root).resolve_job_def("release")
+    with dg.DagsterInstance.get() as instance:
+        result = job.execute_in_process(config, instance=instance, raise_on_error=False)
+    faults: list[tuple[int, str]] = []
+    for event in result.all_events:
+        if event.is_step_failure:
+            faults.append(_fault(event.step_failure_data))
+        elif event.event_type_value == "ASSET_CHECK_EVALUATION":
+            check = event.asset_check_evaluation_data
+            if check.blocking and not check.passed:
+                code = _REFUSED if check.check_name == "within_budget" else _WRONG_REQUEST
+                return None, [(code, check.description or check.check_name)]
+    if result.success:
+        return result, []
+    return None, faults or [(_FAILED, "the run failed")]
+
+
+def _fault(failure: Any) -> tuple[int, str]:
+    """Exit code and sentence of a failed step."""
+    error = failure.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    text = error.message.strip().partition(": ")[2] if error else "unknown"
+    if failure.user_failure_data is not None:
+        refused = "refused by the ledger" in failure.user_failure_data.metadata
+        return (_REFUSED if refused else _FAILED), text
+    if error is not None and isinstance(getattr(errors, error.cls_name or "", None), type):
+        return _REFUSED, text
+    return (_WRONG_REQUEST if error and error.cls_name in _WRONG else _FAILED), text
+
+
+def _outcome(root: Path, release_id: str, result: Any) -> dict[str, Any]:
+    private = root / "private" / release_id
+    report = json.loads((private / "fidelity_report.json").read_text())
+    bundle = next(
+        event.step_materialization_data.materialization.metadata["bundle"].value
+        for event in result.get_asset_materialization_events()
+        if event.node_name == "synthetic_release"
+    )
+    return {
+        "release": release_id,
+        "epsilon": report["epsilon"],
+        "delta": report["delta"],
+        "bundle": bundle,
+        "models": str(root / "models" / release_id),
+        "report": str(private / "fidelity_report.html"),
+        "ledger": str(root / "ledger"),
+        "seconds": json.loads((private / "seconds.json").read_text()),
+        "peak_memory_gb": round(report["peak_memory"] / 1e9, 2),
+    }
+
+
+def _text(found: dict[str, Any]) -> str:
+    seconds = "\n".join(f"  {name:24} {value:7.1f} s" for name, value in found["seconds"].items())
+    return (
+        f"release {found['release']}: epsilon {found['epsilon']:.4f} at delta {found['delta']:g}\n"
+        f"  public bundle   {found['bundle']}\n"
+        f"  models          {found['models']}\n"
+        f"  private report  {found['report']}\n"
+        f"{seconds}\n"
+        f"  {'in all':24} {found['seconds_in_all']:7.1f} s, "
+        f"peak memory {found['peak_memory_gb']} GB"
+    )

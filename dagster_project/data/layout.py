@@ -1,0 +1,181 @@
+"""Where records and pictures lie in a data folder, and what shows without reading a record.
+
+Three layouts are known: train.parquet (and heldout.parquet) with picture bytes; records.parquet
+with picture bytes; records.csv or records.parquet beside a folder images/. The rows themselves
+are streamed by `rows`; what a row means is decided in `reading`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dagster_project.data.lines import BrokenRow, csv_header
+from dagster_project.data.schema import Attribute, Schema
+
+RECORD_FILES = ("train.parquet", "records.parquet", "records.csv")
+_COMPRESSIONS = ("UNCOMPRESSED", "SNAPPY", "GZIP", "BROTLI", "LZ4", "LZ4_RAW", "ZSTD")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of a data folder.
+
+    Attributes:
+        records: The file of training records (or of all records, where `heldout` is None).
+        heldout: The file of held-out records, if there is one.
+        images: The folder of pictures, where the records do not hold their bytes.
+        image_column: Whether the records name or hold the picture; else it is <person_id>.png.
+    """
+
+    records: Path
+    heldout: Path | None
+    images: Path | None
+    image_column: bool
+
+
+def find_layout(data_dir: str | Path, schema: Schema) -> tuple[Layout | None, list[str]]:
+    """Looks at file names, the Parquet footer's schema and the CSV header, at no record.
+
+    Returns:
+        (layout, faults): the layout is None if the faults leave none; each fault is one sentence
+        that holds file and column names alone.
+    """
+    folder = Path(data_dir)
+    if ".." in folder.parts:
+        return None, ["The path of the data folder must not contain '..'."]
+    if folder.is_symlink():
+        return None, ["The data folder is a symbolic link; name the folder itself."]
+    if not folder.is_dir():
+        return None, [f"There is no data folder {folder.name!r}."]
+    found = [folder / name for name in RECORD_FILES if _exists(folder / name)]
+    if len(found) != 1:
+        names = ", ".join(RECORD_FILES)
+        many = "more than one" if found else "none"
+        return None, [f"The data folder must hold one of {names}, and holds {many}."]
+    records, heldout = found[0], folder / "heldout.parquet"
+    files = [records, heldout] if _exists(heldout) else [records]
+    faults: list[str] = []
+    types: dict[Path, pa.DataType | None] = {}
+    for file in files:
+        types[file], some = _file_faults(file, schema)
+        faults += some
+    in_folder = {kind is None or _is_text(kind) for kind in types.values()}
+    if not faults and len(in_folder) > 1:
+        faults.append("One record file holds the pictures' bytes and the other does not.")
+    images = folder / "images"
+    if True in in_folder:
+        if images.is_symlink():
+            faults.append("images is a symbolic link; it must be a folder.")
+        elif not images.is_dir():
+            faults.append("The records hold no picture bytes, and there is no folder images.")
+    layout = Layout(
+        records=records,
+        heldout=heldout if heldout in files else None,
+        images=images if True in in_folder else None,
+        image_column=types[records] is not None,
+    )
+    return (None if faults else layout), faults
+
+
+def column_faults(data_dir: str | Path, schema: Schema) -> list[str]:
+    """What is wrong with files, columns and types: everything that shows without a record."""
+    return find_layout(data_dir, schema)[1]
+
+
+def empty_frame(layout: Layout) -> pd.DataFrame:
+    """The columns of the training records with their types, and no row. Pictures are left out."""
+    if layout.records.suffix == ".parquet":
+        return pq.read_schema(layout.records).empty_table().to_pandas()
+    header = csv_header(layout.records)
+    return pd.DataFrame(columns=header if isinstance(header, list) else [])
+
+
+def _exists(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _file_faults(file: Path, schema: Schema) -> tuple[pa.DataType | None, list[str]]:
+    """The type of the image column (None if left out, null if unknown) and one file's faults."""
+    if file.is_symlink() or not file.is_file():
+        return pa.null(), [f"{file.name} must be a plain file, no link."]
+    try:
+        if file.suffix == ".parquet":
+            if fault := _footer_fault(file):
+                return pa.null(), [fault]
+            arrow = pq.read_schema(file)
+            names, types = arrow.names, dict(zip(arrow.names, arrow.types, strict=True))
+        else:
+            header = csv_header(file)
+            if isinstance(header, BrokenRow):
+                return pa.null(), [_header_fault(file, header)]
+            names, types = header, dict.fromkeys(header, pa.string())
+    except (OSError, ValueError, pa.ArrowException):
+        return pa.null(), [f"{file.name} cannot be read as {file.suffix[1:].upper()}."]
+    # Without picture bytes, the column may be left out: pictures are then <person_id>.png.
+    optional = {schema.image.column} if file.name.startswith("records") else set()
+    wanted = [schema.person_id, schema.image.column, *schema.names]
+    absent = [name for name in wanted if name not in types and name not in optional]
+    faults = [f"{file.name} lacks the column {name!r}." for name in absent]
+    # The first line of a CSV file may be a record, where the header was forgotten: do not quote it.
+    quote = ": {!r:.200}" if file.suffix == ".parquet" else ""
+    if extra := [name for name in types if name not in wanted]:
+        faults.append(f"{file.name} has columns that the schema lacks{quote.format(extra)}.")
+    if twice := [name for name in types if names.count(name) > 1]:
+        faults.append(f"{file.name} has columns that stand twice{quote.format(twice)}.")
+    if file.suffix == ".parquet":
+        faults += [
+            f"{file.name}: the column {name!r} has the type {types[name]}, which cannot be read."
+            for name in wanted
+            if name in types and not _fits(types[name], name, schema)
+        ]
+    image = types.get(schema.image.column)
+    return (pa.null() if schema.image.column in absent else image), faults
+
+
+def _header_fault(file: Path, broken: BrokenRow) -> str:
+    return (
+        f"{file.name} cannot be read as CSV: its first line is a {broken.reason}. Lines must be "
+        "UTF-8 (not UTF-16 or Windows-1252) and end in a line feed."
+    )
+
+
+def _footer_fault(file: Path) -> str | None:
+    """Damage that the footer gives away: columns that reach beyond the file, or are compressed in
+    a way that cannot be undone here. What it says of their values is not looked at."""
+    metadata, size = pq.read_metadata(file), file.stat().st_size
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            # A column chunk without a value may have no page, which is written as place 0.
+            pages = filter(None, (column.dictionary_page_offset, column.data_page_offset))
+            first, length = min(pages, default=4), column.total_compressed_size
+            if length < 0 or not 4 <= first <= size - length:
+                return f"{file.name} is damaged: its footer leads to places that it does not have."
+            if column.compression not in _COMPRESSIONS:
+                return f"{file.name} is compressed as {column.compression}, which cannot be read."
+    return None
+
+
+def _fits(kind: pa.DataType, name: str, schema: Schema) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if name == schema.image.column:
+        if pa.types.is_struct(kind):
+            where = kind.get_field_index("bytes")
+            kind = kind.field(where).type if where >= 0 else pa.null()
+        return _is_text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    if name == schema.person_id:
+        return _is_text(kind) or pa.types.is_integer(kind)
+    attribute: Attribute = schema.attributes[schema.names.index(name)]
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    if attribute.kind == "numeric":
+        return number or pa.types.is_null(kind)
+    return number or _is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)

@@ -1,0 +1,44 @@
+"""Who a row belongs to: the one spelling of a person's id, and who is held out.
+
+What has been spent on a person does not belong here (`ledger`).
+"""
+
+from __future__ import annotations
+
+import hmac
+import unicodedata
+
+import pandas as pd
+
+
+def canonical_id(value: object, rule: str = "exact") -> str | None:
+    """The one spelling of a person id: text in Unicode NFC without outer spaces; None if absent.
+
+    A whole number is its decimal digits, also where nulls in the column made it a float.
+
+    Args:
+        value: As read.
+        rule: The schema's `person_id_rule`: "exact", or "integer" where leading zeros say nothing.
+
+    >>> canonical_id(" 0012 "), canonical_id("0012", "integer"), canonical_id(12.0, "integer")
+    ('0012', '12', '12')
+    """
+    if value is None or value is pd.NA or value != value:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = unicodedata.normalize("NFC", str(value)).strip()
+    if rule == "integer" and text.isascii() and text.isdigit():
+        text = text.lstrip("0") or "0"
+    return text or None
+
+
+def is_held_out(person: str, *, key: bytes, share: float) -> bool:
+    """Whether HMAC-SHA256(key, "held-out:" + canonical id), as a fraction of its range, lies below
+    `share`.
+
+    The same people in every version of the data, whoever else is in it; a larger share only adds
+    people.
+    """
+    digest = hmac.digest(key, b"held-out:" + person.encode("utf-8", "surrogatepass"), "sha256")
+    return int.from_bytes(digest[:8], "big") < share * 2**64

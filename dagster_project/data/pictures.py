@@ -1,0 +1,103 @@
+"""Hardened decoding of one picture to the schema's size and channels.
+
+Pictures are hostile until proven otherwise: the header is held against limits before a pixel is
+decoded, only PNG and JPEG are opened, names stay inside their folder and no link is followed.
+Which row a picture belongs to, and what happens to that row, is decided in `reading`.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from dagster_project.data.schema import ImageSpec
+
+MAX_BYTES = 32 * 2**20
+MAX_SIDE = 4096
+MAX_PIXELS = 16_000_000
+_PLAIN = {"1": "L", "L": "L", "RGB": "RGB"}
+_WITH_PALETTE_OR_ALPHA = {"P", "PA", "LA", "RGBA"}
+
+
+class UnusablePicture(ValueError):
+    """The picture cannot be used; the message is one of a fixed set of reasons."""
+
+
+def decode_picture(content: object, spec: ImageSpec) -> np.ndarray:
+    """Decodes PNG or JPEG bytes, crops the centre to the target's aspect and resizes (Lanczos).
+
+    Transparent parts become white. Grey and RGB are converted into each other.
+
+    Args:
+        content: The file's bytes; anything else counts as missing.
+        spec: Target channels, height and width.
+
+    Returns:
+        uint8 (channels, height, width).
+
+    Raises:
+        UnusablePicture: Missing, too large, of another format or mode, or truncated.
+    """
+    if not isinstance(content, bytes) or not content:
+        raise UnusablePicture("missing")
+    if len(content) > MAX_BYTES:
+        raise UnusablePicture("too many bytes")
+    try:
+        picture = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+    except Image.DecompressionBombError:
+        raise UnusablePicture("too many pixels") from None
+    except Exception:  # a decoder fed with hostile bytes may raise anything
+        raise UnusablePicture("not a readable PNG or JPEG") from None
+    with picture:
+        width, height = picture.size
+        if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+            raise UnusablePicture("too many pixels")
+        if picture.mode not in _PLAIN and picture.mode not in _WITH_PALETTE_OR_ALPHA:
+            raise UnusablePicture("wrong mode")
+        try:
+            array = np.asarray(_fit(picture, spec))
+        except Exception:
+            raise UnusablePicture("truncated or damaged") from None
+    return array[None] if spec.channels == 1 else array.transpose(2, 0, 1)
+
+
+def read_inside(folder: Path, name: str | None) -> bytes:
+    """The bytes of the regular file `name` inside `folder`, following no link.
+
+    Raises:
+        UnusablePicture: No such file, too large, a link, or a name that leaves the folder.
+    """
+    if not name or not (parts := PurePosixPath(name).parts):
+        raise UnusablePicture("missing")
+    if parts[0].startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+        raise UnusablePicture("name leaves the folder")
+    path = folder
+    try:
+        for part in parts:
+            path = path / part
+            status = path.lstat()
+            if stat.S_ISLNK(status.st_mode):
+                raise UnusablePicture("symbolic link")
+        if not stat.S_ISREG(status.st_mode):
+            raise UnusablePicture("not a file")
+        if status.st_size > MAX_BYTES:
+            raise UnusablePicture("too many bytes")
+        return path.read_bytes()
+    except (OSError, UnicodeError):
+        raise UnusablePicture("missing") from None
+
+
+def _fit(picture: Image.Image, spec: ImageSpec) -> Image.Image:
+    if picture.mode in _WITH_PALETTE_OR_ALPHA:
+        picture = picture.convert("RGBA")
+        ground = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(ground, picture).convert("RGB")
+    picture = picture.convert("L" if spec.channels == 1 else "RGB")
+    size = (spec.width, spec.height)
+    if picture.size == size:
+        return picture
+    return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)

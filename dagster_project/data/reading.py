@@ -1,0 +1,287 @@
+"""Reads private pairs: one usable pair for each person, training and held-out persons apart.
+
+A record that does not fit follows the schema's policy and is counted, privately; it never raises,
+for an abort that one person's record causes would be an output nobody paid for. Rows come one by
+one (`lines`, `rows`): a row added or removed changes the pairs of at most the person whom it
+names, as everything below goes by rows or by persons.
+
+A file whose bytes are damaged behind a sound header or footer is not a record that does not fit:
+no record's values make such bytes. Reading ends then with one sentence that is always the same,
+whichever rows are hit, instead of leaving out a part of the file.
+
+What shows without records is in `layout`, the decoding of pictures in `pictures`, the steward's
+list of all faults in `check`.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from dagster_project.data.layout import Layout, column_faults, find_layout
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.persons import canonical_id, is_held_out
+from dagster_project.data.pictures import UnusablePicture, decode_picture, read_inside
+from dagster_project.data.progress import Progress, silent
+from dagster_project.data.rows import BATCH, Batch, row_count, stream
+from dagster_project.data.schema import Schema
+
+__all__ = ["Counts", "ReadingError", "column_faults", "read_pairs"]
+
+Admit = Callable[[Sequence[str], Sequence[str]], np.ndarray]
+
+
+class ReadingError(RuntimeError):
+    """The data cannot be read at all; the message holds nothing of it."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the rows. Private: exact counts, never to be shown outside.
+
+    Attributes:
+        rows: Rows read.
+        train: Training pairs kept, one for each person.
+        held_out: Held-out pairs kept.
+        reasons: How often a row was dropped, or a value changed by policy, for each reason.
+    """
+
+    rows: int
+    train: int
+    held_out: int
+    reasons: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class _Records:
+    """All rows of one file: canonical ids (N,) or None, codes and values (N, d), usable (N,)."""
+
+    ids: np.ndarray
+    codes: np.ndarray
+    values: np.ndarray
+    usable: np.ndarray
+
+
+def read_pairs(
+    data_dir: str | Path,
+    schema: Schema,
+    *,
+    heldout_key: bytes | None,
+    heldout_share: float = 0.1,
+    admit: Admit = lambda people, held_out: np.ones(len(people), dtype=bool),
+    progress: Progress = silent,
+    scratch: str | Path | None = None,
+) -> tuple[Pairs, Pairs, Counts]:
+    """Reads a data folder into training and held-out pairs.
+
+    Each person brings one pair, chosen uniformly among their rows with a usable record by fresh
+    randomness of the operating system; if its picture cannot be used, the person is left out.
+    Rows without a person id are dropped. Held-out persons are those of heldout.parquet or,
+    without that file, the ones a keyed hash of the id picks: the same persons in every version of
+    the data. They never train, even if they stand in both files.
+
+    Args:
+        data_dir: The data folder, in one of the layouts of `layout`.
+        schema: The public contract.
+        heldout_key: Key of the hash, at least 16 bytes; None holds nobody out unless there is a
+            heldout.parquet.
+        heldout_share: Expected share of held-out persons, in [0, 1); public.
+        admit: Told the canonical ids of the training and of the held-out persons, and answers
+            which of the former may train, as a mask: those whose budget pays for it.
+        progress: Told the fraction done; its text holds nothing private.
+        scratch: A private folder for the pictures' arrays, which then stay on disk.
+
+    Returns:
+        (train, held_out, counts); both may be empty.
+
+    Raises:
+        ReadingError: A fault that shows without reading a record, or a file that breaks off.
+    """
+    if not 0 <= heldout_share < 1:
+        raise ValueError("heldout_share must be at least 0 and below 1.")
+    if heldout_key is not None and len(heldout_key) < 16:
+        raise ValueError("heldout_key must have at least 16 bytes.")
+    layout, faults = find_layout(data_dir, schema)
+    if layout is None:
+        raise ReadingError(faults[0])
+    try:
+        return _read(layout, schema, heldout_key, heldout_share, admit, progress, scratch)
+    except (OSError, pa.ArrowException):
+        # The cause may quote a record: it is dropped here, and the steward has `check`.
+        raise ReadingError("The data files cannot be read to their end.") from None
+
+
+def encode_records(batch: Batch, schema: Schema, reasons: Counter[str]) -> _Records:
+    """Cells and values of one batch of rows, by the schema's policy; `reasons` counts."""
+    rule, sound = schema.person_id_rule, batch.sound
+    values_of = batch.columns
+    ids = np.array(
+        [canonical_id(value, rule) for value in values_of[schema.person_id]], dtype=object
+    )
+    usable = sound & np.array([person is not None for person in ids], dtype=bool)
+    reasons.update(f"{row.reason}: row dropped" for row in batch.broken.values())
+    reasons["row without a person id"] += int((sound & ~usable).sum())
+    codes = np.zeros((len(ids), len(schema.attributes)), dtype=np.int16)
+    values = np.zeros(codes.shape, dtype=np.float32)
+    for i, attribute in enumerate(schema.attributes):
+        column = pd.Series(values_of[attribute.name], dtype=object)
+        codes[:, i], keep = attribute.encode(column)
+        values[:, i] = attribute.values(column)
+        changed = sound & keep & (attribute.raw_codes(column) < -attribute.missing)
+        reasons[f"{attribute.name}: row dropped"] += int((sound & ~keep).sum())
+        reasons[f"{attribute.name}: value changed"] += int(changed.sum())
+        usable &= keep
+    return _Records(ids, codes, values, usable)
+
+
+def pictures_of(
+    batch: Batch, layout: Layout, schema: Schema, wanted: Iterable[int]
+) -> Iterator[np.ndarray | UnusablePicture]:
+    """The decoded picture (C, H, W), or why there is none, of each wanted row of a batch."""
+    for i in wanted:
+        try:
+            content = picture_place(batch, i, layout, schema)
+            if layout.images is not None:
+                content = read_inside(layout.images, None if content is None else str(content))
+            yield decode_picture(content, schema.image)
+        except UnusablePicture as error:
+            yield error
+
+
+def picture_place(batch: Batch, row: int, layout: Layout, schema: Schema) -> object:
+    """The bytes of a row's picture, or its name in the folder of pictures; None if absent."""
+    if layout.image_column:
+        return batch.columns[schema.image.column][row]
+    person = canonical_id(batch.columns[schema.person_id][row])
+    return person and f"{person}.png"
+
+
+def picture_column(layout: Layout, schema: Schema) -> str:
+    """The column that leads to a row's picture."""
+    return schema.image.column if layout.image_column else schema.person_id
+
+
+def _read(
+    layout: Layout,
+    schema: Schema,
+    key: bytes | None,
+    share: float,
+    admit: Admit,
+    progress: Progress,
+    scratch: str | Path | None,
+) -> tuple[Pairs, Pairs, Counts]:
+    reasons: Counter[str] = Counter()
+    records = _records(layout.records, schema, reasons, progress)
+    rows = len(records.ids)
+    chosen = _one_row_each(records, reasons)
+    persons = records.ids[chosen]
+    if layout.heldout is not None:
+        held_file, held_records = layout.heldout, _records(layout.heldout, schema, reasons)
+        rows += len(held_records.ids)
+        held_persons = set(held_records.ids)
+        held = np.fromiter((p in held_persons for p in persons), bool, len(persons))
+        held_rows = _one_row_each(held_records, reasons)
+        reasons["person also held out: row dropped"] += int(held.sum())
+    else:
+        held_file, held_records = layout.records, records
+        held = np.fromiter(
+            (key is not None and is_held_out(p, key=key, share=share) for p in persons),
+            bool,
+            len(persons),
+        )
+        held_rows = chosen[held]
+    train_rows = chosen[~held]
+    admitted = admit(list(records.ids[train_rows]), list(held_records.ids[held_rows]))
+    reasons["person outside the release's cohorts: row dropped"] += int((~admitted).sum())
+    parts = []
+    for name, file, source, take, start, end in (
+        ("train", layout.records, records, train_rows[admitted], 0.1, 0.8),
+        ("heldout", held_file, held_records, held_rows, 0.8, 1.0),
+    ):
+        store = None if scratch is None else Path(scratch) / f"{name}-pictures.npy"
+
+        def report(done: float, start: float = start, end: float = end) -> None:
+            progress(start + (end - start) * done, "decoding pictures")
+
+        images, kept = _pictures(file, layout, schema, take, reasons, store, report)
+        parts.append(Pairs(images, source.codes[kept], source.values[kept]))
+    progress(1.0, "pairs read")
+    train, held_out = parts
+    counts = Counts(rows, len(train), len(held_out), {k: n for k, n in reasons.items() if n})
+    return train, held_out, counts
+
+
+def _records(
+    file: Path,
+    schema: Schema,
+    reasons: Counter[str],
+    progress: Progress = silent,
+) -> _Records:
+    columns = [schema.person_id, *schema.names]
+    rows = row_count(file)
+    batches: list[_Records] = []
+    for batch in stream(file, columns):
+        progress(0.1 * min(1.0, len(batches) * BATCH / rows), "reading records")
+        batches.append(encode_records(batch, schema, reasons))
+    empty = Batch((), {name: [] for name in columns}, {})
+    batches = batches or [encode_records(empty, schema, reasons)]
+    return _Records(
+        *(np.concatenate([getattr(batch, part) for batch in batches]) for part in vars(batches[0]))
+    )
+
+
+def _one_row_each(records: _Records, reasons: Counter[str]) -> np.ndarray:
+    """One uniformly chosen usable row of each person, in file order."""
+    rows = np.flatnonzero(records.usable)
+    person = pd.factorize(records.ids[rows])[0]
+    order = np.lexsort((np.frombuffer(os.urandom(8 * len(rows)), np.uint64), person))
+    first = np.diff(person[order], prepend=-1) != 0
+    reasons["another row of the same person was chosen"] += int((~first).sum())
+    return np.sort(rows[order[first]])
+
+
+def _pictures(
+    file: Path,
+    layout: Layout,
+    schema: Schema,
+    rows: np.ndarray,
+    reasons: Counter[str],
+    store: Path | None,
+    report: Callable[[float], None],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (n, C, H, W) of the given rows (sorted), and those n rows that have a usable one."""
+    spec = schema.image
+    shape = (len(rows), spec.channels, spec.height, spec.width)
+    if store is None or not len(rows):
+        images = np.empty(shape, np.uint8)
+    else:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        images = np.lib.format.open_memmap(store, mode="w+", dtype=np.uint8, shape=shape)
+    kept: list[int] = []
+    start = seen = 0
+    columns = [picture_column(layout, schema)] if len(rows) else []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's warnings speak of single pictures
+        for batch in stream(file, columns) if columns else ():
+            size = len(batch)
+            until = int(np.searchsorted(rows, start + size))
+            wanted = rows[seen:until]
+            for row, picture in zip(
+                wanted, pictures_of(batch, layout, schema, wanted - start), strict=True
+            ):
+                if isinstance(picture, UnusablePicture):
+                    reasons[f"picture {picture}: row dropped"] += 1
+                else:
+                    images[len(kept)] = picture
+                    kept.append(int(row))
+            start, seen = start + size, until
+            report(seen / len(rows))
+    return images[: len(kept)], np.array(kept, dtype=np.int64)

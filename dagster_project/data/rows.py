@@ -1,0 +1,144 @@
+"""A stream over the rows of a record file, CSV or Parquet, each row read by itself.
+
+A row that cannot be read is a row without values and with a reason, never an error: only damage
+to the file itself is one, which no record can cause. What a row means is decided in `reading`, how
+lines are parsed in `lines`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dagster_project.data.lines import BrokenRow, csv_rows
+
+BATCH = 1024
+UNDECODABLE = BrokenRow("cell that cannot be decoded")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a file, in file order. Private.
+
+    Attributes:
+        numbers: Number of each row (n,), from 1; in a CSV file empty lines count as well, so that
+            row r is line r + 1.
+        columns: The values (n,) of each column, None where there is none or it cannot be read.
+        broken: Why a row cannot be used, by its place in the batch, whatever else is in it.
+    """
+
+    numbers: Sequence[int]
+    columns: Mapping[str, list[object]]
+    broken: Mapping[int, BrokenRow]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def sound(self) -> np.ndarray:
+        """Whether each row can be used: bool (n,)."""
+        sound = np.ones(len(self), dtype=bool)
+        sound[list(self.broken)] = False
+        return sound
+
+
+def row_count(file: Path) -> int:
+    """About how many rows a file has, at least 1: for a progress bar. Private."""
+    if file.suffix == ".parquet":
+        return max(pq.read_metadata(file).num_rows, 1)
+    with file.open("rb") as stream:
+        chunks = iter(partial(stream.read, 2**20), b"")
+        return max(sum(chunk.count(b"\n") for chunk in chunks) - 1, 1)
+
+
+def stream(file: Path, columns: Sequence[str]) -> Iterator[Batch]:
+    """Batches of rows in file order.
+
+    Raises:
+        OSError, pyarrow.ArrowException: The file itself is damaged.
+    """
+    yield from _parquet(file, columns) if file.suffix == ".parquet" else _csv(file, columns)
+
+
+def one_by_one(schema: pa.Schema, columns: Sequence[str]) -> bool:
+    """Whether Parquet rows must be read singly for one not to matter to the others.
+
+    Arrow cannot read structs whose texts or bytes exceed 2 GiB in one batch, so that a single
+    large picture would decide whether the whole file can be read.
+    """
+    return any(pa.types.is_struct(schema.field(name).type) for name in columns)
+
+
+def cell_values(column: pa.Array) -> list[object]:
+    """The values of a column; `UNDECODABLE` where one cannot be had, such as text not in UTF-8."""
+    if isinstance(column, pa.DictionaryArray):
+        column = column.dictionary_decode()
+    try:
+        values: list[object] = column.to_pylist()
+    except (ValueError, OverflowError):
+        return [_value(cell) for cell in column]
+    return values
+
+
+def _csv(file: Path, columns: Sequence[str]) -> Iterator[Batch]:
+    rows = csv_rows(file)
+    _, header = next(rows, (1, []))
+    where = [list(header).index(name) for name in columns] if isinstance(header, list) else []
+    while some := list(islice(rows, BATCH)):
+        fields = [None if isinstance(row, BrokenRow) else row for _, row in some]
+        values: dict[str, list[object]] = {
+            name: [(row[i] or None) if row else None for row in fields]
+            for name, i in zip(columns, where, strict=True)
+        }
+        broken = {i: row for i, (_, row) in enumerate(some) if isinstance(row, BrokenRow)}
+        yield Batch([number - 1 for number, _ in some], values, broken)
+
+
+def _parquet(file: Path, columns: Sequence[str]) -> Iterator[Batch]:
+    start = 0
+    values: dict[str, list[object]] = {name: [] for name in columns}
+    with pq.ParquetFile(file) as parquet:
+        size = 1 if one_by_one(parquet.schema_arrow, columns) else BATCH
+        for batch in parquet.iter_batches(batch_size=size, columns=list(columns)):
+            for name in columns:
+                values[name] += _cells(batch.column(name))
+            if len(values[columns[0]]) >= BATCH:
+                yield _batch(start, values)
+                start, values = start + len(values[columns[0]]), {name: [] for name in columns}
+    if values[columns[0]]:
+        yield _batch(start, values)
+
+
+def _batch(start: int, values: dict[str, list[object]]) -> Batch:
+    broken = {
+        i: cell
+        for column in values.values()
+        for i, cell in enumerate(column)
+        if isinstance(cell, BrokenRow)
+    }
+    for column in values.values():
+        for i in broken:
+            column[i] = None if isinstance(column[i], BrokenRow) else column[i]
+    rows = len(next(iter(values.values())))
+    return Batch(range(start + 1, start + rows + 1), values, broken)
+
+
+def _cells(column: pa.Array) -> list[object]:
+    if pa.types.is_struct(column.type):
+        # Unlike `field`, `flatten` hides what lies beneath a null.
+        column = column.flatten()[column.type.get_field_index("bytes")]
+    return cell_values(column)
+
+
+def _value(cell: pa.Scalar) -> object:
+    try:
+        return cell.as_py()
+    except (ValueError, OverflowError):
+        return UNDECODABLE

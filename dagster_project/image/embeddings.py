@@ -1,0 +1,197 @@
+"""Feature maps of images whose norm is at most one, and their sums over the cells of a record.
+
+The map is public: its random projections are drawn from a public seed, its length scales are
+settings. What is private here is only the sum of features over people, which `mean_pairs`
+releases through one Gaussian mechanism. Fitting a generator to the released sums is `generator`'s.
+
+Beside what follows from pooled pixels, a map may hold what a public network sees (`perceptual`).
+
+Random Fourier features after Rahimi and Recht (2007); mean embeddings under differential privacy
+after DP-MERF (Harder, Adamczewski, Park 2021), here one embedding per attribute value.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from dagster_project.image.perceptual import PerceptualMap, perceptual_map
+from dagster_project.privacy.grid import MOST_PEOPLE, to_grid
+
+# Length scales are stated for this many pixels; other sizes keep the same typical phase.
+_REFERENCE_PIXELS = 196
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureMap:
+    """phi(x) = [sqrt(1 - g) pooled(x), sqrt(g) perceptual(x)], so ||phi(x)||_2 <= 1, where
+    pooled(x) = [sqrt(1 - a) fourier(x), sqrt(a) clip(pool(x) - grey)].
+
+    The Fourier part has unit norm for every x (cos^2 + sin^2 = 1 in each pair of coordinates),
+    the pixel part is clipped to unit norm after public mid-grey centring (if any) and scaling by
+    `pixel_clip`, the perceptual part has norm at most one. With a pixel share of 1 there is no
+    Fourier part, whatever `frequencies` says; with a perceptual share of 0 there is no network.
+
+    Attributes:
+        channels, height, width: Size of the pooled images.
+        scales: Standard deviations of the projections, one block of features each, stated for
+            196 pixel values in [0, 1].
+        frequencies: Random projections per scale.
+        pixel_share: a in [0, 1], part of the pooled part's squared norm given to mean images.
+        pixel_clip: L2 norm to which a (centred) pooled image is clipped.
+        seed: Public seed of the projections.
+        centred: Whether the pixel part is the image less mid-grey, or the image itself.
+        perceptual_share: g in [0, 1), part of the squared norm given to the perceptual features.
+    """
+
+    channels: int
+    height: int
+    width: int
+    scales: tuple[float, ...]
+    frequencies: int
+    pixel_share: float
+    pixel_clip: float
+    seed: int
+    centred: bool = True
+    perceptual_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.pixel_share <= 1 and self.pixel_clip > 0 and self.frequencies > 0):
+            raise ValueError("pixel_share in [0, 1], pixel_clip > 0 and frequencies > 0 required")
+        if not 0 <= self.perceptual_share < 1:
+            raise ValueError("perceptual_share in [0, 1) required")
+
+    @property
+    def pixels(self) -> int:
+        return self.channels * self.height * self.width
+
+    @property
+    def grey(self) -> float:
+        """What the pixel part is relative to."""
+        return 0.5 if self.centred else 0.0
+
+    @property
+    def fourier_size(self) -> int:
+        return 2 * self.frequencies * len(self.scales) if self.pixel_share < 1 else 0
+
+    @property
+    def pooled_size(self) -> int:
+        """Length of the part that pooled pixels decide."""
+        return self.fourier_size + (self.pixels if self.pixel_share else 0)
+
+    @property
+    def size(self) -> int:
+        """Length of phi(x)."""
+        return self.pooled_size + (PerceptualMap.size if self.perceptual_share else 0)
+
+    @cached_property
+    def projections(self) -> torch.Tensor:
+        """(pixels, frequencies * scales), the same on every machine for one seed."""
+        generator = torch.Generator().manual_seed(self.seed)
+        unit = math.sqrt(_REFERENCE_PIXELS / self.pixels)
+        size = (self.pixels, self.frequencies)
+        blocks = [torch.randn(size, generator=generator) * scale * unit for scale in self.scales]
+        return torch.cat(blocks, dim=1)
+
+    def pool(self, images: torch.Tensor) -> torch.Tensor:
+        """Area-average: (N, C, H, W) -> (N, C, h, w)."""
+        return functional.adaptive_avg_pool2d(images, (self.height, self.width))
+
+    def fourier(self, pooled: torch.Tensor) -> torch.Tensor:
+        """(N, C, h, w) in [0, 1] -> (N, fourier_size), each row of norm exactly one."""
+        phase = pooled.flatten(1) @ self.projections.to(pooled.device)
+        scale = 1 / math.sqrt(self.frequencies * len(self.scales))
+        return torch.cat([phase.cos(), phase.sin()], dim=1) * scale
+
+    def pixel_part(self, pooled: torch.Tensor) -> torch.Tensor:
+        """(N, C, h, w) in [0, 1] -> (N, pixels): less mid-grey if centred, clipped to norm one."""
+        scaled = (pooled.flatten(1) - self.grey) / self.pixel_clip
+        norm = scaled.norm(dim=1, keepdim=True)
+        return scaled / norm.clamp(min=1.0)
+
+    def pooled_part(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) in [0, 1] -> (N, pooled_size) with rows of L2 norm at most one."""
+        pooled = self.pool(images)
+        if self.pixel_share == 1:
+            return self.pixel_part(pooled)
+        fourier = self.fourier(pooled)
+        if not self.pixel_share:
+            return fourier
+        pixel = self.pixel_part(pooled)
+        return torch.cat(
+            [math.sqrt(1 - self.pixel_share) * fourier, math.sqrt(self.pixel_share) * pixel], dim=1
+        )
+
+    def perceptual_part(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) in [0, 1] -> (N, PerceptualMap.size), rows of L2 norm at most one."""
+        return perceptual_map(self.channels)(images)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) in [0, 1] -> (N, size) with rows of L2 norm at most one."""
+        pooled = self.pooled_part(images)
+        if not self.perceptual_share:
+            return pooled
+        perceptual = self.perceptual_part(images)
+        return torch.cat(
+            [
+                math.sqrt(1 - self.perceptual_share) * pooled,
+                math.sqrt(self.perceptual_share) * perceptual,
+            ],
+            dim=1,
+        )
+
+    def parts(self, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means of phi (M, size) as means of the pooled and of the perceptual part, by themselves:
+        their noise is larger by 1 / sqrt(1 - g) and 1 / sqrt(g)."""
+        pooled, perceptual = np.split(means, [self.pooled_size], axis=1)
+        share = self.perceptual_share
+        return pooled / math.sqrt(1 - share), perceptual / math.sqrt(share or 1.0)
+
+
+def cell_sums(
+    images: np.ndarray,
+    one_hot: np.ndarray,
+    feature_map: FeatureMap,
+    *,
+    chunk: int = 256,
+) -> np.ndarray:
+    """Sum of phi(x) over the people in each cell, in units of the grid. Private.
+
+    Each person's phi(x) is put on the grid before it is summed (`privacy.grid`), so the sums are
+    exact: neither the order of people nor that of threads changes a bit. The last chunk is filled
+    up with black pictures that are in no cell: the shape of a product may change its last digits,
+    and nobody's features may follow the number of people.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        one_hot: (N, cells) membership, `d` ones in each row.
+        feature_map: The public map.
+        chunk: Images held as features at one time.
+
+    Returns:
+        (cells, feature_map.size) int64 in units of 2^-24. One person's pair adds d rows, each of
+        norm at most 2^24: a matrix of Frobenius norm at most sqrt(d) 2^24, exactly.
+    """
+    if len(images) > MOST_PEOPLE:
+        raise ValueError(f"at most {MOST_PEOPLE} people can be summed exactly")
+    total = np.zeros((one_hot.shape[1], feature_map.size))
+    for start in range(0, len(images), chunk):
+        batch = torch.from_numpy(np.array(images[start : start + chunk])).float() / 255
+        filled = functional.pad(batch, (0, 0, 0, 0, 0, 0, 0, chunk - len(batch)))
+        (units,) = to_grid([feature_map(filled)[: len(batch)]], max_norm=1.0)
+        member = torch.from_numpy(one_hot[start : start + chunk]).double()
+        total += (member.T @ units.double()).numpy()  # exact: integers below 2^53
+    return total.astype(np.int64)
+
+
+def cosines(n: int) -> torch.Tensor:
+    """Orthonormal DCT-II matrix (n frequencies, n positions)."""
+    position, frequency = torch.arange(n) + 0.5, torch.arange(n)[:, None]
+    matrix = torch.cos(torch.pi * frequency * position / n) * (2 / n) ** 0.5
+    matrix[0] /= 2**0.5
+    return matrix

@@ -1,0 +1,238 @@
+"""A small conditional generator fitted to released mean embeddings. Post-processing: free.
+
+The generator draws a picture for a record and noise; it is fitted so that, over records of the
+private table model, its mean features in every cell match the released ones. The features see
+pooled pictures, blur the rest and are noisy, so that a picture of speckle can match as well as a
+clean one. Two priors on pictures decide, both public: a price on total variation (Rudin, Osher,
+Fatemi 1992), which makes pictures of smooth parts with sharp edges, and a last layer on cosine
+coefficients whose step sizes fall with frequency. A price on logits beyond black and white keeps
+every pixel within reach of them: the first, large steps drive some pixels so far into the flat of
+the sigmoid that nothing brings them back, and they stay dark in all pictures.
+
+Where the means hold what a public network sees (`perceptual`), a second, shorter descent matches it
+too: it brings edges and texture. A step through the network costs as much as five others.
+
+The released means are private already; no record enters here. Relates to DP-MERF (Harder,
+Adamczewski, Park 2021), which matches one joint embedding instead of one for every cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dagster_project.image.augmentation import random_windows
+from dagster_project.image.embeddings import FeatureMap, cosines
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSettings:
+    """Public settings of the fit.
+
+    Attributes:
+        latent: Size of the noise input.
+        hidden: Width of the two hidden layers.
+        steps, batch, learning_rate: Adam with a cosine schedule to zero, on the pooled part.
+        perceptual_steps, perceptual_learning_rate: The same afterwards, on both parts; none where
+            the map has no perceptual part.
+        perceptual_batch: Pictures of the batch that the public network sees.
+        shift: A picture is a window of a larger one, moved by chance by up to this share of its
+            sides. It varies what is drawn, and a predictor learns less of what the generator writes
+            into all pictures of a record.
+        smoothness: Exponent s of the last layer: the coefficient at frequency f is scaled by
+            (1 + f)^-s.
+        total_variation: Price of the pictures' total variation, for one unit of `fit_generator`'s
+            `noise`: the noisier the means, the smoother the pictures.
+        saturation: Price of the mean squared excess of a pixel's logit over 6, where a picture of
+            eight bits is black or white.
+        seed: Public seed.
+    """
+
+    latent: int = 16
+    hidden: int = 400
+    steps: int = 1200
+    batch: int = 500
+    learning_rate: float = 1e-2
+    perceptual_steps: int = 300
+    perceptual_batch: int = 64
+    perceptual_learning_rate: float = 2e-3
+    shift: float = 0.04
+    smoothness: float = 1.5
+    total_variation: float = 15.0
+    saturation: float = 3e-3
+    seed: int = 0
+
+
+class Generator(nn.Module):
+    """(B, width) records, (B, latent) noise -> (B, C, h, w) in [0, 1], of which `draw` takes
+    windows of the picture's size."""
+
+    def __init__(
+        self, width: int, shape: tuple[int, int, int], settings: GeneratorSettings
+    ) -> None:
+        super().__init__()
+        self.latent, self.size = settings.latent, shape[1:]
+        height, breadth = (side + 2 * round(settings.shift * side) for side in shape[1:])
+        self.shape = shape = (shape[0], height, breadth)
+        hidden, pixels = settings.hidden, int(np.prod(shape))
+        self.body = nn.Sequential(
+            nn.Linear(settings.latent + width, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, pixels),
+        )
+        rows, columns = cosines(shape[1]), cosines(shape[2])
+        frequency = torch.hypot(
+            *torch.meshgrid(
+                torch.arange(shape[1]) + 0.0, torch.arange(shape[2]) + 0.0, indexing="ij"
+            )
+        )
+        self.register_buffer("rows", rows)
+        self.register_buffer("columns", columns)
+        self.register_buffer("prior", (1 + frequency) ** -settings.smoothness * shape[1] ** 0.5)
+
+    def forward(self, record: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        return self._logits(record, noise).sigmoid()
+
+    def draw(self, record: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        """(B, width) records -> (B, C, H, W) pictures; `random` is the CPU's."""
+        return self.draw_logits(record, random).sigmoid()
+
+    def draw_logits(self, record: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        """The pictures that `draw` returns, before the sigmoid."""
+        noise = torch.randn(len(record), self.latent, generator=random).to(record.device)
+        return random_windows(self._logits(record, noise), *self.size, generator=random)
+
+    def _logits(self, record: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        coefficients = self.body(torch.cat([noise, record], dim=1)).view(-1, *self.shape)
+        return self.rows.T @ (coefficients * self.prior) @ self.columns
+
+
+def fit_generator(
+    means: np.ndarray,
+    shares: np.ndarray,
+    draw_records: Callable[[int], np.ndarray],
+    feature_map: FeatureMap,
+    shape: tuple[int, int, int],
+    noise: float,
+    settings: GeneratorSettings,
+    progress: Callable[[float, str], None],
+) -> Generator:
+    """Fits a generator to the mean features of every cell.
+
+    The loss is the sum over cells and parts of share * ||m_batch - m_cell||^2 with the squared
+    norm of the batch mean replaced by its unbiased estimate over distinct pairs (a U-statistic),
+    the price of total variation, which grows with the noise like a threshold in denoising, and the
+    price of logits that are out of reach. The plain square would add the features' variance over
+    the cell's batch size, and so reward pictures that vary less than the private ones.
+
+    Args:
+        means: (cells, feature_map.size) released mean features.
+        shares: (cells,) weight of each cell, 0 to leave it out.
+        draw_records: From a number to that many one-hot records of the table model, (n, cells).
+        feature_map: The public map that the means were made with.
+        shape: (C, H, W) of the pictures.
+        noise: Standard deviation of the privacy noise in a mean over everybody.
+        settings: Public settings.
+        progress: Fraction done and a text.
+
+    Returns:
+        The fitted generator in evaluation mode.
+    """
+    price = settings.total_variation * noise
+    random = torch.Generator().manual_seed(settings.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = Generator(means.shape[0], shape, settings)
+    pooled, perceptual = (torch.from_numpy(part).float() for part in feature_map.parts(means))
+    weight = torch.from_numpy(shares).float()
+    pool = torch.from_numpy(draw_records(settings.batch * 40)).float()
+    refining = settings.perceptual_steps if feature_map.perceptual_share else 0
+    # Of the time, for the progress bar.
+    total = settings.steps + _REFINING_COST * refining
+
+    def descend(steps: int, learning_rate: float, seen: int, done: int, cost: int) -> None:
+        """Adam along half a cosine; `seen` pictures of a batch go through the public network."""
+        optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for step in range(steps):
+            record = pool[torch.randint(len(pool), (settings.batch,), generator=random)]
+            logits = model.draw_logits(record, random)
+            pictures = logits.sigmoid()
+            value = _matching_loss(feature_map.pooled_part(pictures), record, pooled, weight)
+            value = value + price * total_variation(pictures)
+            value = value + settings.saturation * saturation(logits)
+            if seen:
+                features = feature_map.perceptual_part(pictures[:seen])
+                value = value + _matching_loss(features, record[:seen], perceptual, weight)
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            optimizer.step()
+            schedule.step()
+            progress((done + cost * (step + 1)) / total, "fitting the generator")
+
+    descend(settings.steps, settings.learning_rate, 0, 0, 1)
+    if refining:
+        rate, seen = settings.perceptual_learning_rate, settings.perceptual_batch
+        descend(refining, rate, seen, settings.steps, _REFINING_COST)
+    return model.eval()
+
+
+def _matching_loss(
+    features: torch.Tensor, record: torch.Tensor, target: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    count = record.sum(0)
+    total = record.T @ features  # (cells, size)
+    own = record.T @ features.square().sum(1)  # sum of each picture's own square
+    square = (total.square().sum(1) - own) / (count * (count - 1)).clamp(min=1)
+    cross = (total * target).sum(1) / count.clamp(min=1)
+    return (weight * (count > 1) * (square - 2 * cross)).sum()
+
+
+def total_variation(pictures: torch.Tensor) -> torch.Tensor:
+    """Mean over (B, C, H, W) pictures on the unit square of the integral of their gradient's norm.
+
+    The norm is over both directions and all channels, so that channels share their edges (Blomgren
+    and Chan 1998). A black picture with a white half has 1 at any size.
+    """
+    height, width = pictures.shape[-2:]
+    # Forward differences, nothing beyond the border (Chambolle 2004): every neighbour counts.
+    across = functional.pad(pictures.diff(dim=-1), (0, 1))
+    down = functional.pad(pictures.diff(dim=-2), (0, 0, 0, 1))
+    squared = ((across * width).square() + (down * height).square()).mean(dim=1)
+    return (squared + _FLAT**2).sqrt().mean()
+
+
+def saturation(logits: torch.Tensor) -> torch.Tensor:
+    """Mean squared excess of logits of any shape over `_REACH`, on both sides."""
+    return (logits.abs() - _REACH).relu().square().mean()
+
+
+_REFINING_COST = 5  # a step through the network in other steps, about
+# Rounds the corner of the norm at 0, where it has no gradient: .03 of the grey scale a picture.
+_FLAT = 0.03
+_REACH = 6.0  # 255 sigmoid(-6) = .6: nearer to black than eight bits can tell
+
+
+@torch.no_grad()
+def draw_pictures(
+    model: Generator,
+    records: np.ndarray,
+    *,
+    generator: torch.Generator,
+    chunk: int = 2048,
+) -> torch.Tensor:
+    """Pictures for one-hot records, (N, C, H, W) in [0, 1] on the CPU; `generator` is the CPU's."""
+    pictures = []
+    device = model.rows.device
+    for part in torch.from_numpy(records).float().split(chunk):
+        pictures.append(model.draw(part.to(device), generator).cpu())
+    return torch.cat(pictures)

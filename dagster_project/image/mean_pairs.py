@@ -1,0 +1,308 @@
+"""Mean table-image pairs: for every attribute value a noisy mean image and mean embedding.
+
+One Gaussian mechanism releases all sums together; everything after it is post-processing.
+
+Sensitivity. Let one person with image x and record y be added. Each of the d attributes (a
+missing value is a cell like any other) puts the person into exactly one cell, so exactly d rows of
+the matrix of sums change, each by phi(x) with ||phi(x)||_2 <= 1 (`embeddings.FeatureMap`), written
+in integers on a public grid, which makes no norm larger (`privacy.grid`). The L2 norm of the change
+is therefore at most sqrt(d), exactly, whatever x and y are. The noise is a Gaussian rounded to the
+same grid: a function of the ideal Gaussian mechanism's output. The counts that turn sums into means
+come from the table model, which has been paid for, so they cost nothing and do not depend on the
+person here (DP-TabImage, Chen et al. 2026, theorem 2, with sigma_m infinite).
+
+Noisy counts instead are one more column of the same matrix: a person's row is then (phi(x), 1) in
+each of d cells, of norm at most sqrt(2), and the sensitivity is sqrt(2 d). With the one scale
+s = noise_multiplier sqrt(2 d) for sums and counts this is the paper's multiplier
+sigma_P = (d / s^2 + d / s^2)^(-1/2) at sigma_x = sigma_m = s (theorem 2 there).
+
+Cells may be random groups instead of attribute values (`random_groups`, an ablation): the bound is
+the same, because a person is in one of them for each attribute.
+
+A mean image belongs to a soft record: one-hot in its own attribute, the table model's conditional
+distribution in every other (same paper, section 4).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from dagster_project.privacy.calibration import sampled_noise_multiplier
+from dagster_project.privacy.events import Gaussian, PoissonSampledGaussian
+from dagster_project.privacy.grid import UNITS, to_numbers
+from dagster_project.privacy.mechanism import Mechanism, Uses, only
+from dagster_project.privacy.noise import SecureGenerator
+from dagster_project.privacy.sampling import poisson_sample
+
+if TYPE_CHECKING:
+    from dagster_project.data.schema import Schema
+    from dagster_project.image.embeddings import FeatureMap
+    from dagster_project.settings.recipe import Recipe
+
+
+def random_groups(people: int, sizes: Sequence[int], *, generator: SecureGenerator) -> np.ndarray:
+    """Random cells: for each attribute a fair die as large as it, thrown by each person.
+
+    A person's throws are their own: they depend on no record and on nobody's place in the data.
+    Given all throws, the release is the Gaussian mechanism on cells that contain a person d times,
+    so the bound above holds; the throws of the others have the same distribution with and without
+    the person, and a mixture over them is no easier to tell apart than its worst part (the hockey
+    stick divergence is jointly convex). Groups drawn for places in the data from a public seed
+    would not do: one person removed moves everybody behind them to another place.
+
+    Returns:
+        (people, d) int64 in the form of records.
+    """
+    return np.stack([generator.integers(people, size) for size in sizes], axis=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellSums(Mechanism):
+    """The sums of phi over each cell, with their counts if asked, as one Gaussian mechanism.
+
+    Attributes:
+        noise_multiplier: Noise standard deviation over the sensitivity.
+        sample_rate: Probability of each person's being in the sums.
+        attributes: d, the number of cells one person is in.
+        counted: Whether the number of people in each cell is released too.
+    """
+
+    name: str = "mean_pairs"
+    stage: str = "mean_pairs"
+    part: ClassVar[str] = "pairs"
+    noise_multiplier: float
+    sample_rate: float
+    attributes: int
+    counted: bool = False
+
+    @classmethod
+    def from_budget(
+        cls, schema: Schema, recipe: Recipe, *, mu: float, share: float
+    ) -> CellSums | None:
+        if not share:
+            return None
+        rate = recipe.mean_pairs.sample_rate
+        return cls(
+            noise_multiplier=sampled_noise_multiplier(
+                mu=mu, share=share, sample_rate=rate, steps=1
+            ),
+            sample_rate=rate,
+            attributes=len(schema.attributes),
+            counted=recipe.mean_pairs.counts == "noisy",
+        )
+
+    def event(self) -> Gaussian | PoissonSampledGaussian:
+        if self.sample_rate == 1:
+            return Gaussian(noise_multiplier=self.noise_multiplier)
+        return PoissonSampledGaussian(
+            noise_multiplier=self.noise_multiplier, sample_rate=self.sample_rate
+        )
+
+    def sensitivity(self) -> float:
+        """L2 sensitivity of all sums together: sqrt(d), or sqrt(2 d) with the counts."""
+        return math.sqrt((2 if self.counted else 1) * self.attributes)
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of the noise in each sum."""
+        return self.noise_multiplier * self.sensitivity()
+
+    def sample(self, people: int, *, generator: SecureGenerator) -> np.ndarray:
+        """Indices of those whose features are summed: a Poisson sample, or everybody."""
+        if self.sample_rate == 1:
+            return np.arange(people)
+        return poisson_sample(people, sample_rate=self.sample_rate, generator=generator)
+
+    def run(
+        self,
+        images: np.ndarray,
+        one_hot: np.ndarray,
+        feature_map: FeatureMap,
+        *,
+        generator: SecureGenerator,
+    ) -> np.ndarray:
+        """Sums of phi over each cell plus N(0, noise_std^2), both on the grid of 2^-24.
+
+        Args:
+            images: (N, C, H, W) uint8, one for each sampled person.
+            one_hot: (N, cells) with exactly `attributes` ones in each row.
+            feature_map: Public map with ||phi|| <= 1.
+            generator: The operating system's randomness.
+
+        Returns:
+            (cells, feature_map.size), or one column more, float64, multiples of 2^-24;
+            differentially private.
+
+        Raises:
+            ValueError: A row is not in exactly `attributes` cells.
+        """
+        from dagster_project.image.embeddings import cell_sums
+
+        ones, others = (np.count_nonzero(m, axis=1) for m in (one_hot == 1, one_hot))
+        if not ((ones == self.attributes).all() and (others == self.attributes).all()):
+            raise ValueError("every person must be in exactly one cell of each attribute")
+        sums = cell_sums(images, one_hot, feature_map)
+        if self.counted:
+            sums = np.column_stack([sums, one_hot.sum(axis=0).astype(np.int64) * UNITS])
+        noise = generator.rounded_gaussian(sums.shape, sigma=self.noise_std * UNITS)
+        return to_numbers(sums + noise)
+
+    def observed(self, uses: Uses) -> dict[str, float]:
+        return {"noise_multiplier": only(uses, "gaussian") / UNITS / self.sensitivity()}
+
+    def verify_sample(self, uses: Uses) -> None:
+        """Compares the draw in `sample` with what is declared, as `verify` does for the noise."""
+        self.require({} if self.sample_rate == 1 else {"sample_rate": only(uses, "coins")})
+
+
+def make_consistent(sums: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """Least squares under the constraint that all attributes have one total.
+
+    Each person is in one cell of each attribute, so the true sums over an attribute's cells are
+    the same total T for all. With equal noise in all cells, T = sum_i (T_i / k_i) / sum_i (1 / k_i)
+    and every cell of attribute i moves by (T - T_i) / k_i.
+    """
+    blocks = np.split(sums, np.cumsum(sizes)[:-1])
+    weights = np.array([1 / size for size in sizes])
+    total = sum(w * block.sum(0) for w, block in zip(weights, blocks, strict=True)) / weights.sum()
+    return np.concatenate([b + (total - b.sum(0)) / len(b) for b in blocks])
+
+
+@dataclass(frozen=True)
+class MeanPairs:
+    """Released means with their soft records; differentially private.
+
+    Attributes:
+        means: (cells, size) mean features; rows of cells left out are zero.
+        noise_std: (cells,) standard deviation of the privacy noise in each mean.
+        shares: (cells,) share of people in each cell after the table model; 0 when left out.
+        soft_records: (cells, cells) probability blocks.
+        feature_map: The public map.
+    """
+
+    means: np.ndarray
+    noise_std: np.ndarray
+    shares: np.ndarray
+    soft_records: np.ndarray
+    feature_map: FeatureMap
+
+    @classmethod
+    def none(cls, cells: int, feature_map: FeatureMap) -> MeanPairs:
+        """No mean pairs at all, where a plan has no mechanism for them."""
+        return cls(
+            means=np.zeros((0, feature_map.size)),
+            noise_std=np.zeros(0),
+            shares=np.zeros(0),
+            soft_records=np.zeros((0, cells)),
+            feature_map=feature_map,
+        )
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the privacy noise in a mean over everybody; that of a cell is this
+        over its share."""
+        return float((self.noise_std * self.shares).max(initial=0.0))
+
+    def images(self, *, denoised: bool = True) -> np.ndarray:
+        """Mean images, denoised with the known noise level or as they are: (cells, C, h, w) in
+        [0, 1]."""
+        fm = self.feature_map
+        pooled, _ = fm.parts(self.means)
+        pixels = pooled[:, fm.fourier_size :] / math.sqrt(fm.pixel_share)
+        if denoised:
+            noise = self.noise_std / math.sqrt((1 - fm.perceptual_share) * fm.pixel_share)
+            pixels = shrink(pixels, noise, self.shares)
+        flat = fm.grey + fm.pixel_clip * pixels
+        return flat.reshape(-1, fm.channels, fm.height, fm.width).clip(0, 1)
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(
+            folder / "mean_pairs.npz",
+            means=self.means,
+            noise_std=self.noise_std,
+            shares=self.shares,
+            soft_records=self.soft_records,
+        )
+        (folder / "feature_map.json").write_text(json.dumps(asdict(self.feature_map), indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> MeanPairs:
+        from dagster_project.image.embeddings import FeatureMap
+
+        settings = json.loads((folder / "feature_map.json").read_text())
+        with np.load(folder / "mean_pairs.npz", allow_pickle=False) as arrays:
+            return cls(
+                **{name: arrays[name] for name in arrays.files},
+                feature_map=FeatureMap(**settings | {"scales": tuple(settings["scales"])}),
+            )
+
+
+def complete(
+    sums: np.ndarray,
+    *,
+    sizes: Sequence[int],
+    probabilities: np.ndarray,
+    soft_records: np.ndarray,
+    people: float,
+    noise_scale: float,
+    feature_map: FeatureMap,
+    minimum_count: float,
+    counts: np.ndarray | None = None,
+    consistent: bool = True,
+) -> MeanPairs:
+    """Means and soft records from noisy sums and the table model. Post-processing.
+
+    Args:
+        sums: (cells, size) noisy sums.
+        sizes: Cells of each attribute.
+        probabilities: (cells,) one-way probabilities of the table model.
+        soft_records: (cells, cells) its conditional distributions.
+        people: Expected number of people in the sums (the model's total times the sample rate).
+        noise_scale: Standard deviation of the noise in each sum.
+        feature_map: The public map.
+        minimum_count: Cells with fewer people are left out.
+        counts: (cells,) noisy counts, where they are to be used instead of the table model's.
+        consistent: Whether all attributes are given one total first.
+    """
+    if counts is None:
+        counts = np.asarray(probabilities) * people
+    else:
+        probabilities = counts.clip(min=0) / max(people, 1.0)
+    kept = counts >= minimum_count
+    # Noise of a mean over fewer people than this exceeds any signal; avoids division by zero.
+    divisor = np.maximum(counts, 1.0)
+    means = (make_consistent(sums, sizes) if consistent else sums) / divisor[:, None]
+    return MeanPairs(
+        means=np.where(kept[:, None], means, 0.0),
+        noise_std=noise_scale / divisor,
+        shares=np.where(kept, probabilities, 0.0),
+        soft_records=np.asarray(soft_records),
+        feature_map=feature_map,
+    )
+
+
+def uniform_records(sizes: Sequence[int]) -> np.ndarray:
+    """(cells, cells): for each cell the record that says nothing, uniform in every attribute."""
+    record = np.repeat(1 / np.asarray(sizes, dtype=np.float64), sizes)
+    return np.tile(record, (len(record), 1))
+
+
+def shrink(means: np.ndarray, noise_std: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Wiener shrinkage of each coordinate towards the mean over all cells.
+
+    Between-cell signal power P of a coordinate is the weighted square minus the known noise; the
+    deviation of cell j keeps the part P / (P + noise_j^2).
+    """
+    weight = (shares / max(shares.sum(), 1e-12))[:, None]
+    variance = (noise_std**2)[:, None]
+    centre = (weight * means).sum(0)
+    power = np.maximum((weight * ((means - centre) ** 2 - variance)).sum(0), 0.0)
+    return centre + (means - centre) * power / (power + variance + 1e-12)

@@ -1,0 +1,77 @@
+"""What a public network sees in a picture, as a feature map whose norm is at most one.
+
+Means of such features under differential privacy: DP-MEPF (Harder, Jalali, Sutherland, Park 2023),
+there of one network's layers over each class; here over every attribute value, beside the Fourier
+features of `embeddings`, which see shapes and brightness but neither edges nor texture.
+
+The map is public: the network has seen ImageNet alone, centre and radius are those of pictures that
+are drawn by a rule.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from dagster_project.image.efficientnet import BATCH, FEATURES, efficientnet_lite
+from dagster_project.image.procedural import dead_leaves
+
+_BLOCKS = (3, 6, 14)  # the last of 24, 40 and 112 channels: 16, 8 and 4 places a side
+_PLACES = 2  # their averages, a side: upper and lower, left and right halves
+_WIDTHS = (*(channels * _PLACES**2 for channels in (24, 40, 112)), FEATURES)
+_DRAWN, _DRAWN_SIDE, _DRAWN_SEED = 256, 32, 0
+
+
+class PerceptualMap:
+    """phi(x) = [clip((f_l(x) - centre_l) / radius_l)]_l / sqrt(levels), so ||phi(x)||_2 <= 1.
+
+    f_l are averages of the network's l-th level; each of the L levels is clipped to norm one, so
+    the squared norm of phi is at most L / L. No picture is seen beside another: pictures go through
+    the network in batches of one fixed size, filled up with black, as the shape of a batch may
+    change the last digits of a result.
+
+    Attributes:
+        size: Length of phi(x).
+    """
+
+    size = sum(_WIDTHS)
+
+    def __init__(self, channels: int) -> None:
+        rng = np.random.default_rng(_DRAWN_SEED)
+        drawn = dead_leaves(_DRAWN, channels, _DRAWN_SIDE, _DRAWN_SIDE, rng=rng)
+        with torch.no_grad():
+            levels = self._levels(torch.from_numpy(drawn))
+        self._centres = [level.mean(dim=0) for level in levels]
+        # Nineteen of twenty drawn pictures are not clipped.
+        self._radii = [
+            (level - centre).norm(dim=1).quantile(0.95)
+            for level, centre in zip(levels, self._centres, strict=True)
+        ]
+
+    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) in [0, 1] -> (N, size), rows of L2 norm at most one; differentiable."""
+        parts = []
+        levels = self._levels(pictures)
+        for level, centre, radius in zip(levels, self._centres, self._radii, strict=True):
+            scaled = (level - centre) / radius
+            parts.append(scaled / scaled.norm(dim=1, keepdim=True).clamp(min=1.0))
+        return torch.cat(parts, dim=1) / len(parts) ** 0.5
+
+    def _levels(self, pictures: torch.Tensor) -> list[torch.Tensor]:
+        network, found = efficientnet_lite("lite1"), []
+        for some in pictures.split(BATCH):
+            filled = functional.pad(some, (0, 0, 0, 0, 0, 0, 0, BATCH - len(some)))
+            *blocks, head = network.maps(filled, _BLOCKS)
+            levels = [functional.adaptive_avg_pool2d(level, _PLACES) for level in blocks]
+            levels.append(head.mean(dim=(2, 3)))
+            found.append([level.flatten(1)[: len(some)] for level in levels])
+        return [torch.cat(level) for level in zip(*found, strict=True)]
+
+
+@cache
+def perceptual_map(channels: int) -> PerceptualMap:
+    """The map for pictures of so many channels, 1 or 3; made once."""
+    return PerceptualMap(channels)

@@ -1,0 +1,161 @@
+"""CelebA (Liu et al., ICCV 2015): 202,599 aligned faces with 40 binary attributes.
+
+Expected as its owners distribute it: Anno/list_attr_celeba.txt and the unpacked
+Img/img_align_celeba/, or both at the top. Anno/identity_CelebA.txt, if present, says whose face
+it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from dagster_project.data.lines import WIDTH, BrokenRow, text_lines
+from dagster_project.data.pictures import read_inside
+from dagster_project.importers.archive import (
+    YES_NO,
+    Archive,
+    ImportRequest,
+    Row,
+    WrongArchive,
+    chosen,
+    find,
+    part_of,
+)
+
+PICTURES, PEOPLE = 202_599, 10_177  # from the data set's page
+# All 40 but Arched_Eyebrows, Attractive, Bags_Under_Eyes, Big_Lips, Big_Nose, Blurry, Chubby,
+# Double_Chin, High_Cheekbones, Narrow_Eyes, Oval_Face, Pale_Skin, Pointy_Nose and Rosy_Cheeks:
+# matters of taste or degree, on which annotators agree least (Wu et al., CVPRW 2023).
+ATTRIBUTES = (
+    "5_o_Clock_Shadow",
+    "Bald",
+    "Bangs",
+    "Black_Hair",
+    "Blond_Hair",
+    "Brown_Hair",
+    "Bushy_Eyebrows",
+    "Eyeglasses",
+    "Goatee",
+    "Gray_Hair",
+    "Heavy_Makeup",
+    "Male",
+    "Mouth_Slightly_Open",
+    "Mustache",
+    "No_Beard",
+    "Receding_Hairline",
+    "Sideburns",
+    "Smiling",
+    "Straight_Hair",
+    "Wavy_Hair",
+    "Wearing_Earrings",
+    "Wearing_Hat",
+    "Wearing_Lipstick",
+    "Wearing_Necklace",
+    "Wearing_Necktie",
+    "Young",
+)
+_VALUES = {"1": "yes", "-1": "no"}
+_NO_PICTURE = BrokenRow("line that names no picture")
+_NO_IDENTITY = BrokenRow("picture without one identity")
+
+
+def open_archive(source: Path, request: ImportRequest) -> Archive:
+    """Looks at the attribute list and at the folder of pictures.
+
+    Raises:
+        WrongArchive: One of them is not there or not what it should be.
+    """
+    listed = find(
+        source,
+        "list_attr_celeba.txt",
+        "Anno/list_attr_celeba.txt",
+        what="CelebA's list of attributes",
+    )
+    images = find(
+        source,
+        "img_align_celeba",
+        "Img/img_align_celeba",
+        what="the folder of aligned faces (img_align_celeba.zip, unpacked)",
+    )
+    head = [text for _, text in islice(text_lines(listed), 2) if isinstance(text, str)]
+    count, names = (head[0].strip(), head[1].split()) if len(head) == 2 else ("", [])
+    if not count.isdigit() or len(names) != 40 or set(ATTRIBUTES) - set(names):
+        raise WrongArchive(
+            f"{listed.name} must begin with a line with the number of pictures and a line with "
+            "the names of the 40 attributes"
+        )
+    attributes = chosen(dict.fromkeys(names, YES_NO), ATTRIBUTES, request.attributes)
+    identities = _identities(source, required=request.unit == "person")
+    by_person = request.unit == "person"
+    share = 0.8 if request.validation == "train" else 0.7
+
+    def row(line: str | BrokenRow) -> Row | BrokenRow:
+        if isinstance(line, BrokenRow):
+            return line
+        name, *values = line.split() or [""]
+        if not name.endswith(".jpg"):
+            return _NO_PICTURE
+        if len(values) != len(names):
+            return WIDTH
+        found = dict(zip(names, values, strict=True))
+        group = identities.get(name)
+        if by_person and group is None:
+            return _NO_IDENTITY
+        return Row(
+            person=group if by_person and group is not None else name,
+            record={a: _VALUES.get(found[a]) for a in attributes},
+            picture=partial(read_inside, images, name),
+            part=part_of(group or name),
+        )
+
+    def rows() -> Iterator[Row | BrokenRow]:
+        return (row(line) for _, line in islice(text_lines(listed), 2, None))
+
+    unit = (
+        "One person is one identity of identity_CelebA.txt; one picture of each is used."
+        if by_person
+        else "Each picture counts as a person, as in the DP-TabImage paper: what is protected is "
+        "one picture, not a celebrity with several."
+    )
+    split = "identity, so that nobody is in two parts" if identities else "picture"
+    return Archive(
+        name="celeba",
+        attributes=attributes,
+        channels=request.channels or 3,
+        size=request.size or (40, 40),
+        rows=rows,
+        total=int(count),
+        documented=int(round((PEOPLE if by_person else PICTURES) * share, -2)),
+        about=(
+            "CelebA (Liu et al., ICCV 2015). Attributes and their two values are those of its "
+            "documentation (list_attr_celeba.txt: 1 is yes, -1 is no).",
+            "The paper does not list its 26 attributes; by default these are the 40 without 14 "
+            "that are matters of taste or degree, on which annotators agree least.",
+            unit,
+            f"Split 7 : 1 : 2 into training, validation and held-out by a hash of the {split}.",
+        ),
+    )
+
+
+def _identities(source: Path, *, required: bool) -> Mapping[str, str | None]:
+    """The person of each picture, None where lines disagree; empty where there is no such list."""
+    try:
+        listed = find(
+            source,
+            "identity_CelebA.txt",
+            "Anno/identity_CelebA.txt",
+            what="the list of identities that --unit person needs",
+        )
+    except WrongArchive:
+        if required:
+            raise
+        return {}
+    people: dict[str, str | None] = {}
+    for _, line in text_lines(listed):
+        if isinstance(line, str) and len(pair := line.split()) == 2:
+            name, person = pair
+            people[name] = person if people.get(name, person) == person else None
+    return people

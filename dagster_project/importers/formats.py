@@ -1,0 +1,56 @@
+"""The formats that can be imported, and which options each of them knows.
+
+A format is a module of this package of the same name, whose `open_archive` looks at a source; it
+is loaded when it is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dagster_project.importers.archive import Archive, ImportRequest
+
+
+@dataclass(frozen=True)
+class Format:
+    """A form in which data is handed out.
+
+    Attributes:
+        title: One line of help.
+        options: Fields of `ImportRequest` that only some formats know.
+    """
+
+    title: str
+    options: tuple[str, ...]
+
+
+_PAPER = ("unit", "attributes")
+
+FORMATS: dict[str, Format] = {
+    "celeba": Format("list_attr_celeba.txt and img_align_celeba/", _PAPER),
+    "chestxray14": Format("the NIH's Data_Entry_2017.csv and images_*/images/", _PAPER),
+    "deepfashion": Format("DeepFashion-MultiModal: labels/ and images/", _PAPER),
+    "imagefolder": Format(
+        "a folder of pictures for each class", ("label_name", "classes", "person_id")
+    ),
+    "idx": Format("IDX files of the MNIST family", ("label_name", "classes")),
+    "huggingface": Format(
+        "a local folder of Hugging Face datasets, Arrow or Parquet",
+        ("label_name", "classes", "person_id", "image_column"),
+    ),
+    "medmnist": Format("a MedMNIST .npz file", ("label_name", "classes")),
+}
+
+
+def open_archive(name: str, source: Path, request: ImportRequest) -> Archive:
+    """Looks at a source in one of the formats.
+
+    Raises:
+        WrongArchive: It is not such an archive.
+    """
+    archive: Archive = import_module(f"{__package__}.{name}").open_archive(source, request)
+    return archive

@@ -1,0 +1,311 @@
+"""The budget ledger: what has been, and may still be, spent on a population's people.
+
+Every call that changes anything is one durable entry, written before the thing it allows happens:
+a crash can only over-count. Costs come from `accounting`, the rule that stops from `gdp_filter`,
+the lawful order of events from `state`. Running mechanisms does not belong here.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dagster_project.ledger import errors, expiry, files, pricing
+from dagster_project.ledger.chain import Entry, Head
+from dagster_project.ledger.journal import Journal
+from dagster_project.ledger.members import Members
+from dagster_project.ledger.opening import open_journal
+from dagster_project.ledger.pricing import Price
+from dagster_project.ledger.records import Artifacts, BlockStatus, ReleaseRecord, Reservation
+from dagster_project.ledger.state import State
+from dagster_project.privacy.plan import canonical_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from dagster_project.ledger.population import Population
+    from dagster_project.privacy.plan import Plan
+
+
+class Ledger:
+    """One population's ledger. Safe to share between threads and processes (not across a fork).
+    Every method raises a `LedgerError` of one clear sentence where it refuses, and has then changed
+    nothing."""
+
+    def __init__(
+        self, journal: Journal, members: Members | None = None, reservation_days: int = 30
+    ) -> None:
+        self._journal = journal
+        self._members = members
+        self._reservation_days = reservation_days
+
+    @classmethod
+    def open(cls, population: Population, *, wait: float = 60.0) -> Ledger:
+        """The population's ledger, verified from its first entry to its last, or a new one where
+        it has never had any. `wait` is how many seconds to wait for another process that writes.
+
+        Raises:
+            LedgerMissing, KeyLost: the population had a ledger or a key that is gone.
+            LedgerBehindAnchor: an older copy was put in its place.
+            LedgerBroken: an entry was altered; the message names it.
+            PopulationChanged: population.yaml no longer says what was fixed at creation.
+        """
+        journal, members = open_journal(population, wait=wait), Members(population.key_path)
+        return cls(journal, members, population.reservation_days)
+
+    @property
+    def head(self) -> str:
+        """Hash of the last entry, as printed in manifests."""
+        return self.anchor().head
+
+    def anchor(self) -> Head:
+        """The end of the chain, to be kept outside the ledger (`Population.write_anchor`)."""
+        return self._journal.settled().head
+
+    def entries(self) -> list[Entry]:
+        """All entries, verified against the chain."""
+        return self._journal.entries()
+
+    def releases(self) -> dict[str, ReleaseRecord]:
+        """All releases by name, in the order they were reserved."""
+        return dict(self._journal.fresh().releases)
+
+    def release(self, release_id: str) -> ReleaseRecord:
+        """One release. Raises UnknownRelease."""
+        return self._journal.fresh().release(release_id)
+
+    def blocks(self) -> list[BlockStatus]:
+        """What each block has spent and has left."""
+        return pricing.accounts(self._journal.fresh())
+
+    def block(self, name: str) -> BlockStatus:
+        """One block. Raises PlanRefused."""
+        found = next((block for block in self.blocks() if block.name == name), None)
+        if found is None:
+            remedy = "open it with `dptabimage ledger add-block`"
+            raise errors.PlanRefused(f"the ledger has no block {name!r}: {remedy}")
+        return found
+
+    def price(self, plan: Plan, *, schema_public: bool = False, allow_delta: bool = False) -> Price:
+        """What `reserve` would charge, and whether it fits; writes nothing, reads no record.
+
+        Raises:
+            DeltaTooLarge, PlanRefused: as `reserve` would.
+        """
+        state = self._journal.fresh()
+        pricing.require_plan(plan, state, schema_public, allow_delta)
+        freed = expiry.freed(state, self._reservation_days, kept=plan.release_id)
+        return pricing.price(plan, pricing.charges(plan, state), state, freed=freed)
+
+    def verify(self, *, reprice: bool = False) -> Head:
+        """Reads everything again from storage and checks all that can be checked; with `reprice`
+        every release's cost too, from its recorded events (seconds).
+
+        Raises:
+            LedgerBroken: naming the first entry at fault.
+        """
+        state = self._journal.verified(self._members.check if self._members else None)
+        if reprice:
+            pricing.require_repriced(state)
+        return state.head
+
+    def add_block(self, name: str, *, n_public: int, approved_by: str) -> None:
+        """Opens a cohort for people first seen from now on, with its public size."""
+        body = {"block": name, "n_public": n_public, "approved_by": approved_by}
+        self._journal.record("BLOCK", lambda _state: body)
+
+    def reserve(
+        self, plan: Plan, *, approved_by: str, schema_public: bool, allow_delta: bool = False
+    ) -> Reservation:
+        """Charges a plan to every block it touches, all or nothing.
+
+        The same plan again gives the same reservation at no cost. Others that were not opened in
+        time are given back first.
+
+        Args:
+            approved_by: the person who decided to spend.
+            schema_public: whether the data is declared public (a benchmark).
+            allow_delta: accept a delta above 1 / (10 n_public), on public data alone; recorded.
+
+        Raises:
+            BudgetExceeded, DeltaTooLarge, PlanRefused, ReleaseExists.
+        """
+        plan_json, plan_hash = plan.to_json(), plan.hash
+        # A price follows from the blocks and what never changes: it is taken without a lock.
+        before = self._journal.known()
+        if not {item.block for item in plan.mechanisms} <= {"all", *before.blocks}:
+            before = self._journal.fresh()
+        exception = pricing.require_plan(plan, before, schema_public, allow_delta)
+        charges, priced = pricing.charges(plan, before), set(before.blocks)
+
+        def body(state: State) -> dict[str, Any] | None:
+            known = state.releases.get(plan.release_id)
+            if known is not None and known.plan_hash == plan_hash:
+                if known.void:
+                    message = f"release {plan.release_id!r} was given back: choose another name"
+                    raise errors.WrongState(message)
+                return None
+            return {
+                "release_id": plan.release_id,
+                "plan_hash": plan_hash,
+                "plan": plan_json,
+                "charges": charges if set(state.blocks) == priced else pricing.charges(plan, state),
+                "approved_by": approved_by,
+                "schema_public": schema_public,
+                "delta_exception": exception,
+            }
+
+        def expired(state: State) -> list[tuple[str, dict[str, Any]]]:
+            return expiry.entries(state, self._reservation_days, kept=plan.release_id)
+
+        state = self._journal.record("RESERVED", body, first=expired)
+        return Reservation.of(state.release(plan.release_id))
+
+    def void(self, release_id: str) -> None:
+        """Gives back a reservation that was never opened."""
+        self._journal.record("VOID", lambda _state: {"release_id": release_id})
+
+    def open_reservation(self, release_id: str) -> Reservation:
+        """Allows private records to be read: from here on the release is spent for good. Opening
+        an opened release again changes nothing."""
+
+        def body(state: State) -> dict[str, Any] | None:
+            opened = state.release(release_id).status in ("OPENED", "COMMITTED")
+            return None if opened else {"release_id": release_id}
+
+        return Reservation.of(self._journal.record("OPENED", body).release(release_id))
+
+    def admit(
+        self,
+        release_id: str,
+        person_ids: Sequence[str],
+        held_out: Sequence[str] = (),
+        *,
+        id_rule: str = "exact",
+    ) -> NDArray[np.bool_]:
+        """Who of the people just read may be given to the release's mechanisms.
+
+        People never seen before become members: of the release's newest block if its plan is for
+        everybody or for the ledger's newest block, otherwise they are left out and stay unknown.
+        Members keep their block for good; held-out people are members that never spend.
+
+        Args:
+            person_ids: N canonical ids.
+            held_out: canonical ids of people no mechanism sees.
+            id_rule: how ids were made canonical; the first use fixes it.
+
+        Returns:
+            Boolean array (N,): True for members of a block that the release is charged to.
+
+        Raises:
+            WrongState: the release is not open; LedgerBroken: the table of members was altered;
+            PopulationChanged: ids follow another rule than before.
+        """
+        assert self._members is not None, "a ledger without a population has no members"
+        return self._members.admit(self._journal, release_id, person_ids, held_out, id_rule)
+
+    def begin(self, release_id: str, stage: str, executed: Mapping[str, Mapping[str, Any]]) -> None:
+        """Spends a stage's mechanisms, just before they run.
+
+        Args:
+            executed: the parameters that will run, by mechanism: exactly what the plan declares.
+
+        Raises:
+            ConformanceError: they are not what the plan declares.
+            StageSpent: the stage was begun before and is not one that resumes in steps.
+            StageCommitted: the stage is done; read what it made.
+        """
+        try:
+            canonical_json(executed)
+        except (TypeError, ValueError) as error:
+            message = f"what stage {stage!r} would run is not plain JSON: {error}"
+            raise errors.ConformanceError(message) from None
+        body = {"release_id": release_id, "stage": stage, "executed": executed}
+        self._journal.record("STARTED", lambda _state: body)
+
+    def authorise_steps(self, release_id: str, stage: str, first: int, last: int) -> None:
+        """Allows the steps `first` to `last` (both included, numbered from 0), before they run.
+
+        A range that was authorised before is a replay; steps and replays together never pass
+        what the plan paid for.
+
+        Raises:
+            StepsExhausted: they would.
+            ConformanceError: the range leaves a gap or passes the declared steps.
+        """
+        body = {"release_id": release_id, "stage": stage, "first": int(first), "last": int(last)}
+        self._journal.record("STEPS", lambda _state: body)
+
+    def output_key(self, release_id: str, stage: str) -> bytes:
+        """Key, derived from the population's, for what a stage's last start makes; see `outputs`.
+
+        Raises:
+            KeyLost: the identity key is gone; WrongState: the release is not open.
+        """
+        assert self._members is not None, "a ledger without a population has no key"
+        started = self._journal.fresh().stage(release_id, stage).started
+        which = canonical_json([release_id, stage, started])
+        return hmac.digest(self._members.key(), b"output:" + which.encode(), "sha256")
+
+    def commit(
+        self,
+        release_id: str,
+        stage: str,
+        artifacts: Mapping[str, str],
+        parents: Sequence[str] = (),
+    ) -> Artifacts:
+        """Makes what a stage produced final.
+
+        Args:
+            artifacts: SHA-256 by relative path.
+            parents: committed stages it was made from, as "stage" or "release/stage". A stage
+                without mechanisms (post-processing, at no cost) must have some.
+
+        Raises:
+            StageCommitted: other files were committed before.
+            ConformanceError: fewer steps ran than declared, or the stage descends from nothing.
+        """
+        listed = files.require_listed(stage, artifacts)
+
+        def body(state: State) -> dict[str, Any] | None:
+            done = state.stage(release_id, stage).artifacts
+            if done is not None and (dict(done.files), done.parents) == (listed, tuple(parents)):
+                return None
+            return {
+                "release_id": release_id,
+                "stage": stage,
+                "files": listed,
+                "parents": list(parents),
+            }
+
+        made = self._journal.record("COMMITTED", body).stage(release_id, stage).artifacts
+        assert made is not None
+        return made
+
+    def committed(self, release_id: str, stage: str) -> Artifacts | None:
+        """What a stage made, or None while it is not committed or not yet known."""
+        release = self._journal.fresh().releases.get(release_id)
+        return release.artifacts(stage) if release is not None else None
+
+    def verify_artifacts(self, release_id: str, stage: str, root: Path) -> Artifacts:
+        """Checks a committed stage's files under `root`, byte by byte.
+
+        Raises:
+            ArtifactAltered: one is missing, a link, or not what was committed.
+        """
+        made = self.committed(release_id, stage)
+        if made is None:
+            raise errors.WrongState(f"stage {stage!r} of release {release_id!r} is not committed")
+        files.require_unaltered(made, Path(root))
+        return made
+
+    def attach(self, release_id: str, **facts: Any) -> None:
+        """Records facts beside a release (runs, commits, lock hash); they decide nothing."""
+        self._journal.record("ATTACHED", lambda _: {"release_id": release_id, "facts": facts})
+
+    def close(self) -> None:
+        """Gives back the storage."""
+        self._journal.close()

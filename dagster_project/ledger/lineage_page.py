@@ -1,0 +1,41 @@
+"""A chain and the account as one self-contained page, for people. Nothing is loaded from outside.
+
+What it shows is `lineage`'s, in a template; the picture is `timeline_picture`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dagster_project.ledger import timeline_picture
+from dagster_project.ledger.lineage import public_view
+
+
+def render_html(
+    chain: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, public: bool = False
+) -> str:
+    """The page.
+
+    Args:
+        chain: of `lineage.trace`.
+        rows: of `lineage.timeline`.
+        public: without what is itself private.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("dagster_project.ledger", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["short"] = _short
+    shown = public_view(chain) if public else dict(chain)
+    page = environment.get_template("lineage.html.j2")
+    return page.render(chain=shown, picture=timeline_picture.svg(rows))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

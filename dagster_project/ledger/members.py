@@ -1,0 +1,131 @@
+"""Who has been seen, and in which block of people each one's spending is counted.
+
+A person is kept as a keyed hash of the canonical id, in the ledger's database beside the chain,
+and keeps the block of the first sight for good. The chain holds a seal of the whole table, made
+with the identity key and the entry's number: whoever alters the table is found out, and whoever
+reads the chain learns nothing, not even whether anybody new came. How ids are spelled does not
+belong here (`data.persons`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dagster_project.ledger import errors, identity
+from dagster_project.ledger.journal import Journal
+from dagster_project.ledger.state import HELD_OUT, State
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dagster_project.ledger.records import ReleaseRecord
+    from dagster_project.ledger.store import Transaction
+
+
+class Members:
+    """The table of members of one population.
+
+    Args:
+        key_path: the population's identity key.
+    """
+
+    def __init__(self, key_path: Path) -> None:
+        self._key_path = key_path
+
+    def key(self) -> bytes:
+        """The population's identity key. Raises KeyLost."""
+        return identity.read(self._key_path)
+
+    def admit(
+        self,
+        journal: Journal,
+        release_id: str,
+        people: Sequence[str],
+        held_out: Sequence[str],
+        id_rule: str,
+    ) -> NDArray[np.bool_]:
+        """See `Ledger.admit`."""
+        key = identity.read(self._key_path)
+        names, aside = ([_hash(key, one) for one in some] for some in (people, held_out))
+        mask = np.zeros(len(names), dtype=bool)
+
+        def body(state: State, transaction: Transaction) -> dict[str, Any]:
+            release = state.release(release_id)
+            _require_rule(id_rule, state)
+            paid, newest = _touched(release, state)
+            known = transaction.members()
+            _require_sealed(key, known, state)
+            new = {name: HELD_OUT for name in aside if name not in known}
+            if newest is not None:
+                new |= {n: newest for n in names if n not in known and n not in new}
+            transaction.add_members(sorted(new.items()))
+            known |= new
+            mask[:] = [known.get(name) in paid for name in names]
+            seal = _seal(key, known, state.head.entries + 1)
+            return {"release_id": release_id, "members": seal, "id_rule": id_rule}
+
+        journal.record_with("MEMBERS", body)
+        return mask
+
+    def blocks_of(self, journal: Journal, people: Iterable[str]) -> dict[str, str]:
+        """The block of each of these people who is a member. Private: it tells who was seen."""
+        key, known = identity.read(self._key_path), journal.members()
+        hashed = {person: _hash(key, person) for person in people}
+        return {person: known[name] for person, name in hashed.items() if name in known}
+
+    def check(self, state: State, transaction: Transaction) -> None:
+        """Raises LedgerBroken where the table is not what the chain sealed."""
+        if state.members is not None:
+            _require_sealed(identity.read(self._key_path), transaction.members(), state)
+
+
+def _touched(release: ReleaseRecord, state: State) -> tuple[set[str], str | None]:
+    """The blocks whose people every mechanism of the release has paid for, and the one that people
+    never seen before go to (None: they are not this release's)."""
+    named = {item["block"] for item in release.plan["mechanisms"]} - {"all"}
+    if len(named) > 1:
+        raise errors.ConformanceError(
+            f"the mechanisms of release {release.release_id!r} touch different blocks: no person "
+            "may be read for all of them"
+        )
+    paid = named or set(release.charges)
+    newest = [name for name in state.blocks if name in paid][-1]
+    # Under a plan for everybody each block pays the same: any of them is right for a new person.
+    return paid, newest if not named or newest == list(state.blocks)[-1] else None
+
+
+def _hash(key: bytes, person: str) -> bytes:
+    return hmac.digest(key, b"member:" + person.encode("utf-8", "surrogatepass"), "sha256")
+
+
+def _seal(key: bytes, members: Mapping[bytes, str], entry: int) -> str:
+    content = hashlib.sha256()
+    for name, block in sorted(members.items()):
+        content.update(name + block.encode() + b"\n")
+    return hmac.new(key, b"members:%d:" % entry + content.digest(), "sha256").hexdigest()
+
+
+def _require_rule(id_rule: str, state: State) -> None:
+    if state.members is not None and state.members.id_rule != id_rule:
+        raise errors.PopulationChanged(
+            f"ids were made canonical by the rule {state.members.id_rule!r} so far: by "
+            f"{id_rule!r} known people would be taken for new ones"
+        )
+
+
+def _require_sealed(key: bytes, members: Mapping[bytes, str], state: State) -> None:
+    if state.members is None:
+        sealed, entry = not members, None
+    else:
+        entry = state.members.entry
+        sealed = hmac.compare_digest(state.members.seal, _seal(key, members, entry))
+    if not sealed:
+        raise errors.LedgerBroken(
+            "the ledger's table of members was altered: restore its backup", entry
+        )

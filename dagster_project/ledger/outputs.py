@@ -1,0 +1,150 @@
+"""A stage's output: drawn once, sealed when it is whole, and committed, if need be by a later run.
+
+Between the last byte of an output and its commit a process can die, or the ledger's storage be out
+of reach. So a run first leaves a record beside the private data: the hashes of what it made, under
+a keyed hash that names the very ledger entry by which the stage was started. Who resumes commits
+exactly those bytes and runs nothing. Without the record, or where a single byte differs from it,
+the stage is as spent as if it had never ended: nobody can draw twice, nor choose between outputs.
+
+The record is no promise of durability. It may survive a power cut that its files do not, and is
+then worth nothing, because every file is compared with it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dagster_project.ledger.errors import ArtifactAltered
+from dagster_project.ledger.files import file_sha256, require_unaltered
+from dagster_project.ledger.identity import make_folder, sync_folder
+from dagster_project.ledger.records import Artifacts
+from dagster_project.privacy.plan import canonical_json
+
+if TYPE_CHECKING:
+    from dagster_project.ledger.ledger import Ledger
+
+
+def run_once(
+    ledger: Ledger,
+    release_id: str,
+    stage: str,
+    run: Callable[[], None],
+    *,
+    executed: Mapping[str, Mapping[str, Any]] | None,
+    files: Iterable[str],
+    parents: Iterable[str],
+    root: Path,
+    records: Path,
+) -> bool:
+    """Runs a stage that makes files under `root`, unless it is committed or a run had made them.
+
+    A committed stage is verified byte by byte and not run again: its noise is drawn once.
+
+    Args:
+        stage: its name in the plan.
+        run: makes the files.
+        executed: what will run, by mechanism; None for post-processing.
+        files: the files, relative to `root`.
+        parents: committed stages it is made from, with their files under `root`.
+        root: folder of the outputs, two levels below the project's.
+        records: private folder for the record of a finished run, anywhere below the project's.
+
+    Returns:
+        Whether it ran now.
+
+    Raises:
+        LedgerError: the ledger refuses; nothing has run.
+    """
+    output = _Output(release_id, stage, tuple(files), tuple(parents), root)
+    if ledger.committed(release_id, stage) is not None:
+        ledger.verify_artifacts(release_id, stage, root)
+        return False
+    for parent in output.parents:
+        ledger.verify_artifacts(release_id, parent, root)
+    if executed is None:
+        run()
+        ran, made, durable = True, output.hashes(), []
+    else:
+        record = records / f"{stage}.json"
+        found = output.recorded(record, ledger.output_key(release_id, stage))
+        ran = found is None
+        if found is None:
+            make_folder(records)
+            ledger.begin(release_id, stage, executed)
+            # Fetched first, so that no storage but the record's is needed once the run is over.
+            key = ledger.output_key(release_id, stage)
+            run()
+            found = output.record(record, key)
+        made, durable = found, [record]
+    # A committed hash must never name bytes that a power cut can still take back.
+    for path in (*(root / name for name in output.files), *durable):
+        _make_durable(path, root.parent.parent)
+    ledger.commit(release_id, stage, made, output.parents)
+    return ran
+
+
+@dataclass(frozen=True)
+class _Output:
+    """What a stage is to make; see `run_once`."""
+
+    release_id: str
+    stage: str
+    files: tuple[str, ...]
+    parents: tuple[str, ...]
+    root: Path
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each file."""
+        return {name: file_sha256(self.root / name) for name in self.files}
+
+    def record(self, place: Path, key: bytes) -> dict[str, str]:
+        """Writes the record of a finished run and returns the hashes."""
+        made = self.hashes()
+        place.write_text(json.dumps({"files": made, "seal": self._seal(made, key)}))
+        return made
+
+    def recorded(self, place: Path, key: bytes) -> dict[str, str] | None:
+        """The hashes in the record of the last start's run, where every file is as it says."""
+        try:
+            content = json.loads(place.read_text())
+            made, seal = content["files"], content["seal"]
+            sealed = hmac.compare_digest(seal, self._seal(made, key)) and set(made) == {*self.files}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # never written, or torn
+        if not sealed:
+            return None
+        whole = Artifacts(
+            release_id=self.release_id,
+            stage=self.stage,
+            files=made,
+            parents=self.parents,
+            entry=0,
+        )
+        try:
+            require_unaltered(whole, self.root)
+        except ArtifactAltered:
+            return None
+        return made
+
+    def _seal(self, made: Mapping[str, str], key: bytes) -> str:
+        content = canonical_json([made, self.parents])
+        return hmac.new(key, content.encode(), "sha256").hexdigest()
+
+
+def _make_durable(path: Path, top: Path) -> None:
+    """Syncs a file and the names on its path, up to those in the folder `top`."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    for folder in path.parents:
+        sync_folder(folder)
+        if folder == top:
+            break

@@ -1,0 +1,156 @@
+"""The nouns of the ledger: releases, their stages, what a stage made, and blocks of people.
+
+Plain records; which changes of them are lawful is said in `state`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifacts:
+    """What a committed stage made.
+
+    Attributes:
+        files: SHA-256 of each file by its relative path.
+        parents: the committed stages it was made from, as "stage" or "release/stage".
+        entry: number of the ledger entry that committed them.
+    """
+
+    release_id: str
+    stage: str
+    files: Mapping[str, str]
+    parents: tuple[str, ...]
+    entry: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of a release. `steps` counts authorised steps, replays included; `started` is the
+    hash of the entry that started it last."""
+
+    mechanisms: tuple[Mapping[str, Any], ...] = ()
+    starts: int = 0
+    started: str = ""
+    steps: int = 0
+    next_step: int = 0
+    artifacts: Artifacts | None = None
+
+    @property
+    def status(self) -> str:
+        """DECLARED, STARTED or COMMITTED."""
+        if self.artifacts is not None:
+            return "COMMITTED"
+        return "STARTED" if self.starts else "DECLARED"
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        """What must equal the parameters that run, by mechanism."""
+        return {item["name"]: item["declared"] for item in self.mechanisms}
+
+    @property
+    def schedule(self) -> Mapping[str, Any] | None:
+        """The declared mapping with "steps" and "replay_steps" of a stage that can resume."""
+        return next((d for d in self.declared.values() if "replay_steps" in d), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseRecord:
+    """One reserved plan.
+
+    Attributes:
+        charges: cost (see `gdp_filter`), by block.
+        status: RESERVED, OPENED, COMMITTED (every planned stage is) or VOID.
+        facts: what was attached, in order.
+    """
+
+    release_id: str
+    plan: Mapping[str, Any]
+    plan_hash: str
+    charges: Mapping[str, float]
+    approved_by: str
+    entry: int
+    at: str
+    delta_exception: bool = False
+    opened: bool = False
+    void: bool = False
+    stages: Mapping[str, Stage] = field(default_factory=dict)
+    facts: tuple[Mapping[str, Any], ...] = ()
+
+    def artifacts(self, stage: str) -> Artifacts | None:
+        """What a stage made, None while it is not committed."""
+        known = self.stages.get(stage)
+        return known.artifacts if known is not None else None
+
+    @property
+    def status(self) -> str:
+        """RESERVED, OPENED, COMMITTED or VOID."""
+        if self.void:
+            return "VOID"
+        planned = (stage for stage in self.stages.values() if stage.mechanisms)
+        if all(stage.artifacts is not None for stage in planned):
+            return "COMMITTED"
+        return "OPENED" if self.opened else "RESERVED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A cohort, and the exact sum of what it has spent (see `gdp_filter`)."""
+
+    n_public: int
+    spent: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seal:
+    """What the chain keeps of the table of members: its keyed hash at an entry, and the rule by
+    which ids were made canonical."""
+
+    entry: int
+    seal: str
+    id_rule: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reservation:
+    """A plan's place in the ledger.
+
+    Attributes:
+        charges: cost (see `gdp_filter`), by block of people it may touch.
+        status: RESERVED, OPENED, COMMITTED or VOID.
+        entry: number of the entry that reserved it.
+    """
+
+    release_id: str
+    plan_hash: str
+    charges: Mapping[str, float]
+    status: str
+    entry: int
+
+    @classmethod
+    def of(cls, release: ReleaseRecord) -> Reservation:
+        """The reservation of a release."""
+        return cls(
+            release_id=release.release_id,
+            plan_hash=release.plan_hash,
+            charges=dict(release.charges),
+            status=release.status,
+            entry=release.entry,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockStatus:
+    """A block's account: costs (see `gdp_filter`), and the lifetime epsilon they stand for."""
+
+    name: str
+    n_public: int
+    spent: float
+    cap: float
+    remaining: float
+    epsilon: float
+    lifetime_epsilon: float

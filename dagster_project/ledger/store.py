@@ -1,0 +1,178 @@
+"""Durable, append-only storage of chain entries in one SQL table, whatever the database.
+
+One writer at a time, and what a call has returned survives a power cut. How a database is brought
+to keep that is in `sqlite` and `postgresql`; what the entries say is in `chain` and `state`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dagster_project.ledger.chain import Entry
+from dagster_project.ledger.errors import LedgerBroken, LedgerUnavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL, Connection
+
+ENTRIES, MEMBERS = "entries", "members"
+
+
+class Transaction:
+    """Reading and, where it was begun for writing, appending."""
+
+    def __init__(self, connection: Connection, store: Store) -> None:
+        self._connection = connection
+        self._store = store
+
+    def _execute(self, statement: str, parameters: Any = ()) -> Any:
+        mark = self._store.mark
+        return self._connection.exec_driver_sql(statement.replace("?", mark), parameters)
+
+    def rows(self, since: int = 1) -> list[tuple[int, str, str]]:
+        """The rows (seq, entry text, hash) from number `since` on, in order."""
+        result = self._execute(
+            "SELECT seq, entry, hash FROM entries WHERE seq >= ? ORDER BY seq", (since,)
+        )
+        return [(row[0], row[1], row[2]) for row in result]
+
+    def append(self, entry: Entry) -> None:
+        """Adds one entry at the end."""
+        self._execute(
+            "INSERT INTO entries (seq, entry, hash) VALUES (?, ?, ?)",
+            (entry.seq, entry.text, entry.hash),
+        )
+
+    def members(self) -> dict[bytes, str]:
+        """Block by member's keyed hash; empty where nobody was ever admitted."""
+        if not self._store.has_table(self._connection, MEMBERS):
+            return {}
+        result = self._execute("SELECT member, block FROM members")
+        return {bytes(row[0]): row[1] for row in result}
+
+    def add_members(self, new: Sequence[tuple[bytes, str]]) -> None:
+        """Adds people, each with the block they belong to from now on."""
+        if not self._store.has_table(self._connection, MEMBERS):
+            self._store.create(self._connection, MEMBERS)
+        if new:
+            self._execute("INSERT INTO members (member, block) VALUES (?, ?)", list(new))
+
+    def is_empty(self) -> bool:
+        """True where nothing was ever recorded."""
+        return not self._store.has_table(self._connection, ENTRIES) or not self.rows()
+
+    def create(self) -> None:
+        """Makes the table and the triggers that refuse every change of a row."""
+        if not self._store.has_table(self._connection, ENTRIES):
+            self._store.create(self._connection, ENTRIES)
+
+    def missing_guards(self) -> list[str]:
+        """Names of the triggers that someone has taken away or changed."""
+        tables = [t for t in (ENTRIES, MEMBERS) if self._store.has_table(self._connection, t)]
+        return self._store.missing_guards(self._connection, tables)
+
+
+class Store(ABC):
+    """The ledger's database.
+
+    Args:
+        url: its SQLAlchemy URL.
+        wait: seconds to wait for another writer.
+    """
+
+    # A class attribute, so that an audit can show what it is worth.
+    synchronous: ClassVar[str] = "FULL"
+    mark: ClassVar[str] = "?"
+
+    def __init__(self, url: URL, *, wait: float = 60.0) -> None:
+        from sqlalchemy import event
+        from sqlalchemy.engine import create_engine
+
+        self._url, self._wait = url, wait
+        try:
+            self._engine = create_engine(url, **self._engine_options())
+        except ModuleNotFoundError as error:
+            raise LedgerUnavailable(
+                f"the ledger's database needs a driver that is not installed: {error.name}"
+            ) from None
+        event.listen(self._engine, "connect", self._configure)
+        event.listen(self._engine, "begin", self._begin)
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """Whether there is a database at all; creates none."""
+
+    def prepare(self) -> None:  # noqa: B027  # a server has its place already
+        """Makes the place the database will be in, durably."""
+
+    def settle(self) -> None:  # noqa: B027
+        """Makes the database's own name durable."""
+
+    @abstractmethod
+    def has_table(self, connection: Connection, table: str) -> bool:
+        """Whether a table is there."""
+
+    @abstractmethod
+    def create(self, connection: Connection, table: str) -> None:
+        """Makes a table and its guards."""
+
+    @abstractmethod
+    def missing_guards(self, connection: Connection, tables: Sequence[str]) -> list[str]:
+        """Guards of these tables that are not as they were made."""
+
+    def _engine_options(self) -> dict[str, Any]:
+        return {}
+
+    def _connection_options(self, *, writing: bool) -> dict[str, Any]:
+        return {"writing": writing}
+
+    @abstractmethod
+    def _configure(self, connection: Any, record: Any) -> None: ...
+
+    @abstractmethod
+    def _begin(self, connection: Connection) -> None: ...
+
+    def _harden(self, connection: Connection) -> None:  # noqa: B027
+        """Makes all that was committed so far durable, where committing did not."""
+
+    @abstractmethod
+    def _is_damage(self, error: Any) -> bool: ...
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """A consistent view."""
+        with self._errors(), self._engine.connect() as plain:
+            connection = plain.execution_options(**self._connection_options(writing=False))
+            yield Transaction(connection, self)
+
+    @contextmanager
+    def writing(self) -> Iterator[Transaction]:
+        """The only writer until it ends; durable once it has ended without an exception."""
+        with self._errors(), self._engine.connect() as plain:
+            connection = plain.execution_options(**self._connection_options(writing=True))
+            with connection.begin():
+                yield Transaction(connection, self)
+            self._harden(connection)
+
+    def close(self) -> None:
+        """Gives back the connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        from sqlalchemy.exc import DBAPIError
+
+        try:
+            yield
+        except DBAPIError as error:
+            message = str(error.orig).partition("\n")[0]
+            if self._is_damage(error.orig):
+                broken = LedgerBroken(f"the ledger's storage is damaged: {message}")
+                raise broken from error
+            if "append-only" in message:
+                raise LedgerBroken(
+                    "the ledger refuses a change to what it already holds"
+                ) from error
+            raise LedgerUnavailable(f"the ledger cannot be used now: {message}") from error

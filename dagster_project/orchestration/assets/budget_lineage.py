@@ -1,0 +1,42 @@
+"""What has been spent on these people, by which release, from which version of the data."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from dagster_project.orchestration.stage import StageRun, stage
+from dagster_project.planning.provenance import LEDGER
+
+
+@stage(zone="public", after=["synthetic_release"], runs=[LEDGER])
+def budget_lineage(run: StageRun) -> Mapping[str, Any]:
+    """The chain from the released files back to every event that touched private data, and the
+    population's spending so far."""
+    from dagster_project.ledger import lineage, timeline_picture
+
+    release = run.release
+    chain = lineage.trace(release.ledger, release.id)
+    public = not release.schema.public
+    account = "\n".join(
+        [
+            "| cohort | spent (lifetime epsilon) | cap |",
+            "|---|---|---|",
+            *(f"| {b.name} | {b.epsilon:.3f} | {b.lifetime_epsilon:g} |"
+              for b in release.ledger.blocks()),
+        ]
+    )  # fmt: skip
+    text = lineage.render_text(chain, public=public)
+    picture = b64encode(timeline_picture.png(lineage.timeline(release.ledger))).decode()
+    return {
+        "timeline": dg.MetadataValue.md(
+            f"![spent against the cap, by cohort and release](data:image/png;base64,{picture})"
+        ),
+        "account": dg.MetadataValue.md(account),
+        "chain": dg.MetadataValue.md(f"```\n{text}\n```"),
+        "ledger entries": len(release.ledger.entries()),
+        "ledger head": release.ledger.head,
+    }

@@ -1,0 +1,44 @@
+"""The data as it shows without a record: its version and its public contract."""
+
+import dagster as dg
+
+from dagster_project.orchestration.resources import BudgetLedger, DataSet
+from dagster_project.planning.provenance import code_version
+
+
+@dg.asset(
+    group_name="public",
+    tags={"zone": "public"},
+    kinds={"dvc"},
+    # Imports of resources are not followed: these are the modules that `DataSet` calls.
+    code_version=code_version(
+        __name__, "dagster_project.data.versions", "dagster_project.data.schema"
+    ),
+    io_manager_key="release_id",
+)
+def dataset(data: DataSet, budget: BudgetLedger) -> dg.MaterializeResult[str]:
+    """Reads data.dvc, schema.yaml, file names and column headers; no record. The version is
+    a keyed hash of the DVC md5, so new data makes everything behind it stale, and nobody without
+    the population's identity key can try out guesses of the data."""
+    schema, version = data.schema(), data.version()
+    budget.open().close()  # makes the key with the ledger, where there is none yet
+    keyed = budget.population().keyed_version(version.text)
+    table = "\n".join(
+        [
+            "| attribute | kind | cells |",
+            "|---|---|---|",
+            *(f"| {a.name} | {a.kind} | {', '.join(a.labels)} |" for a in schema.attributes),
+        ]
+    )
+    image = schema.image
+    return dg.MaterializeResult(
+        value=keyed,
+        metadata={
+            "version": version.text if schema.public else keyed,
+            "under DVC": version.tracked,
+            "n_public": schema.n_public,
+            "image": f"{image.channels} x {image.height} x {image.width}",
+            "attributes": dg.MetadataValue.md(table),
+        },
+        data_version=dg.DataVersion(f"{keyed} {schema.hash}"),
+    )

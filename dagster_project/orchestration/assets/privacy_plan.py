@@ -1,0 +1,116 @@
+"""Solves the plan and reserves it: the gate in front of every private byte."""
+
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from dagster_project.orchestration.resources import BudgetLedger, DataSet, ReleaseStore
+from dagster_project.planning.provenance import RELEASE, code_version, git_facts, lock_hash
+from dagster_project.settings.presets import DEFAULT, PRESETS
+
+
+class PlanConfig(dg.Config):
+    """What the user asks for."""
+
+    name: str = Field("release", description="First part of the release's id.")
+    epsilon: float = Field(3.0, description="Joint epsilon of the release.")
+    delta: float = Field(1e-6, description="Its delta; at most 1 / (10 n_public).")
+    preset: str = Field(DEFAULT, description=f"Recipe: {', '.join(PRESETS)}.")
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        description='Changes of the recipe, such as {"dp_sgd.steps": 100}.',
+    )
+    people: str = Field(
+        "all", description="Cohort that is read and pays; a new one's name spares everybody else."
+    )
+    allow_delta: bool = Field(
+        False, description="Accept a larger delta on public data; recorded in the ledger."
+    )
+
+
+@dg.asset(
+    group_name="public",
+    tags={"zone": "public"},
+    kinds={"python"},
+    code_version=code_version(*RELEASE, "dagster_project.planning.privacy_plan"),
+    io_manager_key="release_id",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "within_budget",
+            asset="privacy_plan",
+            blocking=True,
+            description="The plan fits under the lifetime cap of everybody it touches.",
+        )
+    ],
+)
+def privacy_plan(
+    dataset: str,
+    config: PlanConfig,
+    data: DataSet,
+    budget: BudgetLedger,
+    store: ReleaseStore,
+):  # type: ignore[no-untyped-def]  # with a check beside it, Dagster takes no annotation
+    """Solves every sigma from epsilon and delta by the joint composition of all mechanisms, prices
+    the plan and reserves it in the ledger. Refuses here what does not fit; reads no record."""
+    from dagster_project.planning.privacy_plan import solve
+
+    ledger, population, schema = budget.open(), budget.population(), data.schema()
+    try:
+        version = data.version().text
+        if population.keyed_version(version) != dataset:
+            raise dg.Failure(
+                "the data has changed since `dataset` was materialised: materialise both",
+                allow_retries=False,
+            )
+        plan = solve(
+            schema,
+            population,
+            name=config.name,
+            epsilon=config.epsilon,
+            delta=config.delta,
+            settings=config.settings,
+            preset_name=config.preset,
+            data_version=version,
+            people=None if config.people == "all" else ledger.block(config.people),
+        )
+        price = ledger.price(plan, schema_public=schema.public, allow_delta=config.allow_delta)
+        if price.fits:
+            ledger.reserve(
+                plan,
+                approved_by=budget.approver(),
+                schema_public=schema.public,
+                allow_delta=config.allow_delta,
+            )
+            store.prepare(plan, schema, ledger)
+            ledger.attach(plan.release_id, lock_hash=lock_hash(), **git_facts())
+            budget.anchor(ledger, public=schema.public)
+    finally:
+        ledger.close()
+    return dg.MaterializeResult(
+        value=plan.release_id,
+        metadata={
+            "release": plan.release_id,
+            "epsilon": plan.epsilon,
+            "delta": plan.target_delta,
+            "epsilon of the Gaussian events by PRV": plan.epsilon_prv or "not available",
+            "mechanisms": dg.MetadataValue.md(_table(plan)),
+            "price": str(price),
+        },
+        # A keyed hash of all that decides the plan is in it; its own hash would confirm a guess.
+        data_version=dg.DataVersion(plan.release_id),
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="within_budget", passed=price.fits, description=str(price)
+            )
+        ],
+    )
+
+
+def _table(plan: Any) -> str:
+    from dagster_project.pipeline.fidelity_report import mechanism_rows
+
+    rows = ["| mechanism | event | epsilon alone |", "|---|---|---|"]
+    for row in mechanism_rows(plan):
+        rows.append(f"| {row['mechanism']} | {row['event']} | {row['epsilon alone']:.4f} |")
+    return "\n".join(rows)

@@ -1,0 +1,28 @@
+"""Which public labels the private pictures are like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster_project.orchestration.stage import StageRun, stage
+
+
+@stage(zone="dp", after=["pairs", "public_images", "table_model"])
+def semantic_query(run: StageRun) -> Mapping[str, Any]:
+    """Counts public labels of the private pictures by attribute value under Gaussian noise, or
+    takes them from the table model. Without a public pool it spends nothing."""
+    from dagster_project.pipeline import semantic_query as library
+
+    library.ask(run.release, run.progress)
+    made = run.release.ledger.committed(run.release.id, "semantic_query")
+    if made is None:
+        return {"asked": False, "data_version": "none"}
+    answer = library.load(run.release)
+    return {
+        "asked": True,
+        "attribute values": len(answer.counts),
+        "labels": answer.counts.shape[1],
+        "noise": answer.noise_std,
+        "data_version": made.files[library.ANSWER],
+    }

@@ -1,0 +1,48 @@
+"""The public bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from dagster_project.orchestration.stage import StageRun, stage
+
+
+class SampleConfig(dg.Config):
+    """How many pairs, and the public seed they are drawn with."""
+
+    n: int = Field(4000, gt=0)
+    seed: int = Field(1, ge=0)
+
+
+@stage(
+    zone="public",
+    after=["image_model", "table_model"],
+    pool="gpu",
+    config=SampleConfig,
+)
+def synthetic_release(run: StageRun, config: SampleConfig) -> Mapping[str, Any]:
+    """Samples records from the table model, then an image for each, and writes the bundle that may
+    be handed out. Post-processing: costs nothing."""
+    from dagster_project.pipeline import synthetic_release as library
+
+    release = run.release
+    folder = run.store.bundle(release, n=config.n, seed=config.seed)
+    if not library.is_committed(release, folder, n=config.n, seed=config.seed):
+        library.make(release, folder, n=config.n, seed=config.seed, progress=run.progress)
+        library.commit(release, folder)
+    facts = {"dagster_run": run.context.run_id}
+    facts["mlflow_run"] = run.tracking.log_release(release, folder, run.context.run_id)
+    release.ledger.attach(release.id, **facts)
+    return {
+        "pairs": config.n,
+        "bundle": dg.MetadataValue.path(str(folder)),
+        "epsilon": release.plan.epsilon,
+        "delta": release.plan.target_delta,
+        "synthetic pairs": dg.MetadataValue.md(library.preview_markdown(folder)),
+        "mlflow run": facts["mlflow_run"],
+        "data_version": library.content_hash(folder),
+    }

@@ -1,0 +1,204 @@
+"""How a stage becomes an asset: one decorator, and the rule that nothing private leaves by it.
+
+An asset's value is the release's id, never data. Exceptions of private code are caught here and
+replaced by a code; the trace-back stays in the private zone, because Dagster keeps exception
+texts in its event log.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import dagster as dg
+
+from dagster_project.ledger.errors import LedgerError
+from dagster_project.orchestration.resources import (
+    BudgetLedger,
+    ComputeResource,
+    DataSet,
+    ReleaseStore,
+    Tracking,
+)
+from dagster_project.planning.provenance import code_version
+
+Zone = Literal["private", "dp", "public"]
+
+
+@dataclass
+class StageRun:
+    """What a stage's body gets.
+
+    Attributes:
+        context: Dagster's.
+        release: The release under way.
+        data, budget, store, tracking: Resources.
+        progress: Fraction done and a text, shown to the user.
+        seconds: Wall time of the stages before, by name.
+    """
+
+    context: dg.AssetExecutionContext
+    release: Any
+    data: DataSet
+    budget: BudgetLedger
+    store: ReleaseStore
+    tracking: Tracking
+    progress: Callable[[float, str], None]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+Body = Callable[..., Mapping[str, Any]]
+
+
+def stage(
+    *,
+    zone: Zone,
+    after: Sequence[str],
+    pool: str | None = None,
+    deps: Sequence[str] = (),
+    runs: Sequence[str] = (),
+    config: type[dg.Config] | None = None,
+) -> Callable[[Body], dg.AssetsDefinition]:
+    """Makes an asset of a function (StageRun[, config]) -> metadata.
+
+    Args:
+        zone: Where its files lie; group and tag in the graph.
+        after: Upstream assets whose release it goes on with.
+        pool: Concurrency pool.
+        deps: Further upstream assets, for the picture alone.
+        runs: Modules that the asset's version covers in addition to those that `code_version`
+            finds from the imports of the function's module.
+        config: Settings of the asset, if it has any.
+    """
+
+    def decorate(body: Body) -> dg.AssetsDefinition:
+        @dg.asset(
+            name=body.__name__,
+            ins={name: dg.AssetIn(key=name) for name in after},
+            deps=list(deps),
+            group_name=zone,
+            tags={"zone": zone},
+            kinds={"python"},
+            code_version=code_version(body.__module__, *runs),
+            io_manager_key="release_id",
+            pool=pool,
+            description=body.__doc__,
+            config_schema=config.to_config_schema() if config else None,
+            required_resource_keys={"data", "budget", "store", "compute", "tracking"},
+        )
+        def asset(context, **upstream):  # type: ignore[no-untyped-def]  # Dagster reads the names
+            settings = config(**context.op_execution_context.op_config) if config else None
+            return _run(body, context, upstream, settings)
+
+        return asset
+
+    return decorate
+
+
+def _run(
+    body: Body,
+    context: dg.AssetExecutionContext,
+    upstream: Mapping[str, str],
+    settings: dg.Config | None,
+) -> dg.MaterializeResult:
+    resources, name = context.resources, body.__name__
+    compute: ComputeResource = resources.compute
+    ledger = resources.budget.open()
+    failure: dg.Failure | None = None
+    started = time.monotonic()
+    try:
+        releases = set(upstream.values())
+        if len(releases) != 1:
+            failure = dg.Failure(
+                "the assets above belong to different releases: materialise them together",
+                allow_retries=False,
+            )
+        else:
+            release = resources.store.load(releases.pop(), ledger, compute.settings())
+            run = StageRun(
+                context=context,
+                release=release,
+                data=resources.data,
+                budget=resources.budget,
+                store=resources.store,
+                tracking=resources.tracking,
+                progress=compute.progress(name, context.log.info),
+                seconds=known_seconds(release.private),
+            )
+            metadata = body(run, settings) if settings is not None else body(run)
+            run.progress(1.0, "done")
+            resources.budget.anchor(ledger, public=release.schema.public)
+            resources.store.note_seconds(release, name, time.monotonic() - started)
+    except LedgerError as refused:
+        refusal = {"refused by the ledger": type(refused).__name__}
+        failure = dg.Failure(str(refused), metadata=refusal, allow_retries=False)
+    except Exception:
+        failure = _private_failure(name, resources.store.path)
+    finally:
+        ledger.close()
+    if failure is not None:
+        raise failure
+    metadata = dict(metadata)
+    version = metadata.pop("data_version", None)
+    return dg.MaterializeResult(
+        value=release.id,
+        metadata={"release": release.id, **metadata},
+        data_version=dg.DataVersion(version) if version else None,
+    )
+
+
+def known_seconds(private: Path) -> dict[str, float]:
+    """Wall times noted so far."""
+    file = private / "seconds.json"
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _private_failure(stage_name: str, root: Path) -> dg.Failure:
+    code = f"{stage_name}-{secrets.token_hex(4)}"
+    folder = root / "private" / "errors"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{code}.txt").write_text(traceback.format_exc())
+    return dg.Failure(
+        f"{stage_name} failed with error {code}; the trace-back is in "
+        f"private/errors/{code}.txt (it may show private data)",
+        allow_retries=False,
+    )
+
+
+class ReleaseIdIOManager(dg.ConfigurableIOManager):
+    """Hands a release's id from asset to asset as JSON; the only thing that goes this way.
+
+    Within a run the run's own id is taken, so that two runs at once do not mix; an asset that is
+    materialised alone goes on with the newest release of the asset above.
+    """
+
+    folder: str
+
+    def handle_output(self, context: dg.OutputContext, obj: str) -> None:
+        if not isinstance(obj, str):
+            raise dg.DagsterInvariantViolationError("an asset's value is its release's id")
+        for name in (context.run_id, "newest"):
+            file = self._file(context, name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(obj))
+
+    def load_input(self, context: dg.InputContext) -> str:
+        upstream = context.upstream_output
+        assert upstream is not None
+        own = self._file(upstream, context.step_context.run_id)
+        file = own if own.is_file() else self._file(upstream, "newest")
+        if not file.is_file():
+            raise dg.Failure(
+                f"{upstream.asset_key.to_user_string()} has not been materialised yet",
+                allow_retries=False,
+            )
+        return json.loads(file.read_text())
+
+    def _file(self, context: dg.OutputContext, name: str) -> Path:
+        return Path(self.folder) / context.asset_key.to_user_string() / f"{name}.json"

@@ -1,0 +1,127 @@
+"""Compares a release with the real data. Private: nothing it computes is differentially private.
+
+It reads the real pairs again, which is why its files stay in `private/<id>`; choosing a setting
+or a release after reading it is outside the guarantee.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.pictures import decode_picture
+from dagster_project.data.progress import Progress
+from dagster_project.data.schema import Schema
+from dagster_project.evaluation.fidelity import FidelityReport, evaluate
+from dagster_project.evaluation.report import render_html
+from dagster_project.image.features import make_extractor
+from dagster_project.pipeline import table_model
+from dagster_project.pipeline.pairs import load_heldout, load_train
+from dagster_project.pipeline.release import Release
+from dagster_project.privacy.accounting import cost_table
+from dagster_project.privacy.plan import Plan
+from dagster_project.release.bundle import image_column
+
+_TABLE_RECORDS = 100_000
+_MOST_SYNTHETIC = 10_000  # pairs that are scored; more changes no figure that is shown
+
+
+def make(
+    release: Release,
+    folder: Path,
+    *,
+    extractor: str,
+    weights: str | None,
+    seconds: dict[str, float],
+    progress: Progress,
+) -> FidelityReport:
+    """Writes `private/<id>/fidelity_report.html` and `.json` for the bundle in `folder`.
+
+    Args:
+        release: The release.
+        folder: Its bundle.
+        extractor: "efficientnet-lite0", "inception-v3" or "pixels".
+        weights: Local weights file (Inception-v3).
+        seconds: Wall time of each asset so far.
+        progress: Fraction done and a text.
+    """
+    schema, seed = release.schema, release.recipe.public_seed
+    synthetic = read_bundle(folder, schema, most=_MOST_SYNTHETIC)
+    rng = np.random.default_rng(seed)
+    report = evaluate(
+        load_train(release),
+        load_heldout(release),
+        synthetic,
+        table_model.load(release).model.sample(_TABLE_RECORDS, rng),
+        schema,
+        make_extractor(extractor, weights),
+        seed,
+        progress,
+    )
+    report = replace(
+        report,
+        epsilon=release.plan.epsilon,
+        delta=release.plan.target_delta,
+        peak_memory=peak_memory(),
+        seconds=seconds,
+    )
+    (release.private / "fidelity_report.json").write_text(report.to_json())
+    render_html(
+        report,
+        load_heldout(release),
+        synthetic,
+        schema,
+        mechanism_rows(release.plan),
+        release.private / "fidelity_report.html",
+    )
+    return report
+
+
+def mechanism_rows(plan: Plan) -> list[dict[str, Any]]:
+    """What spent the budget, a row for each mechanism and one for all together."""
+    table = cost_table(
+        plan.mechanisms, target_delta=plan.target_delta, discretization=plan.discretization
+    )
+    return [
+        {
+            "mechanism": row["name"],
+            "event": _words(row["event"]) if row["event"] else "joint composition",
+            "epsilon alone": row["epsilon"],
+        }
+        for row in table
+    ]
+
+
+def _words(event: dict[str, object]) -> str:
+    shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in event.items())
+    return ", ".join(shown).removeprefix("type ")
+
+
+def read_bundle(folder: Path, schema: Schema, *, most: int) -> Pairs:
+    """The first pairs of a bundle, as arrays."""
+    images, codes, values, read = [], [], [], 0
+    for shard in sorted((folder / "data").glob("*.parquet")):
+        if read >= most:
+            break
+        frame = pq.read_table(shard).slice(0, most - read).to_pandas()
+        read += len(frame)
+        cells = image_column(schema)
+        images += [decode_picture(cell["bytes"], schema.image) for cell in frame[cells]]
+        codes.append(np.stack([a.encode(frame[a.name])[0] for a in schema.attributes], axis=1))
+        values.append(np.stack([a.values(frame[a.name]) for a in schema.attributes], axis=1))
+    return Pairs(
+        images=np.stack(images), codes=np.concatenate(codes), values=np.concatenate(values)
+    )
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,115 @@
+"""Measures the mean pairs on the subsample, and completes them from the table model.
+
+A plan without the mechanism has none: the stage then spends nothing and writes an empty set.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from dagster_project.data.progress import Progress
+from dagster_project.image import mean_pairs
+from dagster_project.image.embeddings import FeatureMap
+from dagster_project.image.mean_pairs import CellSums, MeanPairs
+from dagster_project.pipeline import subsample, table_model
+from dagster_project.pipeline.release import Release
+from dagster_project.privacy.noise import SecureGenerator
+from dagster_project.table.graphical_model import GraphicalModel
+
+FILES = ("mean_pairs/mean_pairs.npz", "mean_pairs/feature_map.json")
+
+
+def feature_map(release: Release) -> FeatureMap:
+    """The public feature map of this release's images."""
+    settings, image = release.recipe.mean_pairs, release.schema.image
+    if settings.side is None:
+        height, width = math.ceil(image.height / 2), math.ceil(image.width / 2)
+    else:
+        height, width = min(image.height, settings.side), min(image.width, settings.side)
+    # The largest norm a picture can have, less mid-grey or as it is: nothing is ever clipped.
+    largest = (0.5 if settings.centred else 1.0) * (image.channels * height * width) ** 0.5
+    return FeatureMap(
+        channels=image.channels,
+        height=height,
+        width=width,
+        scales=settings.scales,
+        frequencies=settings.frequencies,
+        pixel_share=settings.pixel_share,
+        pixel_clip=largest,
+        centred=settings.centred,
+        perceptual_share=settings.perceptual_share,
+        seed=release.recipe.public_seed,
+    )
+
+
+def measure(release: Release, progress: Progress) -> bool:
+    """Spends the `mean_pairs` mechanism once, if there is one, and writes
+    `models/<id>/mean_pairs`."""
+    if not release.spends("mean_pairs"):
+        empty = MeanPairs.none(release.schema.width, feature_map(release))
+        return release.once(
+            "mean_pairs",
+            lambda: empty.save(_folder(release)),
+            executed=None,
+            files=FILES,
+            parents=("table_model",),
+        )
+    mechanism = release.mechanism(CellSums)
+    return release.once(
+        "mean_pairs",
+        lambda: _measure(release, mechanism, progress),
+        executed={mechanism.name: mechanism.parameters()},
+        files=FILES,
+        parents=("table_model",),
+    )
+
+
+def _measure(release: Release, mechanism: CellSums, progress: Progress) -> None:
+    progress(0.0, "summing features")
+    settings, schema = release.recipe.mean_pairs, release.schema
+    people, public_map, generator = subsample.take(release), feature_map(release), SecureGenerator()
+    codes = people.codes
+    if settings.groups == "random":
+        codes = mean_pairs.random_groups(len(people), schema.sizes, generator=generator)
+    sums = mechanism.run(people.images, schema.one_hot(codes), public_map, generator=generator)
+    mechanism.verify(generator.uses)
+    model, uniform = table_model.load(release).model, mean_pairs.uniform_records(schema.sizes)
+    mean_pairs.complete(
+        sums[:, : public_map.size],
+        sizes=schema.sizes,
+        probabilities=uniform[0] if settings.groups == "random" else one_way(model),
+        soft_records=uniform if settings.records == "uniform" else model.conditional_blocks(),
+        people=model.total * mechanism.sample_rate,
+        noise_scale=mechanism.noise_std,
+        feature_map=public_map,
+        minimum_count=settings.minimum_count,
+        counts=sums[:, -1] if mechanism.counted else None,
+        consistent=settings.consistent,
+    ).save(_folder(release))
+    progress(1.0, "mean pairs released")
+
+
+def one_way(model: GraphicalModel) -> np.ndarray:
+    """All one-way probabilities joined, (cells,)."""
+    return np.concatenate([model.marginal((name,)) for name in model.names])
+
+
+def load(release: Release) -> MeanPairs:
+    """The released mean pairs; none where the plan has no mechanism for them."""
+    return MeanPairs.load(_folder(release))
+
+
+def mean_images(release: Release) -> tuple[np.ndarray, np.ndarray]:
+    """The mean images (M, C, h, w) in [0, 1] of the cells that are used, denoised if the recipe
+    says so, and their soft records (M, cells)."""
+    released = load(release)
+    kept = released.shares > 0
+    images = released.images(denoised=release.recipe.mean_pairs.denoised)
+    return images[kept], released.soft_records[kept]
+
+
+def _folder(release: Release) -> Path:
+    return release.models / "mean_pairs"

@@ -1,0 +1,52 @@
+"""Opens the reservation, then reads: from here on the release is spent. Private.
+
+Writes to the private zone only.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from dagster_project.data.pairs import Pairs
+from dagster_project.data.progress import Progress
+from dagster_project.data.reading import read_pairs
+from dagster_project.pipeline.release import Release
+
+
+def read(release: Release, data_dir: Path, *, heldout_key: bytes, progress: Progress) -> None:
+    """Writes `private/<id>/train`, `heldout` and `counts.json`; keeps what is there already.
+
+    The ledger's OPENED entry is durable before the first byte of a record is read, and only
+    people of the blocks that the release is charged to come to train.
+    """
+    release.ledger.open_reservation(release.id)
+    finished = release.private / "counts.json"
+    if finished.is_file():
+        return
+    release.private.mkdir(parents=True, exist_ok=True)
+    train, heldout, counts = read_pairs(
+        data_dir,
+        release.schema,
+        heldout_key=heldout_key,
+        admit=partial(release.ledger.admit, release.id, id_rule=release.schema.person_id_rule),
+        progress=progress,
+        scratch=release.private / "decoding",
+    )
+    train.save(release.private / "train")
+    heldout.save(release.private / "heldout")
+    shutil.rmtree(release.private / "decoding", ignore_errors=True)
+    finished.write_text(json.dumps(asdict(counts), indent=1))
+
+
+def load_train(release: Release) -> Pairs:
+    """The private training pairs."""
+    return Pairs.load(release.private / "train")
+
+
+def load_heldout(release: Release) -> Pairs:
+    """The held-out pairs, which no mechanism sees."""
+    return Pairs.load(release.private / "heldout")

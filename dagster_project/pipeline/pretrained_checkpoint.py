@@ -1,0 +1,211 @@
+"""Warms up the diffusion model on released statistics, as the recipe's teacher says. Cost: none.
+
+A teacher turns what has been released into lessons; without one, or where it has nothing to teach,
+the checkpoint is the network as it came: untrained, or pre-trained on public pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+
+from dagster_project.data.progress import Progress
+from dagster_project.image.edm import LEVELS
+from dagster_project.image.generator import (
+    Generator,
+    GeneratorSettings,
+    draw_pictures,
+    fit_generator,
+)
+from dagster_project.image.procedural import dead_leaves
+from dagster_project.image.unet import UNet
+from dagster_project.image.warm_up import WarmUpSettings, warm_up
+from dagster_project.pipeline import mean_pairs, public_checkpoint, public_images, table_model
+from dagster_project.pipeline.release import Release
+
+CHECKPOINT, GENERATOR = "pretrained.safetensors", "generator.safetensors"
+_GENERATOR_PART = 0.5  # of the stage's time, for the progress bar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lessons:
+    """What a warm-up learns from: pictures in [-1, 1] and their records, see `warm_up`."""
+
+    pictures: torch.Tensor
+    records: torch.Tensor
+    mean_images: torch.Tensor
+    soft_records: torch.Tensor
+    procedural: torch.Tensor
+    settings: WarmUpSettings
+
+
+def make(release: Release, progress: Progress) -> bool:
+    """Writes `models/<id>/pretrained.safetensors`, or the generator alone where it draws the
+    pictures itself; reads nothing private."""
+
+    def run() -> None:
+        if draws_directly(release):
+            _fit(release, progress)
+            return
+        lessons = _lessons(release, lambda f, text: progress(f * _GENERATOR_PART, text))
+        model = public_checkpoint.start(release)
+        if lessons is not None:
+            device = release.compute.torch_device
+            warm_up(
+                model.to(device),
+                lessons.pictures,
+                lessons.records,
+                lessons.mean_images,
+                lessons.soft_records,
+                lessons.procedural,
+                levels=LEVELS,
+                settings=lessons.settings,
+                device=device,
+                progress=lambda f, text: progress(_GENERATOR_PART * (1 + f), text),
+            )
+        weights = {n: p.cpu() for n, p in model.state_dict().items()}
+        save_file(weights, release.models / CHECKPOINT)
+
+    teaches = release.recipe.warm_up.teacher == "generator"
+    return release.once(
+        "pretrained_checkpoint",
+        run,
+        executed=None,
+        files=tuple(dict.fromkeys([*[GENERATOR] * teaches, result(release)])),
+        parents=(
+            "table_model",
+            "mean_pairs",
+            *public_images.stage_of(release, "public_checkpoint"),
+        ),
+    )
+
+
+def draws_directly(release: Release) -> bool:
+    """Whether the generator draws the release's pictures itself."""
+    return release.recipe.sampler.model == "generator"
+
+
+def result(release: Release) -> str:
+    """Name of the file that the image model starts from."""
+    return GENERATOR if draws_directly(release) else CHECKPOINT
+
+
+def load_generator(release: Release, file: Path) -> Generator:
+    """A fitted generator in evaluation mode."""
+    generator = Generator(release.schema.width, _shape(release), _generator_settings(release))
+    generator.load_state_dict(load_file(file))
+    return generator.eval()
+
+
+def load(release: Release) -> UNet:
+    """The network after the warm-up."""
+    model = release.new_network()
+    model.load_state_dict(load_file(release.models / CHECKPOINT))
+    return model
+
+
+def draw_records(release: Release, n: int, rng: np.random.Generator) -> np.ndarray:
+    """One-hot records of the table model, float32 (n, cells)."""
+    return release.schema.one_hot(table_model.load(release).model.sample(n, rng))
+
+
+def preview(release: Release, n: int) -> np.ndarray:
+    """Some of the generator's pictures, uint8 (n, C, H, W), where the teacher has one."""
+    rng = np.random.default_rng(release.recipe.public_seed)
+    pictures = draw_pictures(
+        load_generator(release, release.models / GENERATOR),
+        draw_records(release, n, rng),
+        generator=torch.Generator().manual_seed(release.recipe.public_seed),
+    )
+    return (pictures * 255).round().to(torch.uint8).numpy()
+
+
+def _lessons(release: Release, progress: Progress) -> Lessons | None:
+    recipe = release.recipe.warm_up
+    if recipe.teacher == "none":
+        return None
+    settings = WarmUpSettings(
+        **recipe.model_dump(exclude={"teacher", "pictures", "procedural"}),
+        seed=release.recipe.public_seed,
+    )
+    images, soft = _prototypes(release)
+    if recipe.teacher == "mean_pairs":
+        if not len(images):  # every cell was too small
+            return None
+        return Lessons(
+            pictures=images,
+            records=soft,
+            mean_images=images[:0],
+            soft_records=soft[:0],
+            procedural=images[:0],
+            settings=replace(settings, shift_pictures=recipe.shift),
+        )
+    generator = _fit(release, progress)
+    pictures, records = _pictures(release, generator)
+    return Lessons(
+        pictures=pictures,
+        records=records,
+        mean_images=images,
+        soft_records=soft,
+        procedural=_procedural(release) if recipe.procedural_sigma else images[:0],
+        settings=settings,
+    )
+
+
+def _shape(release: Release) -> tuple[int, int, int]:
+    image = release.schema.image
+    return image.channels, image.height, image.width
+
+
+def _generator_settings(release: Release) -> GeneratorSettings:
+    settings = release.recipe.generator.model_dump()
+    return GeneratorSettings(**settings, seed=release.recipe.public_seed)
+
+
+def _fit(release: Release, progress: Progress) -> Generator:
+    released = mean_pairs.load(release)
+    rng = np.random.default_rng(release.recipe.public_seed)
+    generator = fit_generator(
+        released.means,
+        released.shares,
+        lambda n: draw_records(release, n, rng),
+        released.feature_map,
+        _shape(release),
+        released.noise,
+        _generator_settings(release),
+        progress,
+    )
+    save_file(generator.state_dict(), release.models / GENERATOR)
+    return generator
+
+
+def _pictures(release: Release, generator: Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """The generator's pictures in [-1, 1] and their records."""
+    rng = np.random.default_rng(release.recipe.public_seed + 1)
+    records = draw_records(release, release.recipe.warm_up.pictures, rng)
+    noise = torch.Generator().manual_seed(release.recipe.public_seed + 1)
+    pictures = draw_pictures(generator, records, generator=noise)
+    return pictures * 2 - 1, torch.from_numpy(records)
+
+
+def _prototypes(release: Release) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean images in [-1, 1], enlarged, and their soft records."""
+    images, soft = (torch.from_numpy(part).float() for part in mean_pairs.mean_images(release))
+    image = release.schema.image
+    size = (image.height, image.width)
+    if len(images):
+        images = functional.interpolate(images, size=size, mode="bicubic", align_corners=False)
+    return images.clamp(0, 1) * 2 - 1, soft
+
+
+def _procedural(release: Release) -> torch.Tensor:
+    """Public pictures drawn by a rule, in [-1, 1]."""
+    image, rng = release.schema.image, np.random.default_rng(release.recipe.public_seed + 2)
+    number = release.recipe.warm_up.procedural
+    drawn = dead_leaves(number, image.channels, image.height, image.width, rng=rng)
+    return torch.from_numpy(drawn) * 2 - 1

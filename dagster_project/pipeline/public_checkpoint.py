@@ -1,0 +1,175 @@
+"""Pre-trains the conditional network on the public pictures that the query chose. Cost: none.
+
+Post-processing of the query's answer and the table model: pictures of the labels that private
+pictures are like, each with a record from P(record | label).
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from dagster_project.data.progress import Progress
+from dagster_project.image.edm import LEVELS
+from dagster_project.image.unet import UNet
+from dagster_project.image.warm_up import WarmUpSettings, warm_up
+from dagster_project.pipeline import mean_pairs, public_images, semantic_query, table_model
+from dagster_project.pipeline.release import Release
+from dagster_project.public_data.selection import (
+    draw_records,
+    label_order,
+    records_of_labels,
+    select_pictures,
+)
+
+CHECKPOINT, SELECTION = "public_checkpoint.safetensors", "public_selection.npz"
+_CANDIDATES = 20_000  # records of the table model that a label's records are chosen from
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was chosen from the pool.
+
+    Attributes:
+        pictures: Positions in the pool.
+        labels: Their labels, in the order in which attribute values asked for them.
+        soft: (labels of the pool, cells) P(A_i | label).
+    """
+
+    pictures: np.ndarray
+    labels: np.ndarray
+    soft: np.ndarray
+
+
+def make(release: Release, progress: Progress) -> bool:
+    """Writes `models/<id>/public_checkpoint.safetensors`; without a public pool it does nothing."""
+    if not public_images.used(release):
+        return False
+
+    def run() -> None:
+        selection = _select(release)
+        with (release.models / SELECTION).open("wb") as stream:
+            np.savez(stream, **vars(selection))
+        model = _train(release, selection, progress)
+        save_file({n: p.cpu() for n, p in model.state_dict().items()}, release.models / CHECKPOINT)
+
+    return release.once(
+        "public_checkpoint",
+        run,
+        executed=None,
+        files=(SELECTION, CHECKPOINT),
+        parents=("table_model", "semantic_query"),
+    )
+
+
+def start(release: Release) -> UNet:
+    """The network that the next stage goes on with: pre-trained on public pictures, or new."""
+    model = release.new_network()
+    if public_images.used(release):
+        model.load_state_dict(load_file(release.models / CHECKPOINT))
+    return model
+
+
+def load(release: Release) -> Selection:
+    """What was chosen."""
+    with np.load(release.models / SELECTION, allow_pickle=False) as arrays:
+        return Selection(**{name: arrays[name] for name in arrays.files})
+
+
+def picture(release: Release, *, labels: int = 2, pictures: int = 6) -> bytes:
+    """The chosen labels with the largest counts for each value of the first attribute, with
+    pictures of theirs: a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    pool, selection, answer = (
+        public_images.load_pool(release),
+        load(release),
+        semantic_query.load(release),
+    )
+    attribute = release.schema.attributes[0]
+    figure = Figure(figsize=(0.55 * labels * (pictures + 0.5) + 1.2, 0.75 * attribute.size))
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(attribute.size, labels, squeeze=False)
+    for row, value in enumerate(attribute.labels):
+        best = selection.labels[np.argsort(-answer.counts[row, selection.labels])[:labels]]
+        axes[row, 0].set_ylabel(value, rotation=0, ha="right", va="center", fontsize=8)
+        for axis in axes[row]:
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        for axis, label in zip(axes[row], best, strict=False):
+            own = selection.pictures[pool.labels[selection.pictures] == label]
+            shown = pool.images[
+                own[np.linspace(0, len(own) - 1, min(pictures, len(own))).astype(int)]
+            ]
+            strip = np.concatenate(list(shown), axis=2).transpose(1, 2, 0)
+            axis.imshow(strip.squeeze(), cmap="gray", vmin=0, vmax=255)
+            axis.set_title(
+                f"{pool.names[label]}: {answer.counts[row, label]:,.0f}", fontsize=6, pad=2
+            )
+    stream = io.BytesIO()
+    figure.tight_layout(pad=0.3)
+    figure.savefig(stream, format="png", dpi=90)
+    return stream.getvalue()
+
+
+def _select(release: Release) -> Selection:
+    settings, answer = release.recipe.semantic_query, semantic_query.load(release)
+    pool = public_images.load_pool(release)
+    pictures = select_pictures(
+        answer.counts,
+        pool.labels,
+        share=settings.selected,
+        noise_std=answer.noise_std,
+        rng=np.random.default_rng([release.recipe.public_seed, 6]),
+    )
+    chosen = set(pool.labels[pictures].tolist())
+    order = label_order(answer.counts, noise_std=answer.noise_std)
+    soft = records_of_labels(
+        answer.counts,
+        release.schema.sizes,
+        mean_pairs.one_way(table_model.load(release).model),
+        noise_std=answer.noise_std,
+    )
+    return Selection(pictures, np.array([label for label in order if label in chosen]), soft)
+
+
+def _train(release: Release, selection: Selection, progress: Progress) -> UNet:
+    settings, device = release.recipe.public_training, release.compute.torch_device
+    rng = np.random.default_rng([release.recipe.public_seed, 7])
+    pool = public_images.load_pool(release)
+    # Each showing of a picture has a record of its own.
+    shown = rng.choice(selection.pictures, settings.pictures)
+    if settings.records == "soft":
+        records = selection.soft[pool.labels[shown]]
+    else:
+        model = table_model.load(release).model
+        candidates = model.sample(_CANDIDATES, rng)
+        codes = draw_records(
+            selection.soft, pool.labels[shown], candidates, release.schema.sizes, rng=rng
+        )
+        records = release.schema.one_hot(codes)
+    pictures = torch.from_numpy(pool.images[shown]).float() / 127.5 - 1
+    network = release.new_network().to(device)
+    none = pictures[:0]
+    warm_up(
+        network,
+        pictures,
+        torch.from_numpy(records),
+        none,
+        torch.from_numpy(records[:0]),
+        none,
+        levels=LEVELS,
+        settings=WarmUpSettings(
+            **settings.model_dump(exclude={"pictures", "records", "shift"}),
+            shift_pictures=settings.shift,
+            seed=release.recipe.public_seed,
+        ),
+        device=device,
+        progress=lambda f, text: progress(f, "pre-training on public pictures"),
+    )
+    return network

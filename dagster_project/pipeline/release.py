@@ -1,0 +1,169 @@
+"""One release under way: its plan, its folders, and the rule by which a stage runs once.
+
+Three zones: `private/<id>` holds everything that is not differentially private, `models/<id>`
+what mechanisms released and what was made from it, `releases/<id>` the public bundle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+
+from dagster_project.data.schema import Schema
+from dagster_project.image.unet import UNet, new_network
+from dagster_project.ledger import Ledger
+from dagster_project.ledger.errors import WrongState
+from dagster_project.ledger.outputs import run_once
+from dagster_project.privacy.mechanism import Mechanism
+from dagster_project.privacy.plan import Plan
+from dagster_project.settings.recipe import Recipe
+
+Kind = TypeVar("Kind", bound=Mechanism)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """Where and how networks run.
+
+    Attributes:
+        device: "auto" takes a GPU where there is one.
+        precision: "float32", or "bfloat16" autocast on a GPU.
+        memory_gb: Bound for per-example gradients held at once.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    memory_gb: float = 1.0
+
+    @property
+    def torch_device(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+    def autocast(self) -> torch.autocast:
+        """Context of mixed precision, inactive for float32."""
+        device = self.torch_device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A release under way.
+
+    Attributes:
+        plan: As reserved.
+        schema: The public contract the plan was made for.
+        ledger: The population's ledger.
+        root: Folder of the three zones.
+        compute: Device and bounds.
+    """
+
+    plan: Plan
+    schema: Schema
+    ledger: Ledger
+    root: Path
+    compute: Compute = Compute()
+
+    @property
+    def id(self) -> str:
+        return self.plan.release_id
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe.restored(self.plan.recipe)
+
+    @property
+    def private(self) -> Path:
+        return self.root / "private" / self.id
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models" / self.id
+
+    @property
+    def bundle(self) -> Path:
+        return self.root / "releases" / self.id
+
+    def declared(self, mechanism: str) -> Mapping[str, Any]:
+        """The declared parameters of a mechanism of the plan."""
+        return self.plan.mechanism(mechanism).declared
+
+    def spends(self, mechanism: str) -> bool:
+        """Whether a mechanism is in the plan."""
+        return any(item.name == mechanism for item in self.plan.mechanisms)
+
+    def mechanism(self, kind: type[Kind], name: str | None = None) -> Kind:
+        """A mechanism of the plan, with the parameters it declares. Raises KeyError for none."""
+        return kind.of(self.plan.mechanism(name or kind.name))
+
+    def new_network(self) -> UNet:
+        """The diffusion network before it has learnt anything. Public."""
+        shape = self.recipe.network.model_dump()
+        return new_network(self.schema, shape, seed=self.recipe.public_seed)
+
+    def write_schema(self) -> None:
+        """The schema beside the models, so that they can be used without the data. The plan is
+        the ledger's: it names the data's version, which may be private."""
+        self.models.mkdir(parents=True, exist_ok=True)
+        (self.models / "schema.json").write_text(json.dumps(self.schema.to_dict(), indent=1))
+
+    @classmethod
+    def load(cls, release_id: str, *, root: Path, ledger: Ledger, compute: Compute) -> Release:
+        """A reserved release, with its plan as the ledger holds it.
+
+        Raises:
+            UnknownRelease: The ledger does not know it.
+            WrongState: Its schema is gone or was altered.
+        """
+        known = ledger.release(release_id)
+        folder = root / "models" / release_id
+        if not (folder / "schema.json").is_file():
+            raise WrongState(f"the models of release {release_id!r} are not in {folder}")
+        schema = Schema.from_dict(json.loads((folder / "schema.json").read_text()))
+        plan = Plan.from_json(known.plan)
+        if schema.hash != plan.schema_hash:
+            raise WrongState(f"the schema of release {release_id!r} was altered")
+        return cls(plan=plan, schema=schema, ledger=ledger, root=root, compute=compute)
+
+    def once(
+        self,
+        stage: str,
+        run: Callable[[], None],
+        *,
+        executed: Mapping[str, Mapping[str, Any]] | None,
+        files: Iterable[str],
+        parents: Iterable[str],
+    ) -> bool:
+        """Runs a stage that makes files under `models/`, unless it is committed or a run that died
+        had made them; see `ledger.outputs`.
+
+        Args:
+            stage: Its name in the plan.
+            run: Makes the files.
+            executed: What will run, by mechanism; None for post-processing.
+            files: The files, relative to `models/<id>`.
+            parents: Committed stages it is made from.
+
+        Returns:
+            Whether it ran now.
+
+        Raises:
+            LedgerError: The ledger refuses; nothing has run.
+        """
+        return run_once(
+            self.ledger,
+            self.id,
+            stage,
+            run,
+            executed=executed,
+            files=files,
+            parents=parents,
+            root=self.models,
+            records=self.private / "finished",
+        )

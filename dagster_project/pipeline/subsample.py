@@ -1,0 +1,45 @@
+"""The Poisson sample of people that the mean pairs are made of. Private, and used once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dagster_project.data.pairs import Pairs
+from dagster_project.image.mean_pairs import CellSums
+from dagster_project.pipeline.pairs import load_train
+from dagster_project.pipeline.release import Release
+from dagster_project.privacy.noise import SecureGenerator
+
+
+def draw(release: Release) -> None:
+    """Draws the Poisson sample for the mean pairs from a fresh key of the operating system.
+
+    The sample belongs to one reservation and is used once: `mean_pairs` destroys it. At rate 1
+    it is everybody; where the plan has no mean pairs there is none.
+    """
+    if not release.spends("mean_pairs"):
+        return
+    if release.ledger.release(release.id).stages["mean_pairs"].starts:
+        return  # it took its sample, and takes no other
+    people = len(load_train(release))
+    mechanism, generator = release.mechanism(CellSums), SecureGenerator()
+    chosen = mechanism.sample(people, generator=generator)
+    mechanism.verify_sample(generator.uses)
+    np.save(_sample_file(release), chosen)
+
+
+def take(release: Release) -> Pairs:
+    """The sampled pairs; the sample itself is gone afterwards, so that it serves once alone.
+
+    A sample used twice would lose its amplification by sampling.
+    """
+    file = _sample_file(release)
+    chosen = np.load(file, allow_pickle=False)
+    file.unlink()
+    return load_train(release).take(chosen)
+
+
+def _sample_file(release: Release) -> Path:
+    return release.private / "subsample.npy"

@@ -1,0 +1,193 @@
+"""Samples records, then an image for each, and writes the public bundle. Cost: none.
+
+Post-processing of committed models with seeded public randomness: the same models, number and
+seed give the same bytes, and other numbers or seeds cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dagster_project.data.progress import Progress
+from dagster_project.evaluation.plots import data_uri
+from dagster_project.image import edm
+from dagster_project.image.edm import LEVELS
+from dagster_project.image.generator import Generator, draw_pictures
+from dagster_project.image.unet import UNet
+from dagster_project.ledger.errors import WrongState
+from dagster_project.ledger.files import file_sha256
+from dagster_project.pipeline import image_model, public_images, table_model
+from dagster_project.pipeline.release import Release
+from dagster_project.release import card, manifest, quality
+from dagster_project.release.bundle import BundleWriter
+
+PARENTS = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model")
+_FORWARD = 500  # images in one pass of the network
+
+
+def parents(release: Release) -> tuple[str, ...]:
+    """The committed stages that a bundle is made from."""
+    return (*PARENTS, *public_images.stage_of(release, "semantic_query"))
+
+
+def make(
+    release: Release, folder: Path, *, n: int, seed: int, progress: Progress
+) -> Mapping[str, Any]:
+    """Writes a bundle of `n` pairs to `folder` and returns its manifest.
+
+    Restartable: finished chunks of the same parameters are kept. Every parent is verified
+    against the ledger first, so that nothing is made from altered or uncommitted models.
+    """
+    models: dict[str, str] = {}
+    for stage in parents(release):
+        made = release.ledger.verify_artifacts(release.id, stage, release.models)
+        models |= dict(made.files)
+    sampler = release.recipe.sampler
+    writer = BundleWriter(
+        folder,
+        release.schema,
+        n,
+        sampler.chunk,
+        parameters={"seed": seed, "models": models, "sampler": sampler.model_dump(mode="json")},
+    )
+    fitted = table_model.load(release)
+    device = release.compute.torch_device
+    network = image_model.load(release).to(device)
+    codes = fitted.model.sample(n, np.random.default_rng([seed, 0]))
+    for index in writer.missing_chunks():
+        rows = writer.rows(index)
+        part = codes[rows.start : rows.stop]
+        start, span = rows.start / n, len(rows) / n
+        images = _draw(
+            release,
+            network,
+            part,
+            torch.Generator().manual_seed(hash_seed(seed, index)),
+            lambda f, start=start, span=span: progress(start + span * f, "drawing images"),
+        )
+        writer.write_chunk(index, images, part, np.random.default_rng([seed, 1, index]))
+    report = quality.public_quality(codes, release.schema, fitted.measurements)
+    stated = manifest.build(
+        release.plan,
+        release.schema,
+        sampling={"n": n, "seed": seed, **sampler.model_dump(mode="json")},
+        ledger_head=_rests_on(release),
+        public_images=public_images.facts(release),
+    )
+    text = card.write_card(stated, release.schema, report)
+    return writer.finish(stated, text, report)
+
+
+def commit(release: Release, folder: Path) -> None:
+    """Enters the bundle's files in the ledger, so that any of them can be traced back.
+
+    A bundle that was committed before must be the same; another number or seed is another
+    stage, named after both.
+    """
+    stated = manifest.read(folder)
+    stage = stage_name(stated["sampling"]["n"], stated["sampling"]["seed"])
+    if release.ledger.committed(release.id, stage) is not None:
+        release.ledger.verify_artifacts(release.id, stage, folder)
+        return
+    hashes = {name: entry["sha256"] for name, entry in stated["files"].items()}
+    hashes[manifest.NAME] = file_sha256(folder / manifest.NAME)
+    release.ledger.commit(release.id, stage, hashes, list(parents(release)))
+
+
+def _rests_on(release: Release) -> str:
+    """Hash of the ledger entry that made the last parent final: the same for every sampling."""
+    made = [release.ledger.committed(release.id, stage) for stage in parents(release)]
+    newest = max(artifacts.entry for artifacts in made if artifacts is not None)
+    return release.ledger.entries()[newest - 1].hash
+
+
+def stage_name(n: int, seed: int) -> str:
+    """Name of a bundle's stage in the ledger."""
+    return f"synthetic_release.n{n}.seed{seed}"
+
+
+def newest_bundle(release: Release) -> Path:
+    """Folder of the bundle that was committed last."""
+    stages = release.ledger.release(release.id).stages
+    made = [s.artifacts for name, s in stages.items() if name.startswith("synthetic_release.")]
+    last = max((m for m in made if m is not None), key=lambda m: m.entry)
+    folders = [release.bundle, *sorted(release.bundle.parent.glob(f"{release.id}-n*"))]
+    for folder in folders:
+        stated = manifest.read(folder)["sampling"] if folder.is_dir() else {}
+        if stated and stage_name(stated["n"], stated["seed"]) == last.stage:
+            return folder
+    raise WrongState(
+        f"the newest bundle of release {release.id!r} is not in {release.bundle.parent}"
+    )
+
+
+def mlflow_run(release: Release) -> str | None:
+    """The MLflow run noted in the ledger for this release."""
+    facts = release.ledger.release(release.id).facts
+    return next((str(f["mlflow_run"]) for f in reversed(facts) if "mlflow_run" in f), None)
+
+
+def preview_markdown(folder: Path) -> str:
+    """The bundle's preview grids as Markdown with the pictures inside."""
+    grids = sorted((folder / "previews").glob("*.png"))[:2]
+    return "\n\n".join(f"![{g.stem}]({data_uri(g.read_bytes())})" for g in grids)
+
+
+def content_hash(folder: Path) -> str:
+    """Hash of the bundle's manifest, which names the hash of every file."""
+    return file_sha256(folder / manifest.NAME)
+
+
+def is_committed(release: Release, folder: Path, *, n: int, seed: int) -> bool:
+    """Whether this very bundle is committed and unaltered on disk.
+
+    Raises:
+        ArtifactAltered: It is committed and its files are not what they were.
+    """
+    stage = stage_name(n, seed)
+    if release.ledger.committed(release.id, stage) is None:
+        return False
+    release.ledger.verify_artifacts(release.id, stage, folder)
+    return True
+
+
+def hash_seed(seed: int, index: int) -> int:
+    """A well-mixed 63-bit seed for a chunk, from the public seed and the chunk's number."""
+    return int(np.random.SeedSequence([seed, 2, index]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _draw(
+    release: Release,
+    network: UNet | Generator,
+    codes: np.ndarray,
+    generator: torch.Generator,
+    progress: Any,
+) -> np.ndarray:
+    image, sampler = release.schema.image, release.recipe.sampler
+    one_hot = release.schema.one_hot(codes)
+    if isinstance(network, Generator):
+        pictures = draw_pictures(network, one_hot, generator=generator)
+        progress(1.0)
+        return (pictures * 255).round().to(torch.uint8).numpy()
+    settings = edm.SamplerSettings(**sampler.model_dump(exclude={"chunk", "model"}))
+    records = torch.from_numpy(one_hot)
+    shape = (image.channels, image.height, image.width)
+    drawn = []
+    for part in records.split(_FORWARD):
+        with release.compute.autocast():
+            images = edm.sample(
+                network,
+                part.to(release.compute.torch_device),
+                shape,
+                levels=LEVELS,
+                settings=settings,
+                generator=generator,
+            )
+        drawn.append(((images.float().cpu() + 1) * 127.5).round().to(torch.uint8).numpy())
+        progress(len(drawn) * _FORWARD / max(len(records), 1))
+    return np.concatenate(drawn)

@@ -1,0 +1,112 @@
+"""Fits the private table model on all training records (AIM or MST).
+
+Where the recipe asks the semantic query as a column, the most likely public label of a person's
+picture is one more column of that person's row. It is measured and selected like any other, at the
+same sensitivity, and no released table has it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dagster_project.data.progress import Progress
+from dagster_project.pipeline import public_images
+from dagster_project.pipeline.pairs import load_train
+from dagster_project.pipeline.release import Release
+from dagster_project.privacy.noise import SecureGenerator
+from dagster_project.table.aim import AimSettings, fit_aim
+from dagster_project.table.estimation import TableFit
+from dagster_project.table.latent_column import hide_last
+from dagster_project.table.measurements import TableMeasurement, TableSelection, table_sizes
+from dagster_project.table.mst import fit_mst
+
+LABEL = "__public_label__"  # name of the hidden column
+FILES = tuple(
+    f"table_model/{name}"
+    for name in ("model.json", "model.npz", "measurements.json", "measurements.npz")
+)
+
+
+def fit(release: Release, progress: Progress) -> bool:
+    """Spends the two table mechanisms and writes `models/<id>/table_model`."""
+    measurement = release.mechanism(TableMeasurement)
+    selection = None
+    if release.spends(TableSelection.name):
+        selection = release.mechanism(TableSelection)
+    used = [mechanism for mechanism in (selection, measurement) if mechanism]
+
+    def run() -> None:
+        generator = SecureGenerator()
+        fitted = _fit(release, measurement, selection, generator, progress)
+        for mechanism in used:
+            mechanism.verify(generator.uses)
+        fitted.save(_folder(release))
+
+    executed = {mechanism.name: mechanism.parameters() for mechanism in used}
+    return release.once("table_model", run, executed=executed, files=FILES, parents=())
+
+
+def load(release: Release) -> TableFit:
+    """The released table model and its noisy measurements, of the schema's columns."""
+    whole = load_whole(release)
+    return hide_last(whole) if release.recipe.label_cells else whole
+
+
+def load_whole(release: Release) -> TableFit:
+    """The same with the column of public labels last, where there is one."""
+    return TableFit.load(_folder(release))
+
+
+def _folder(release: Release) -> Path:
+    return release.models / "table_model"
+
+
+def _fit(
+    release: Release,
+    measurement: TableMeasurement,
+    selection: TableSelection | None,
+    generator: SecureGenerator,
+    progress: Progress,
+) -> TableFit:
+    settings, schema = release.recipe.table, release.schema
+    codes = load_train(release).codes
+    sizes, names = table_sizes(schema, release.recipe), schema.names
+    if release.recipe.label_cells:
+        codes = np.column_stack([codes, _labels(release, lambda f, text: progress(0.5 * f, text))])
+        names = (*names, LABEL)
+    if settings.method == "mst":
+        return fit_mst(
+            codes,
+            sizes=sizes,
+            names=names,
+            n_public=release.plan.n_public,
+            measurement=measurement,
+            selection=selection,
+            generator=generator,
+            iterations=settings.final_iterations,
+            progress=progress,
+        )
+    return fit_aim(
+        codes,
+        sizes=sizes,
+        names=names,
+        n_public=release.plan.n_public,
+        measurement=measurement,
+        selection=selection,
+        settings=AimSettings(
+            selections_per_fit=settings.selections_per_fit or max(1, len(sizes) // 2),
+            iterations=settings.iterations,
+            final_iterations=settings.final_iterations,
+            max_model_bytes=settings.max_model_bytes,
+        ),
+        generator=generator,
+        progress=progress,
+    )
+
+
+def _labels(release: Release, progress: Progress) -> np.ndarray:
+    """The most likely public label of each person's picture, int16 (N,). Private."""
+    classifier = public_images.load_classifier(release)
+    return classifier.top(load_train(release).images, 1, progress)[:, 0]

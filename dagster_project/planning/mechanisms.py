@@ -1,0 +1,69 @@
+"""All mechanisms of a release, and how the budget is divided among them.
+
+Each has a share of the budget in the recipe; one without a share is not in the plan, and its stage
+spends nothing. A new mechanism is a class beside what it releases (`privacy.mechanism`), a line in
+`MECHANISMS`, and, where it has a share of its own, a field of `recipe.Shares`. Solving the scale
+for epsilon and delta does not belong here (`planner`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dagster_project.data.schema import Schema
+from dagster_project.image.dp_sgd import DPSGD
+from dagster_project.image.mean_pairs import CellSums
+from dagster_project.privacy import plan
+from dagster_project.privacy.mechanism import Mechanism
+from dagster_project.public_data.query import LabelCounts
+from dagster_project.settings.recipe import Recipe
+from dagster_project.table.measurements import TableMeasurement, TableSelection
+
+# In the data's order.
+MECHANISMS: tuple[type[Mechanism], ...] = (
+    TableSelection,
+    TableMeasurement,
+    LabelCounts,
+    CellSums,
+    DPSGD,
+)
+
+Mechanisms = Callable[[Schema, Recipe, float], tuple[plan.Mechanism, ...]]
+
+
+def mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[plan.Mechanism, ...]:
+    """Everything that touches private data, with the noise that the scalar `mu` gives.
+
+    Args:
+        schema: The public contract.
+        recipe: Public settings.
+        mu: Gaussian-DP parameter of the whole plan, divided by the recipe's shares.
+    """
+    shares = budget_split(recipe, mu)
+    return tuple(
+        mechanism.entry()
+        for kind in MECHANISMS
+        if (mechanism := kind.from_budget(schema, recipe, mu=mu, share=shares[kind.part]))
+    )
+
+
+def budget_split(recipe: Recipe, mu: float) -> dict[str, float]:
+    """Each part's share of mu^2: the recipe's, but no more than does any good.
+
+    Less noise than `least_noise` buys nothing in the semantic query and in the mean pairs; what is
+    left of their shares at a large epsilon goes to DP-SGD, which can use it. Where there is no
+    DP-SGD the table gets it: the planner raises mu until the budget is met.
+    """
+    shares = recipe.shares.model_dump()
+    total = sum(shares.values())
+    parts = {name: value / total for name, value in shares.items()}
+    trained = parts["image"] > 0
+    for name, least in (
+        ("query", recipe.semantic_query.least_noise),
+        ("pairs", recipe.mean_pairs.least_noise),
+    ):
+        enough = min(parts[name], 1 / (least * mu) ** 2) if least else parts[name]
+        if trained:
+            parts["image"] += parts[name] - enough
+        parts[name] = enough
+    return parts

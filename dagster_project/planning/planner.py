@@ -1,0 +1,186 @@
+"""From public settings, epsilon and delta to a plan: every noise scale solved, nothing read.
+
+The plan's events are composed jointly; one scalar divides the budget by the recipe's shares and
+is solved so that the joint privacy loss distribution meets epsilon. Rules that fill in settings
+from public numbers stand here with their grounds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from dagster_project.data.schema import Schema
+from dagster_project.planning.mechanisms import Mechanisms, mechanisms
+from dagster_project.privacy import accounting, calibration
+from dagster_project.privacy.events import Event
+from dagster_project.privacy.plan import Mechanism, Plan, canonical_json
+from dagster_project.settings.recipe import Recipe
+from dagster_project.table.aim import recommended_rounds
+from dagster_project.table.measurements import TableMeasurement, table_counts, table_sizes
+
+DISCRETIZATION = 1e-4
+_MOST_STEPS = 120
+
+
+def dp_sgd_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
+    """Steps of DP-SGD, when the recipe does not say: by epsilon times people.
+
+    What a step learns grows with n epsilon. After a warm-up on a generator's pictures, steps of
+    20,000 people made the diffusion model worse; of 60,000 it gained a little, and with them was
+    still behind the generator alone in all but the similarity gap (docs/method.md: minutes of a
+    CPU, up to n epsilon = 1,800,000). So there are none up to n epsilon = 2,000,000, and the other
+    mechanisms have the budget; 15 are added for each further 2,000,000, up to 120, which is
+    judgement. A warm-up that knows less leaves all to DP-SGD.
+    """
+    if recipe.warm_up.teacher != "generator":
+        return _MOST_STEPS
+    signal = target_epsilon * n_public / 2_000_000
+    return round(min(max(15 * (signal - 1), 0), _MOST_STEPS))
+
+
+def warm_up_steps(dp_sgd_steps: int) -> int:
+    """Steps of the warm-up, when the recipe does not say: 1100, less what DP-SGD takes of the time.
+
+    A step of DP-SGD lasts as long as about ten of the warm-up; 600 are the least that serve.
+    """
+    return max(600, 1100 - 10 * dp_sgd_steps)
+
+
+def with_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> Recipe:
+    """The recipe with open steps filled in; without DP-SGD, its share goes to the others.
+
+    Without DP-SGD, and without public pictures, a diffusion model knows only what the warm-up's
+    generator knows: then the generator draws the pictures, unless the recipe says otherwise. Taught
+    for four minutes a diffusion model was as good, for less it was worse (docs/method.md).
+    """
+    steps = recipe.dp_sgd.steps if recipe.shares.image else 0
+    if steps is None:
+        steps = dp_sgd_steps(recipe, target_epsilon, n_public)
+        recipe = recipe.changed({"dp_sgd.steps": steps} if steps else {"shares.image": 0.0})
+    if recipe.sampler.model is None:
+        taught = recipe.warm_up.teacher == "generator" and recipe.public_images.source is None
+        direct = taught and not recipe.shares.image
+        recipe = recipe.changed({"sampler.model": "generator" if direct else "diffusion"})
+    if recipe.warm_up.steps is None and recipe.sampler.model == "diffusion":
+        recipe = recipe.changed({"warm_up.steps": warm_up_steps(steps)})
+    return recipe
+
+
+def build_plan(
+    schema: Schema,
+    recipe: Recipe,
+    *,
+    name: str,
+    target_epsilon: float,
+    target_delta: float,
+    population: str,
+    data_version: str,
+    code_version: str,
+    identity_key: bytes,
+    block: str = "all",
+    n_public: int | None = None,
+    mechanisms: Mechanisms = mechanisms,
+) -> Plan:
+    """Solves all noise and fixes the plan. Reads no record and writes nothing.
+
+    The release id is the name and a keyed hash of all that decides the release, so that the same
+    request finds the same reservation, and any change of data, schema, code or setting is new.
+    The key keeps the public id from confirming a guess of the private data's version.
+
+    Args:
+        block: The cohort of people whose records are read and who pay; "all" is everybody.
+        n_public: Public number of its people, where that is not the schema's.
+        mechanisms: What touches private data at a scale mu, for systems with mechanisms of their
+            own; their names decide the release's identity with the recipe.
+
+    Raises:
+        ValueError: Epsilon or delta out of range, or no noise meets them.
+    """
+    people = replace(schema, n_public=n_public) if n_public is not None else schema
+    recipe = with_steps(recipe, target_epsilon, people.n_public)
+    recipe = _with_rounds(people, recipe, target_epsilon, target_delta, mechanisms)
+    solved = tuple(
+        replace(mechanism, block=block)
+        for mechanism in _solve(people, recipe, target_epsilon, target_delta, mechanisms)
+    )
+    events = [m.event for m in solved]
+    settings = recipe.model_dump(mode="json")
+    identity: dict[str, Any] = {
+        "population": population,
+        "data_version": data_version,
+        "schema_hash": schema.hash,
+        "code_version": code_version,
+        "epsilon": target_epsilon,
+        "delta": target_delta,
+        "block": block,
+        "n_public": people.n_public,
+        "mechanisms": [mechanism.name for mechanism in solved],
+        "recipe": settings,
+    }
+    return Plan(
+        release_id=f"{name}-{_keyed_hash(identity_key, identity)[:10]}",
+        population=population,
+        data_version=data_version,
+        schema_hash=schema.hash,
+        code_version=code_version,
+        target_epsilon=target_epsilon,
+        target_delta=target_delta,
+        n_public=people.n_public,
+        discretization=DISCRETIZATION,
+        mechanisms=solved,
+        composed_epsilon=accounting.epsilon(
+            events, target_delta=target_delta, discretization=DISCRETIZATION
+        ),
+        epsilon_prv=accounting.epsilon_prv(events, target_delta=target_delta),
+        recipe=settings,
+    )
+
+
+def _solve(
+    schema: Schema,
+    recipe: Recipe,
+    target_epsilon: float,
+    target_delta: float,
+    mechanisms: Mechanisms,
+) -> tuple[Mechanism, ...]:
+    def events_of(mu: float) -> Sequence[Event]:
+        return [m.event for m in mechanisms(schema, recipe, mu)]
+
+    mu = calibration.calibrate(
+        events_of,
+        target_epsilon=target_epsilon,
+        target_delta=target_delta,
+        discretization=DISCRETIZATION,
+    )
+    return mechanisms(schema, recipe, mu)
+
+
+def _with_rounds(
+    schema: Schema,
+    recipe: Recipe,
+    target_epsilon: float,
+    target_delta: float,
+    mechanisms: Mechanisms,
+) -> Recipe:
+    """The recipe with the table model's rounds filled in by `recommended_rounds`.
+
+    The rule wants the noise of a marginal, which depends on the rounds in turn: one pass from
+    the most rounds is enough. Without a table model there is nothing to fill in.
+    """
+    if recipe.table.method == "mst" or recipe.table.rounds is not None:
+        return recipe
+    most = recipe.changed({"table.rounds": table_counts(schema, recipe).selections})
+    first = _solve(schema, most, target_epsilon, target_delta, mechanisms)
+    sigma = next((m.declared["sigma"] for m in first if m.name == TableMeasurement.name), None)
+    if sigma is None:
+        return recipe
+    rounds = recommended_rounds(table_sizes(schema, recipe), n_public=schema.n_public, sigma=sigma)
+    return recipe.changed({"table.rounds": rounds})
+
+
+def _keyed_hash(key: bytes, identity: dict[str, Any]) -> str:
+    return hmac.new(key, canonical_json(identity).encode(), hashlib.sha256).hexdigest()

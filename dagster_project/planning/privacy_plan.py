@@ -1,0 +1,50 @@
+"""From a user's request to a plan for a population. Reads no record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster_project.data.schema import Schema
+from dagster_project.ledger import BlockStatus
+from dagster_project.ledger.population import Population
+from dagster_project.planning.planner import build_plan
+from dagster_project.planning.provenance import code_version
+from dagster_project.privacy.plan import Plan
+from dagster_project.settings.presets import DEFAULT, preset
+
+
+def solve(
+    schema: Schema,
+    population: Population,
+    *,
+    name: str,
+    epsilon: float,
+    delta: float,
+    settings: Mapping[str, Any],
+    data_version: str,
+    preset_name: str = DEFAULT,
+    people: BlockStatus | None = None,
+) -> Plan:
+    """The plan of a release; its ledger must have been opened, which makes the identity key.
+
+    `settings` are changes, by dotted name, of the preset's recipe.
+    `people` is the cohort whose records are read and who pay, None for everybody.
+
+    Raises:
+        ValueError: One sentence on what cannot be.
+    """
+    recipe = preset(preset_name).changed(dict(settings))
+    return build_plan(
+        schema,
+        recipe,
+        name=name,
+        target_epsilon=epsilon,
+        target_delta=delta,
+        population=population.name,
+        data_version=data_version,
+        code_version=code_version(),
+        identity_key=population.member_key(),
+        block=people.name if people is not None else "all",
+        n_public=people.n_public if people is not None else None,
+    )

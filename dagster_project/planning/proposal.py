@@ -1,0 +1,183 @@
+"""Three ways to release again when the data has changed, each with its price. Spends nothing.
+
+Reuse draws from the models of an earlier release and adds nothing; a release for the new people
+alone spares everybody else; a refresh is paid by all. Which one it is, a person decides.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from shlex import quote
+from typing import Any
+
+from dagster_project.data.schema import Schema
+from dagster_project.ledger import BlockStatus, Ledger
+from dagster_project.ledger.population import Population
+from dagster_project.ledger.records import ReleaseRecord
+from dagster_project.planning.privacy_plan import solve
+from dagster_project.settings.presets import DEFAULT, preset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mode:
+    """One way to release again.
+
+    Attributes:
+        name: "reuse", "new people only" or "refresh".
+        meaning: What it does.
+        price: What it costs whom, in words.
+        fits: Whether the lifetime cap allows it; None where there is nothing to price yet.
+        command: What a person would launch.
+    """
+
+    name: str
+    meaning: str
+    price: str
+    fits: bool | None
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseRequest:
+    """What a release is asked for; `settings` are changes of the preset by dotted name."""
+
+    name: str
+    epsilon: float
+    delta: float
+    settings: Mapping[str, Any]
+    preset: str = DEFAULT
+    allow_delta: bool = False
+
+    @classmethod
+    def like(cls, release: ReleaseRecord) -> ReleaseRequest:
+        """Asks for what an earlier release was asked for, as far as it is not the default."""
+        plan, default = release.plan, _flat(preset(DEFAULT).model_dump(mode="json"))
+        settings = {
+            key: value
+            for key, value in _flat(plan["recipe"]).items()
+            if key not in default or default[key] != value
+        }
+        name = release.release_id.rpartition("-")[0] or release.release_id
+        epsilon, delta = plan["target_epsilon"], plan["target_delta"]
+        excepted = release.delta_exception
+        return cls(name=name, epsilon=epsilon, delta=delta, settings=settings, allow_delta=excepted)
+
+    @property
+    def options(self) -> str:
+        """The request as options of the command line."""
+        changes = [f"--set {quote(f'{k}={json.dumps(v)}')}" for k, v in self.settings.items()]
+        asked = f"--epsilon {self.epsilon:g} --delta {self.delta:g} --name {self.name}"
+        if self.preset != DEFAULT:
+            asked += f" --preset {self.preset}"
+        if self.allow_delta:
+            asked += " --allow-delta"
+        return " ".join([asked, *changes])
+
+
+def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, content in recipe.items():
+        if isinstance(content, Mapping):
+            flat |= {f"{name}.{field}": value for field, value in content.items()}
+        else:
+            flat[name] = content
+    return flat
+
+
+def latest(ledger: Ledger) -> ReleaseRecord | None:
+    """The newest release that is complete."""
+    done = [item for item in ledger.releases().values() if item.status == "COMMITTED"]
+    return done[-1] if done else None
+
+
+def propose(
+    schema: Schema,
+    population: Population,
+    ledger: Ledger,
+    request: ReleaseRequest,
+    *,
+    data_version: str,
+) -> tuple[Mode, ...]:
+    """The three modes, priced. Reads no record and writes nothing.
+
+    Raises:
+        ValueError: One sentence on why no plan can be solved.
+    """
+
+    def priced(people: BlockStatus | None) -> tuple[str, bool]:
+        plan = solve(
+            schema,
+            population,
+            name=request.name,
+            epsilon=request.epsilon,
+            delta=request.delta,
+            settings=request.settings,
+            preset_name=request.preset,
+            data_version=data_version,
+            people=people,
+        )
+        price = ledger.price(plan, schema_public=schema.public, allow_delta=request.allow_delta)
+        return str(price), price.fits
+
+    asked = request.options
+    refresh, fits = priced(None)
+    return (
+        _reuse(latest(ledger), ledger.blocks()),
+        _new_people(ledger.blocks(), priced, asked),
+        Mode(
+            name="refresh",
+            meaning="a release on all of the data: everybody pays",
+            price=refresh,
+            fits=fits,
+            command=f"dptabimage release {asked}",
+        ),
+    )
+
+
+def _reuse(release: ReleaseRecord | None, blocks: list[BlockStatus]) -> Mode:
+    name = release.release_id if release is not None else "an earlier release"
+    stays = "; ".join(f"cohort {b.name!r} stays at {b.epsilon:.3f}" for b in blocks)
+    return Mode(
+        name="reuse",
+        meaning=f"other pairs from the models of {name}: they know the data as it was then",
+        price=f"adds 0: {stays}" if release is not None else "nothing has been released yet",
+        fits=True if release is not None else None,
+        command=f"dptabimage sample {name} --seed 2" if release is not None else "",
+    )
+
+
+def _new_people(blocks: list[BlockStatus], priced: Any, asked: str) -> Mode:
+    meaning = "a release on the people of the newest cohort alone: everybody else pays 0"
+    if len(blocks) == 1:
+        return Mode(
+            name="new people only",
+            meaning=meaning,
+            price="no cohort has been opened for them: a steward declares about how many they are",
+            fits=None,
+            command="dptabimage ledger add-block NAME --n-public NUMBER --approved-by WHO",
+        )
+    price, fits = priced(blocks[-1])
+    return Mode(
+        name="new people only",
+        meaning=meaning,
+        price=price,
+        fits=fits,
+        command=f"dptabimage release --people {blocks[-1].name} {asked}",
+    )
+
+
+def as_text(modes: tuple[Mode, ...]) -> str:
+    """The modes for a terminal or a Markdown file."""
+    lines = []
+    for mode in modes:
+        lines += [f"- **{mode.name}**: {mode.meaning}", f"  - {mode.price}"]
+        lines += [f"  - `{mode.command}`"] if mode.command else []
+    return "\n".join(lines)
+
+
+def as_json(modes: tuple[Mode, ...]) -> list[dict[str, Any]]:
+    """The modes as plain JSON."""
+    return [asdict(mode) for mode in modes]

@@ -1,0 +1,86 @@
+"""Which code, packages and commit made a release. Reads source files and git, never data."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from dagster_project.planning.source_tree import SourceTree
+
+_NAME = __name__.partition(".")[0]
+_PACKAGE = Path(__file__).parents[1]
+_ROOT = _PACKAGE.parent
+
+LEDGER = f"{_NAME}.ledger"
+# The ledger and the orchestration decide whether and when a stage runs, and this module describes
+# it; none of them takes part in what the stage computes. A change of the ledger's storage must not
+# make a crashed release a new one that is charged again. The planner and the accountant, which
+# determine the noise and its price, do count.
+NOT_FOLLOWED = (
+    LEDGER,
+    f"{_NAME}.orchestration.assets",
+    f"{_NAME}.orchestration.resources",
+    __name__,
+)
+
+# The planner, which determines the noise, and the stages that spend or make released files.
+RELEASE = (
+    f"{_NAME}.planning.planner",
+    f"{_NAME}.pipeline.pairs",
+    f"{_NAME}.pipeline.public_images",
+    f"{_NAME}.pipeline.table_model",
+    f"{_NAME}.pipeline.semantic_query",
+    f"{_NAME}.pipeline.public_checkpoint",
+    f"{_NAME}.pipeline.mean_pairs",
+    f"{_NAME}.pipeline.pretrained_checkpoint",
+    f"{_NAME}.pipeline.image_model",
+    f"{_NAME}.pipeline.synthetic_release",
+)
+
+
+def source_tree(package: Path = _PACKAGE) -> SourceTree:
+    """The source of this package, or of a copy of it."""
+    return SourceTree(package, not_followed=NOT_FOLLOWED)
+
+
+@cache
+def code_version(*modules: str) -> str:
+    """A short hash of the code that the given modules run; by default, of all a release runs.
+
+    The code is found by following imports (see `SourceTree`), except those of `NOT_FOLLOWED`. A
+    change in any module that a stage uses changes the stage's version; comments, docstrings,
+    audits and commands change none.
+
+    Args:
+        modules: Full dotted names, such as "dagster_project.pipeline.mean_pairs" or `__name__`.
+
+    Raises:
+        ValueError: There is no such module.
+    """
+    return _own_tree().version(*(modules or RELEASE))
+
+
+@cache
+def _own_tree() -> SourceTree:
+    return source_tree()
+
+
+def git_facts() -> dict[str, str | bool]:
+    """Commit and whether the working tree differs from it; empty outside a git checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(_ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": bool(git("status", "-s"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+
+
+def lock_hash() -> str | None:
+    """SHA-256 of the lock file, None where the package runs without its checkout."""
+    lock = _ROOT / "requirements.lock"
+    return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None

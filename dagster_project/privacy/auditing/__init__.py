@@ -1,1 +1,0 @@
-"""Attempts to show that a privacy claim is false; they read and spend nothing of a real ledger."""

@@ -1,0 +1,260 @@
+"""A pool of labelled public pictures: a folder for each label, or a set drawn by rule.
+
+The pool is held to be public because its owner says so; nothing here can check it. It must have
+been chosen without looking at the private data. Its files are hostile all the same: limits, links
+and formats are as for private pictures (`data.pictures`). What the labels are good for belongs to
+`query`. Relates to PrivImage (Li et al. 2024), where the pool is ImageNet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from zipfile import BadZipFile
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from dagster_project.data.pictures import MAX_PIXELS, MAX_SIDE, UnusablePicture, read_inside
+from dagster_project.data.schema import ImageSpec
+
+MAX_PICTURES = 1_000_000
+STATEMENT = (
+    "The pool of public pictures was declared public by whoever asked for this release: it was "
+    "chosen without looking at the private data, and its people are not protected."
+)
+# Raster formats that Pillow decodes by itself. PostScript is left out: it starts another program.
+_FORMATS = (
+    "PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "TGA", "PCX", "ICO", "JPEG2000", "SGI",
+)  # fmt: skip
+_ENDING = re.compile(
+    r".+\.(png|jpe?g|jpe|jfif|gif|bmp|dib|webp|tiff?|p[pgbn]m|tga|pcx|ico|jp2|j2k|sgi|bw|rgb)"
+)
+
+
+@dataclass(frozen=True)
+class PublicPool:
+    """Labelled public pictures of the schema's size.
+
+    Attributes:
+        name: What the user calls the pool.
+        images: uint8 (N, C, H, W).
+        labels: int32 (N,), positions in `names`.
+        names: The labels.
+        skipped: How many files were left out, by reason.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or not len(self.images):
+            raise ValueError("The pool needs pictures, uint8 of four axes.")
+        if self.labels.shape != (len(self.images),) or len(set(self.names)) != len(self.names):
+            raise ValueError("The pool needs one label for each picture, by distinct names.")
+        if self.labels.min() < 0 or self.labels.max() >= len(self.names):
+            raise ValueError("A label of the pool has no name.")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Pictures of each label, (labels,)."""
+        return np.bincount(self.labels, minlength=len(self.names))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of pictures and labels as they are used, whatever files they came from."""
+        digest = hashlib.sha256(repr((self.images.shape, self.names)).encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels, dtype="<i4").data)
+        return digest.hexdigest()
+
+    def with_negatives(self) -> PublicPool:
+        """The pool and its negatives under labels of their own.
+
+        The private pictures then choose the ground: clip art is dark on white, and X-rays and
+        catalogues often are light on black.
+        """
+        return PublicPool(
+            self.name,
+            np.concatenate([self.images, 255 - self.images]),
+            np.concatenate([self.labels, self.labels + len(self.names)]).astype(np.int32),
+            (*self.names, *(f"{name} (negative)" for name in self.names)),
+            self.skipped,
+        )
+
+    def save(self, file: Path) -> None:
+        """Writes an npz without pickle."""
+        with file.open("wb") as stream:
+            np.savez_compressed(
+                stream,
+                name=np.array(self.name),
+                images=self.images,
+                labels=self.labels.astype(np.int32),
+                names=np.array(self.names),
+                skipped=np.array([f"{n} {reason}" for reason, n in self.skipped.items()], str),
+            )
+
+    @classmethod
+    def load(cls, file: Path) -> PublicPool:
+        """Reads what `save` wrote.
+
+        Raises:
+            ValueError: It is no such file.
+        """
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                skipped = (str(line).partition(" ") for line in arrays["skipped"])
+                return cls(
+                    name=str(arrays["name"]),
+                    images=arrays["images"],
+                    labels=arrays["labels"],
+                    names=tuple(map(str, arrays["names"])),
+                    skipped={reason: int(number) for number, _, reason in skipped},
+                )
+        except (OSError, KeyError, ValueError, BadZipFile) as error:
+            raise ValueError(f"{file.name} is no pool of public pictures.") from error
+
+
+def read_folder(
+    folder: Path,
+    spec: ImageSpec,
+    *,
+    name: str | None = None,
+    depth: int | None = None,
+    smallest: int = 8,
+    progress: Callable[[float, str], None],
+) -> PublicPool:
+    """Reads a folder of pictures; the folders that a picture lies in, joined, are its label.
+
+    Pictures are brought to the schema's size as private ones are: centre cropped to the aspect,
+    resized (Lanczos), transparent parts white. Links are not followed; files that are no
+    pictures or are damaged are counted and left out.
+
+    Args:
+        folder: The pool.
+        spec: Target channels, height and width.
+        name: What the pool is called; by default the folder's name.
+        depth: Folders joined at most; None for all.
+        smallest: A label of fewer pictures joins the one above it, and is left out where there
+            is none: a classifier learns nothing from a handful.
+        progress: Fraction done and a text.
+
+    Raises:
+        ValueError: There is no such folder, it has too many files, or fewer than two labels
+            remain.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        raise ValueError(f"There is no folder of public pictures {folder.name!r}.")
+    paths = sorted(_files(folder))
+    if len(paths) > MAX_PICTURES:
+        raise ValueError(f"The pool has more than {MAX_PICTURES:,} files.")
+    images, labels, skipped = [], [], Counter[str]()
+    for number, path in enumerate(paths):
+        try:
+            images.append(decode_public(read_inside(folder, path), spec))
+            labels.append("/".join(PurePosixPath(path).parts[:-1][:depth]))
+        except UnusablePicture as reason:
+            skipped[str(reason)] += 1
+        if number % 100 == 0:
+            progress(number / len(paths), "reading public pictures")
+    final = _merge_small(labels, smallest)
+    kept = [i for i, label in enumerate(final) if label]
+    skipped |= Counter({"too few of their label": len(final) - len(kept)})
+    names = sorted({final[i] for i in kept})
+    if len(names) < 2:
+        raise ValueError(
+            f"{folder.name!r} holds fewer than two labels: a label is a folder of at least "
+            f"{smallest} pictures."
+        )
+    position = {label: i for i, label in enumerate(names)}
+    progress(1.0, "public pictures read")
+    return PublicPool(
+        name=name or folder.name,
+        images=np.stack([images[i] for i in kept]),
+        labels=np.array([position[final[i]] for i in kept], dtype=np.int32),
+        names=tuple(names),
+        skipped={reason: n for reason, n in sorted(skipped.items()) if n},
+    )
+
+
+def list_files(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of every picture, by which a changed pool shows."""
+    found = []
+    for name in sorted(_files(folder)):
+        status = (folder / name).lstat()
+        found.append((name, status.st_size, status.st_mtime_ns))
+    return found
+
+
+def decode_public(content: bytes, spec: ImageSpec) -> np.ndarray:
+    """One public picture, of any raster format, as uint8 (channels, height, width).
+
+    Raises:
+        UnusablePicture: Too large, of no known format, or damaged.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # judged below
+            picture = Image.open(io.BytesIO(content), formats=_FORMATS)
+    except Image.DecompressionBombError:
+        raise UnusablePicture("too many pixels") from None
+    except Exception:  # a decoder fed with hostile bytes may raise anything
+        raise UnusablePicture("not a readable picture") from None
+    with picture:
+        width, height = picture.size
+        if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+            raise UnusablePicture("too many pixels")
+        try:
+            array = np.asarray(_fit(picture, spec))
+        except Exception:
+            raise UnusablePicture("truncated or damaged") from None
+    return array[None] if spec.channels == 1 else array.transpose(2, 0, 1)
+
+
+def _fit(picture: Image.Image, spec: ImageSpec) -> Image.Image:
+    if picture.mode.startswith("I;16"):  # Pillow would clip sixteen bits to eight
+        picture = Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
+    whole = picture.convert("RGBA")
+    ground = Image.new("RGBA", whole.size, "white")
+    flat = Image.alpha_composite(ground, whole).convert("L" if spec.channels == 1 else "RGB")
+    return ImageOps.fit(flat, (spec.width, spec.height), Image.Resampling.LANCZOS)
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Names of the pictures in labelled folders, relative; nothing behind a link."""
+    for place, folders, files in os.walk(folder, followlinks=False):
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        if Path(place) == folder:
+            continue  # a picture outside any folder has no label
+        for file in files:
+            path = Path(place, file)
+            if _ENDING.fullmatch(file.lower()) and not path.is_symlink():
+                yield path.relative_to(folder).as_posix()
+
+
+def _merge_small(labels: list[str], smallest: int) -> list[str]:
+    """Labels with fewer than `smallest` pictures replaced by the folder above, deepest first;
+    empty where none is left."""
+    labels = list(labels)
+    for depth in range(max((label.count("/") for label in labels), default=0), -1, -1):
+        number = Counter(labels)
+        labels = [
+            label.rpartition("/")[0]
+            if label.count("/") == depth and number[label] < smallest
+            else label
+            for label in labels
+        ]
+    return labels

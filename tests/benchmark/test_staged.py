@@ -1,0 +1,197 @@
+"""A preset through its real stages: by the command in two processes, and as an asset."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from dagster_project.benchmark import bench
+from dagster_project.benchmark.cell import Places, resolve
+from dagster_project.benchmark.configuration import Configuration, entries
+from dagster_project.benchmark.registry import known, method
+from dagster_project.benchmark.rehearsal import stage_costs
+from dagster_project.cli import main as cli
+from dagster_project.orchestration.assets.comparison import comparison
+from dagster_project.orchestration.resources import ComputeResource as Computing
+from dagster_project.orchestration.resources import DataSet
+from dagster_project.orchestration.stage import ReleaseIdIOManager
+from dagster_project.pipeline.release import Compute
+from dagster_project.planning import planner
+from dagster_project.settings.recipe import Recipe
+from tests.benchmark.conftest import configured
+from tests.toy_project import SETTINGS, settings_arguments
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two variants of a preset that differ in the sampler alone, compared in two processes."""
+    out = tmp_path_factory.mktemp("staged") / "out"
+    code = cli.main(
+        ["compare", "--data", str(data), "--methods", "default,quick=default", "--epsilons", "5",
+         "--seeds", "1", "--delta", "1e-4", "--n", "60", "--extractor", "pixels", "--workers", "2",
+         "--set", "quick:sampler.steps=2", "--out", str(out), *settings_arguments()]
+    )  # fmt: skip
+    assert code == 0
+    return out
+
+
+def results(out: Path) -> list[dict[str, Any]]:
+    return json.loads((out / "results.json").read_text())["results"]
+
+
+def test_every_stage_is_run_and_timed(finished: Path) -> None:
+    rows = results(finished)
+    assert [row["method"] for row in rows] == ["default", "quick"]
+    stages = {"table_model", "mean_pairs", "pretrained_checkpoint", "image_model", "sampling"}
+    for row in rows:
+        assert set(row["cpu_seconds_by_stage"]) == stages
+        assert row["cpu_seconds"] == pytest.approx(sum(row["cpu_seconds_by_stage"].values()))
+        assert row["peak_memory"] > 1e8
+        assert 4.5 < row["epsilon_spent"] <= 5
+
+
+def test_equal_table_models_are_shared_and_their_cost_is_told(finished: Path) -> None:
+    assert len([p for p in (finished / "cache").glob("table-*") if p.is_dir()]) == 1
+    first, second = results(finished)
+    assert first["tvd_3way"] == second["tvd_3way"]
+    taken = [row["cpu_seconds_by_stage"]["table_model"] for row in (first, second)]
+    assert taken[0] == taken[1] > 0.1
+
+
+def test_other_noise_or_seed_is_another_table_model(finished: Path, data: Path) -> None:
+    out = finished.with_name("other")
+    arguments = ["--data", str(data), "--delta", "1e-4", "--n", "60", "--extractor", "pixels"]
+    arguments += ["--out", str(out), "--cache", str(finished / "cache"), *settings_arguments()]
+    before = set((finished / "cache").glob("table-*[!k]"))
+    assert cli.main(["compare", "--epsilons", "6", "--seeds", "1", *arguments]) == 0
+    at_six = set((finished / "cache").glob("table-*[!k]"))
+    assert len(at_six - before) == 1
+    more = ["--epsilons", "6", "--first-seed", "1", "--seeds", "1"]
+    assert cli.main(["compare", *more, *arguments]) == 0
+    assert len(set((finished / "cache").glob("table-*[!k]")) - at_six) == 1
+
+
+def test_a_rerun_from_the_json_has_the_same_recipes(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, seen = finished / "results.json", []
+    earlier = json.loads(file.read_text())["configuration"]
+
+    def instead(configuration: Configuration, one: Any, places: Places, progress: Any) -> Any:
+        seen.append(one)
+        return "not run"
+
+    monkeypatch.setattr(bench, "_attempt", instead)
+    again = ["compare", "--config", str(file), "--out", str(tmp_path / "again")]
+    assert cli.main(again) == 4  # nothing was made
+    recipes = [{**earlier["resolved"][f"{c.label} at 5"], "public_seed": 0} for c in seen]
+    assert [dict(c.recipe) for c in seen] == recipes
+    assert [c.key for c in seen] == [row["cell"] for row in results(finished)]
+
+
+def test_a_rerun_says_how_far_it_is_from_the_json(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again, content = tmp_path / "again", json.loads((finished / "results.json").read_text())
+    shutil.copytree(finished, again)
+    more = [{**row, "seed": seed} for row in content["results"] for seed in (0, 1)]
+    earlier = again / "results.json"  # written over by the rerun
+    earlier.write_text(json.dumps({**content, "results": more}))
+    assert cli.main(["compare", "--config", str(earlier), "--out", str(again)]) == 0
+    told = (again / "agreement.md").read_text()
+    assert str(again / "agreement.md") in capsys.readouterr().out
+    assert "| quick | 5 | 2, 1 |" in told and "\n0 of " in told
+
+
+def test_private_data_is_refused_in_one_sentence(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    private = tmp_path / "data"
+    private.mkdir()
+    text = (data / "schema.yaml").read_text().replace("public: true", "public: false")
+    (private / "schema.yaml").write_text(text)
+    assert cli.main(["compare", "--data", str(private), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "public: true" in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_methods_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == known()
+    assert "default" in known()
+    assert all(len(line) < 100 and line.split(maxsplit=1)[1] for line in lines)
+    assert cli.main(["compare", "--methods", "nothing"]) == 2
+
+
+@pytest.mark.usefixtures("count")
+def test_a_budget_becomes_steps_before_the_plan(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe().changed({**SETTINGS, "dp_sgd.steps": None})
+    costs = stage_costs(places.schema(), recipe, Compute(), cache=places.cache)
+    fitted = {"generator.steps", "generator.perceptual_steps"}
+    assert set(costs) == fitted | {"warm_up.steps", "dp_sgd.steps"}
+    other = recipe.changed({"warm_up.teacher": "none"})
+    others = stage_costs(places.schema(), other, Compute(), cache=places.cache)
+    assert others["dp_sgd.steps"] == costs["dp_sgd.steps"]  # one price for all methods
+    assert others["warm_up.steps"] < costs["warm_up.steps"]
+    # Without its share DP-SGD does not run: no price of nothing that others would share.
+    bare = recipe.changed({"shares.image": 0.0})
+    assert set(stage_costs(places.schema(), bare, Compute(), cache=places.cache)) == set(costs) - {
+        "dp_sgd.steps"
+    }
+    given = entries(["default"], list({**SETTINGS, "dp_sgd.steps": None}.items()))
+    total = 200 * costs["dp_sgd.steps"] + 15 * costs["generator.steps"]
+    total += 6 * costs["warm_up.steps"] + 2 * costs["generator.perceptual_steps"]
+    budgeted = configured(places.data, entries=given, budget_seconds=total)
+    # Where the rule wants no step of so few people, what is left of the limit stays unused.
+    none = resolve(budgeted, given[0], 2.0, places)
+    assert none["shares"]["image"] == 0 and none["warm_up"]["steps"] == 6
+    monkeypatch.setattr(planner, "dp_sgd_steps", lambda *_: 60)
+    steps = resolve(budgeted, given[0], 2.0, places)["dp_sgd"]["steps"]
+    assert abs(steps - 200) <= 2  # what the fixed parts leave
+    less = configured(places.data, entries=given, budget_seconds=total / 10)
+    assert resolve(less, given[0], 2.0, places)["dp_sgd"]["steps"] < 25
+
+
+def test_one_partition_is_one_cell(data: Path, tmp_path: Path) -> None:
+    partition = dg.MultiPartitionKey({"method": "default", "budget": "epsilon-3-seed-1"})
+    config = {"n": 60, "delta": 1e-4, "extractor": "pixels", "settings": SETTINGS}
+    result = dg.materialize(
+        [comparison],
+        partition_key=partition,
+        resources={
+            "data": DataSet(folder=str(data), root=str(tmp_path)),
+            "compute": Computing(),
+            "release_id": ReleaseIdIOManager(folder=str(tmp_path / "values")),
+        },
+        run_config={"ops": {"comparison": {"config": config}}},
+    )
+    (made,) = result.asset_materializations_for_node("comparison")
+    assert made.metadata["epsilon"].value == 3
+    assert made.metadata["seed"].value == 1
+    assert made.metadata["epsilon_spent"].value <= 3
+    assert len(list((tmp_path / "comparison" / "cells").glob("*.json"))) == 1
+
+
+def test_presets_have_titles() -> None:
+    assert all(method(name).title for name in known())
+
+
+def test_a_table_of_one_column_and_a_generator_that_draws_have_their_prices(places: Places) -> None:
+    schema = places.schema()
+    unimodal = replace(schema, attributes=schema.attributes[:1])
+    recipe = Recipe().changed({**SETTINGS, "shares.image": 0.0, "sampler.model": "generator"})
+    costs = stage_costs(unimodal, recipe, Compute(), cache=places.cache)
+    assert set(costs) == {"generator.steps", "generator.perceptual_steps"}
+    assert costs["generator.perceptual_steps"] > costs["generator.steps"] > 1e-4
+    plain = recipe.changed({"mean_pairs.perceptual_share": 0.0})
+    assert set(stage_costs(unimodal, plain, Compute(), cache=places.cache)) == {"generator.steps"}

@@ -1,0 +1,122 @@
+"""The steward's check lists every fault at once and never fails."""
+
+import numpy as np
+import pytest
+import yaml
+
+from dagster_project.data.check import check
+from tests.data.toys import SCHEMA, bomb, columns, png, write, write_csv
+
+
+@pytest.fixture
+def schema_path(tmp_path):
+    path = tmp_path / "schema.yaml"
+    path.write_text(yaml.safe_dump(SCHEMA.to_dict(), sort_keys=False))
+    return path
+
+
+def test_clean_data_has_no_fault(tmp_path, schema_path):
+    told = []
+    folder = write(tmp_path / "data", columns(20))
+    assert check(folder, schema_path, progress=lambda done, _: told.append(done)) == []
+    assert told[-1] == 1.0
+
+
+def test_every_fault_is_listed_with_its_row(tmp_path, schema_path):
+    table = columns(
+        14,
+        id={0: None, 3: "p2"},
+        kind={4: "robot", 5: None},
+        weight={6: float("nan"), 7: -1},
+        image={8: None, 9: png(7)[:-30], 10: bomb(), 11: png(mode="I;16"), 12: b"?"},
+    )
+    folder = write(tmp_path / "data", table)
+    write(folder, {k: v[1:3] for k, v in columns(3).items()}, "heldout.parquet")
+    faults = check(folder, schema_path)
+    assert not any(fault.stops for fault in faults)
+    rows = [fault.row for fault in faults if fault.file == "train.parquet"]
+    assert sorted(set(rows)) == [1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13]
+    text = "\n".join(map(str, faults))
+    for words in (
+        "row 1: no person id",
+        "'p2' stands in rows 3, 4",
+        "row 2: 'p1' is also in heldout.parquet",
+        "row 5: kind 'robot' is outside the domain; the row is dropped",
+        "row 6: kind None is absent",
+        "row 7: weight nan is absent or no number; the row is dropped",
+        "row 8: weight -1.0 is outside the domain; it becomes '[0, 1)'",
+        "row 9: the picture is unusable (missing)",
+        "row 10: the picture is unusable (truncated or damaged)",
+        "row 11: the picture is unusable (too many pixels)",
+        "row 12: the picture is unusable (wrong mode)",
+        "row 13: the picture is unusable (not a readable PNG or JPEG)",
+    ):
+        assert words in text
+
+
+def test_one_valued_attributes_empty_tables_and_huge_values(tmp_path, schema_path):
+    table = columns(4, kind=dict.fromkeys(range(4), "doll"), id={3: "x" * 100_000})
+    faults = check(write(tmp_path / "data", table), schema_path)
+    assert [fault.text for fault in faults] == [
+        "kind is 'doll' in every usable row, so it carries nothing."
+    ]
+    table = columns(4, kind={0: "y" * 100_000})
+    faults = check(write(tmp_path / "data", table), schema_path)
+    assert len(faults) == 1 and len(str(faults[0])) < 200
+    folder = write_csv(tmp_path / "empty", ["id,kind,weight"], {})
+    assert [fault.text for fault in check(folder, schema_path)] == ["the table is empty."]
+
+
+def test_pictures_without_a_row_and_names_that_lead_out(tmp_path, schema_path):
+    lines = [
+        "id,image,kind,weight",
+        "1,a.png,ball,0.5",
+        "2,../schema.yaml,doll,2",
+        "3,c.png,doll,2",
+    ]
+    folder = write_csv(tmp_path / "data", lines, {"a.png": png(), "b.png": png()})
+    (folder / "images" / "c.png").symlink_to(folder / "images" / "a.png")
+    assert [str(fault) for fault in check(folder, schema_path)] == [
+        "note   records.csv, row 2: the picture is unusable (name leaves the folder); "
+        "the row is dropped.",
+        "note   records.csv, row 3: the picture is unusable (symbolic link); the row is dropped.",
+        "note   images: no row names the picture 'b.png'.",
+    ]
+
+
+def test_broken_rows_are_counted_and_named(tmp_path, schema_path):
+    lines = ["id,kind,weight", '1,ball,"2', "", "2,ball,2", "3,ball", '4,"do"ll,2', "5,doll,0"]
+    folder = write_csv(tmp_path / "data", lines, {f"{i}.png": png() for i in (2, 5)})
+    with (folder / "records.csv").open("ab") as file:
+        file.write(b"6,b\xe4ll,2\n" * 12)
+    assert [str(fault) for fault in check(folder, schema_path)] == [
+        "note   records.csv, row 1: line with an open or stray quote: 2 rows, 1, 5; each is "
+        "dropped.",
+        "note   records.csv, row 4: line with another number of fields: one row, which is dropped.",
+        "note   records.csv, row 7: line that is not UTF-8: 12 rows, 7, 8, 9, 10, 11, 12, 13, 14, "
+        "15, 16 and 2 more; each is dropped.",
+    ]
+
+
+def test_schema_and_column_faults_stop(tmp_path, schema_path):
+    folder = write(tmp_path / "data", {"id": ["a"], "more": [1]})
+    faults = check(folder, schema_path)
+    assert len(faults) == 4 and all(fault.stops for fault in faults)
+    assert [fault.stops for fault in check(tmp_path / "gone", schema_path)] == [True]
+    content = {**SCHEMA.to_dict(), "n_public": "many", "extra": 1}
+    schema_path.write_text(yaml.safe_dump(content))
+    assert len(check(folder, schema_path)) == 2
+    assert [fault.stops for fault in check(folder, tmp_path / "none.yaml")] == [True]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_damaged_files_never_raise(tmp_path, schema_path, seed):
+    folder = write(tmp_path / "data", columns(30))
+    path = folder / "train.parquet"
+    content = bytearray(path.read_bytes())
+    rng = np.random.default_rng(seed)
+    for place in rng.integers(4, len(content), 40):
+        content[place] = rng.integers(256)
+    path.write_bytes(bytes(content))
+    for fault in check(folder, schema_path):
+        assert len(str(fault)) < 400

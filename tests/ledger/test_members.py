@@ -1,0 +1,212 @@
+"""People keep their block, held-out people never train, and only who is paid for is read."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from dagster_project.ledger import (
+    ConformanceError,
+    Ledger,
+    LedgerBroken,
+    LedgerError,
+    PlanRefused,
+    PopulationChanged,
+    WrongState,
+)
+from tests.ledger.toys import gaussian, plan, population
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger.open(population(tmp_path, lifetime_epsilon=50.0))
+
+
+def opened(ledger: Ledger, name: str, block: str = "all") -> None:
+    wanted = plan(name, gaussian(block=block))
+    ledger.reserve(wanted, approved_by="x", schema_public=False)
+    ledger.open_reservation(name)
+
+
+def admitted(ledger: Ledger, name: str, people: str, held_out: str = "") -> str:
+    """One letter is one person."""
+    mask = ledger.admit(name, list(people), list(held_out))
+    return "".join(one for one, yes in zip(people, mask, strict=True) if yes)
+
+
+def test_returning_people_keep_their_block_and_new_ones_get_the_newest(ledger: Ledger) -> None:
+    opened(ledger, "first")
+    assert admitted(ledger, "first", "abc") == "abc"
+    ledger.add_block("newcomers", n_public=100, approved_by="x")
+    opened(ledger, "second", "newcomers")
+    assert admitted(ledger, "second", "bdac") == "d"
+    opened(ledger, "third", "founding")
+    assert admitted(ledger, "third", "abcd") == "abc"
+    opened(ledger, "fourth")
+    assert admitted(ledger, "fourth", "dcbae") == "dcbae"
+    opened(ledger, "fifth", "newcomers")
+    assert admitted(ledger, "fifth", "abcde") == "de"
+    ledger.verify()
+
+
+def test_new_people_are_left_out_of_an_older_block_and_stay_unknown(ledger: Ledger) -> None:
+    ledger.add_block("newcomers", n_public=100, approved_by="x")
+    opened(ledger, "first", "founding")
+    assert admitted(ledger, "first", "ab") == ""
+    opened(ledger, "second", "newcomers")
+    assert admitted(ledger, "second", "ab") == "ab"
+
+
+def test_a_block_opened_after_the_reservation_is_not_read_for_it(ledger: Ledger) -> None:
+    opened(ledger, "first")
+    ledger.add_block("newcomers", n_public=100, approved_by="x")
+    opened(ledger, "second", "newcomers")
+    assert admitted(ledger, "second", "a") == "a"
+    assert admitted(ledger, "first", "ab") == "b"
+    opened(ledger, "third", "founding")
+    assert admitted(ledger, "third", "b") == "b"
+
+
+def test_held_out_people_never_train_whatever_the_data_says_later(ledger: Ledger) -> None:
+    opened(ledger, "first")
+    assert admitted(ledger, "first", "abc", held_out="cde") == "ab"
+    assert admitted(ledger, "first", "abcdef") == "abf"
+    assert admitted(ledger, "first", "abf", held_out="a") == "abf"  # a trained before
+
+
+def test_nobody_is_admitted_before_opened(ledger: Ledger) -> None:
+    ledger.reserve(plan("first"), approved_by="x", schema_public=False)
+    with pytest.raises(WrongState):
+        ledger.admit("first", ["a"])
+    ledger.void("first")
+    with pytest.raises(WrongState):
+        ledger.admit("first", ["a"])
+    with pytest.raises(LedgerError):
+        ledger.admit("second", ["a"])
+    opened(ledger, "third")
+    assert admitted(ledger, "third", "") == ""
+
+
+def test_one_reading_cannot_serve_mechanisms_of_two_blocks(ledger: Ledger) -> None:
+    ledger.add_block("newcomers", n_public=100, approved_by="x")
+    mechanisms = (gaussian(block="founding"), gaussian(stage="image_model", block="newcomers"))
+    ledger.reserve(plan("first", *mechanisms), approved_by="x", schema_public=False)
+    ledger.open_reservation("first")
+    with pytest.raises(ConformanceError, match="different blocks"):
+        ledger.admit("first", ["a"])
+    mechanisms = (gaussian(block="all"), gaussian(stage="image_model", block="newcomers"))
+    ledger.reserve(plan("second", *mechanisms), approved_by="x", schema_public=False)
+    ledger.open_reservation("second")
+    assert ledger.admit("second", ["a"]).tolist() == [True]
+    opened(ledger, "third", "founding")
+    assert ledger.admit("third", ["a"]).tolist() == [False]
+
+
+def test_the_rule_of_ids_is_fixed_at_the_first_reading(ledger: Ledger) -> None:
+    opened(ledger, "first")
+    ledger.admit("first", ["0012"], id_rule="exact")
+    with pytest.raises(PopulationChanged, match="'integer'"):
+        ledger.admit("first", ["12"], id_rule="integer")
+
+
+@pytest.mark.parametrize(("name", "size"), [("a b", 5), ("new", 0), ("new", True), ("", 5)])
+def test_a_block_needs_a_name_and_a_size(ledger: Ledger, name: str, size: int) -> None:
+    with pytest.raises(PlanRefused):
+        ledger.add_block(name, n_public=size, approved_by="x")
+
+
+@pytest.mark.parametrize("name", ["all", "held-out", "founding"])
+def test_names_of_blocks_that_are_taken(ledger: Ledger, name: str) -> None:
+    with pytest.raises(WrongState, match="exists"):
+        ledger.add_block(name, n_public=5, approved_by="x")
+
+
+def behind_the_back(folder: Path, *statements: str) -> None:
+    connection = sqlite3.connect(folder / "ledger/ledger.sqlite")
+    guards = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type='trigger'"))
+    for name in guards:
+        connection.execute(f"DROP TRIGGER {name}")
+    for statement in statements:
+        connection.execute(statement)
+    for sql in guards.values():
+        if "members" not in sql or "DROP" not in str(statements):
+            connection.execute(sql)
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM members",
+        "DELETE FROM members WHERE block = 'held-out'",
+        "UPDATE members SET block = 'founding' WHERE block = 'held-out'",
+        "INSERT INTO members VALUES (x'ab', 'founding')",
+        "DROP TABLE members",
+    ],
+)
+def test_an_altered_table_of_members_is_refused(
+    ledger: Ledger, tmp_path: Path, statement: str
+) -> None:
+    opened(ledger, "first")
+    admitted(ledger, "first", "ab", held_out="c")
+    behind_the_back(tmp_path, statement)
+    with pytest.raises(LedgerBroken, match="members"):
+        ledger.verify()
+    with pytest.raises(LedgerBroken, match="members"):
+        ledger.admit("first", ["d"])
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM members",
+        "UPDATE members SET block = 'x'",
+        "INSERT OR REPLACE INTO members SELECT member, 'x' FROM members",
+    ],
+)
+def test_the_database_refuses_changes_of_members(
+    ledger: Ledger, tmp_path: Path, statement: str
+) -> None:
+    opened(ledger, "first")
+    admitted(ledger, "first", "ab")
+    connection = sqlite3.connect(tmp_path / "ledger/ledger.sqlite")
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        connection.execute(statement)
+    connection.close()
+
+
+def test_the_chain_tells_neither_ids_nor_whether_anybody_was_new(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    opened(ledger, "first")
+    people = [f"person-{number}" for number in range(50)]
+    for _ in range(2):
+        ledger.admit("first", people)
+    first, again = (entry for entry in ledger.entries() if entry.kind == "MEMBERS")
+    assert first.body["members"] != again.body["members"]
+    assert first.body.keys() == again.body.keys() and len(first.text) == len(again.text)
+    ledger.close()
+    for file in (tmp_path / "ledger").iterdir():
+        assert b"person-" not in file.read_bytes()
+
+
+def test_what_is_refused_registers_nobody(ledger: Ledger, monkeypatch) -> None:
+    """The people and their seal are one transaction."""
+    from dagster_project.ledger.store import Transaction
+
+    opened(ledger, "first")
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transaction, "append", crash)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.admit("first", ["a"])
+    ledger.verify()
+    ledger.add_block("newcomers", n_public=5, approved_by="x")
+    opened(ledger, "second", "newcomers")
+    assert ledger.admit("second", ["a"]).tolist() == [True]

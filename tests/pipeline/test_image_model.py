@@ -1,0 +1,65 @@
+"""Checkpoints of private training: whole or not at all, and read back bit by bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dagster_project.image.private_training import TrainingState
+from dagster_project.pipeline import image_model
+from dagster_project.pipeline.image_model import load_state, save_state
+from dagster_project.pipeline.pairs import load_train
+
+
+def state(step: int) -> TrainingState:
+    tensor = torch.arange(6.0).reshape(2, 3) + step
+    return TrainingState(
+        step=step,
+        model={"a.b": tensor, "c": -tensor},
+        ema={"a.b": tensor / 3, "c": tensor / 7},
+        moments={"first.a.b": tensor + 1, "second.a.b": tensor**2},
+    )
+
+
+def test_checkpoints_read_back(tmp_path):
+    assert load_state(tmp_path / "new") is None
+    for step in (2, 4):
+        save_state(tmp_path / "new", state(step))
+    found = load_state(tmp_path / "new")
+    assert found.step == 4
+    for part in ("model", "ema", "moments"):
+        expected, read = getattr(state(4), part), getattr(found, part)
+        assert expected.keys() == read.keys()
+        assert all(torch.equal(read[n], t) for n, t in expected.items())
+
+
+def test_a_crash_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    save_state(tmp_path, state(2))
+
+    def dies(tensors, file):
+        file.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(image_model, "save_file", dies)
+    with pytest.raises(KeyboardInterrupt):
+        save_state(tmp_path, state(4))
+    assert load_state(tmp_path).step == 2
+
+
+def test_microbatches_bring_every_chosen_person_once(opened):
+    pairs, chosen = load_train(opened), np.array([0, 3, 4, 9, 20])
+    found = list(
+        image_model.microbatches(pairs, opened, chosen, chunk=2, device=torch.device("cpu"))
+    )
+    assert [len(b["image"]) for b in found] == [2, 2, 2]  # the last is filled up
+    assert [b["present"].tolist() for b in found] == [[True, True]] * 2 + [[True, False]]
+    images = torch.cat([b["image"][b["present"]] for b in found])
+    expected = torch.from_numpy(pairs.take(chosen).images).float() / 127.5 - 1
+    assert torch.equal(images, expected) and images.min() >= -1 and images.max() <= 1
+    records = torch.cat([b["record"][b["present"]] for b in found]).numpy()
+    assert (records == opened.schema.one_hot(pairs.take(chosen).codes)).all()
+    draws = opened.recipe.dp_sgd.noise_draws
+    assert all(b["sigma"].shape[1] == b["noise"].shape[1] == draws for b in found)
+    assert not list(image_model.microbatches(pairs, opened, chosen[:0], chunk=2,
+                                             device=torch.device("cpu")))  # fmt: skip
