@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 from dagster_project.benchmark.registry import method, module
+from dagster_project.pipeline.order import RELEASED
 from dagster_project.pipeline.public_images import source_state
 from dagster_project.planning.provenance import code_version, git_facts, lock_hash
 from dagster_project.privacy.plan import canonical_hash
@@ -103,7 +104,7 @@ class Configuration:
             "delta": self.delta,
             "budget_seconds": self.budget_seconds,
             "schema": self.schema_hash,
-            "code": code_version(_CELL, module(entry.method)),
+            "code": code_version(*RELEASED, _CELL, module(entry.method)),
         }
         return f"{entry.method}-eps{epsilon:g}-{canonical_hash(asked)[:10]}"
 
@@ -129,7 +130,7 @@ class Configuration:
             "extractor": self.extractor,
             "data": self.data_version,
             "schema": self.schema_hash,
-            "code": code_version(_CELL, module(entry.method)),
+            "code": code_version(*RELEASED, _CELL, module(entry.method)),
             "pool": source_state(recipe.get("public_images", {}).get("source")),
         }
         return Cell(

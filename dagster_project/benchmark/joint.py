@@ -25,6 +25,7 @@ from dagster_project.benchmark.staged import OPEN, recipe_steps
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
 from dagster_project.data.schema import Schema
+from dagster_project.pipeline.order import release_code
 from dagster_project.pipeline.release import Compute, Release
 from dagster_project.planning.planner import build_plan, dp_sgd_steps
 from dagster_project.planning.provenance import code_version
@@ -76,7 +77,7 @@ class Joint(ABC):
             target_delta=request.delta,
             population=request.population.name,
             data_version=request.data_version,
-            code_version=code_version(),
+            code_version=release_code(),
             identity_key=request.population.member_key(),
             mechanisms=self.mechanisms,
         )

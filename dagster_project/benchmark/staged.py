@@ -13,22 +13,12 @@ from dagster_project.benchmark import budget
 from dagster_project.benchmark.method import MethodRequest
 from dagster_project.benchmark.rehearsal import stage_costs
 from dagster_project.data.pairs import Pairs
-from dagster_project.data.progress import Progress, silent
-from dagster_project.pipeline import (
-    image_model,
-    mean_pairs,
-    pretrained_checkpoint,
-    public_checkpoint,
-    public_images,
-    semantic_query,
-    subsample,
-    synthetic_release,
-    table_model,
-)
+from dagster_project.data.progress import Progress, part, silent
+from dagster_project.pipeline import synthetic_release
 from dagster_project.pipeline.fidelity_report import read_bundle
+from dagster_project.pipeline.order import between, release_code
 from dagster_project.pipeline.release import Release
 from dagster_project.planning.planner import build_plan, with_steps
-from dagster_project.planning.provenance import code_version
 from dagster_project.privacy.plan import Plan
 from dagster_project.settings.presets import preset
 from dagster_project.settings.recipe import Recipe
@@ -60,7 +50,7 @@ class Staged:
             target_delta=request.delta,
             population=request.population.name,
             data_version=request.data_version,
-            code_version=code_version(),
+            code_version=release_code(),
             identity_key=request.population.member_key(),
         )
 
@@ -77,15 +67,11 @@ class Staged:
     def synthesise(
         self, release: Release, data: Path, n: int, seed: int, progress: Progress
     ) -> Pairs:
-        public_images.prepare(release, silent)
-        table_model.fit(release, silent)
-        progress(0.1, "table model")
-        semantic_query.ask(release, silent)
-        public_checkpoint.make(release, silent)
-        subsample.draw(release)
-        mean_pairs.measure(release, silent)
-        pretrained_checkpoint.make(release, lambda f, text: progress(0.15 + 0.35 * f, text))
-        image_model.train(release, lambda f, text: progress(0.5 + 0.4 * f, text))
+        shares = {"pretrained_checkpoint": (0.15, 0.5), "image_model": (0.5, 0.9)}
+        for stage in between("public_images", "image_model"):
+            if stage.name != "pairs":  # they were read for all methods
+                told = part(progress, *shares[stage.name]) if stage.name in shares else silent
+                stage.run(release, told)
         with tempfile.TemporaryDirectory(dir=release.root) as folder:
             bundle = Path(folder) / "bundle"
             synthetic_release.make(release, bundle, n=n, seed=seed, progress=silent)

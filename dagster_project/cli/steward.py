@@ -41,7 +41,7 @@ def plan(options: argparse.Namespace) -> int:
     from dagster_project.data.schema import Schema
     from dagster_project.data.versions import data_version
     from dagster_project.pipeline.fidelity_report import mechanism_rows
-    from dagster_project.planning.privacy_plan import solve
+    from dagster_project.pipeline.privacy_plan import solve
     from dagster_project.privacy.accounting import true_positive_rates
 
     root, folder = root_of(options), data_of(options)
@@ -101,7 +101,7 @@ def _modes(
     version: str,
 ) -> int:
     """The prices of reuse, of a release on the new people only, and of a refresh."""
-    from dagster_project.planning import proposal
+    from dagster_project.pipeline import proposal
 
     request = proposal.ReleaseRequest(
         name=options.name,

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from dagster_project.orchestration import checks
-from dagster_project.orchestration.assets.budget_lineage import budget_lineage
 from dagster_project.orchestration.assets.comparison import comparison
-from dagster_project.orchestration.assets.dataset import dataset
-from dagster_project.orchestration.assets.fidelity_report import fidelity_report
-from dagster_project.orchestration.assets.image_model import image_model
-from dagster_project.orchestration.assets.mean_pairs import mean_pairs
-from dagster_project.orchestration.assets.pairs import pairs
-from dagster_project.orchestration.assets.pretrained_checkpoint import pretrained_checkpoint
-from dagster_project.orchestration.assets.privacy_plan import privacy_plan
-from dagster_project.orchestration.assets.public_checkpoint import public_checkpoint
-from dagster_project.orchestration.assets.public_images import public_images
-from dagster_project.orchestration.assets.semantic_query import semantic_query
-from dagster_project.orchestration.assets.subsample import subsample
-from dagster_project.orchestration.assets.synthetic_release import synthetic_release
-from dagster_project.orchestration.assets.table_model import table_model
 from dagster_project.orchestration.resources import (
     ROOT,
     BudgetLedger,
@@ -34,22 +21,11 @@ from dagster_project.orchestration.resources import (
 )
 from dagster_project.orchestration.sensors import data_changed
 from dagster_project.orchestration.stage import ReleaseIdIOManager
+from dagster_project.pipeline.order import STAGES
 
-ASSETS = (
-    dataset,
-    privacy_plan,
-    public_images,
-    pairs,
-    table_model,
-    semantic_query,
-    public_checkpoint,
-    subsample,
-    mean_pairs,
-    pretrained_checkpoint,
-    image_model,
-    synthetic_release,
-    fidelity_report,
-    budget_lineage,
+ASSETS = tuple(
+    getattr(import_module(f"dagster_project.orchestration.assets.{stage.name}"), stage.name)
+    for stage in STAGES
 )
 CHECKS = (checks.files_match_schema, checks.records_fit_schema)
 

@@ -53,7 +53,7 @@ def data_changed(
 
 def _proposal(data: DataSet, budget: BudgetLedger, version: str) -> str | None:
     """The three modes in words; None where the version is released already."""
-    from dagster_project.planning import proposal
+    from dagster_project.pipeline import proposal
 
     ledger = budget.open()
     try:

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import dagster as dg
 
@@ -26,9 +26,8 @@ from dagster_project.orchestration.resources import (
     ReleaseStore,
     Tracking,
 )
+from dagster_project.pipeline import order
 from dagster_project.planning.provenance import code_version
-
-Zone = Literal["private", "dp", "public"]
 
 
 @dataclass
@@ -52,49 +51,58 @@ class StageRun:
     progress: Callable[[float, str], None]
     seconds: Mapping[str, float] = field(default_factory=dict)
 
+    def inputs(self, config: dg.Config | None) -> dict[str, Any]:
+        """What a stage may ask for by name besides the release."""
+        return {
+            "data_dir": self.data.path,
+            "heldout_key": self.budget.population().member_key(),
+        } | self.sampling(config)
+
+    def sampling(self, config: dg.Config | None) -> dict[str, Any]:
+        """Number, seed and folder of the bundle, where the asset's settings name them."""
+        n, seed = getattr(config, "n", None), getattr(config, "seed", None)
+        if n is None or seed is None:
+            return {}
+        return {"n": n, "seed": seed, "folder": self.store.bundle(self.release, n=n, seed=seed)}
+
 
 Body = Callable[..., Mapping[str, Any]]
 
 
 def stage(
-    *,
-    zone: Zone,
-    after: Sequence[str],
-    pool: str | None = None,
-    deps: Sequence[str] = (),
-    runs: Sequence[str] = (),
-    config: type[dg.Config] | None = None,
+    *, runs: Sequence[str] = (), config: type[dg.Config] | None = None
 ) -> Callable[[Body], dg.AssetsDefinition]:
-    """Makes an asset of a function (StageRun[, config]) -> metadata.
+    """Makes an asset of the stage that a function (StageRun[, config]) -> metadata shows.
+
+    The function has the stage's name; zone, upstream assets and pool stand in `pipeline.order`. A
+    stage with a verb has run when the function is called.
 
     Args:
-        zone: Where its files lie; group and tag in the graph.
-        after: Upstream assets whose release it goes on with.
-        pool: Concurrency pool.
-        deps: Further upstream assets, for the picture alone.
         runs: Modules that the asset's version covers in addition to those that `code_version`
             finds from the imports of the function's module.
         config: Settings of the asset, if it has any.
     """
 
     def decorate(body: Body) -> dg.AssetsDefinition:
+        known = order.stage(body.__name__)
+        own = [known.module] if known.verb else []
+
         @dg.asset(
-            name=body.__name__,
-            ins={name: dg.AssetIn(key=name) for name in after},
-            deps=list(deps),
-            group_name=zone,
-            tags={"zone": zone},
+            name=known.name,
+            ins={name: dg.AssetIn(key=name) for name in known.after},
+            group_name=known.zone,
+            tags={"zone": known.zone},
             kinds={"python"},
-            code_version=code_version(body.__module__, *runs),
+            code_version=code_version(body.__module__, *own, *runs),
             io_manager_key="release_id",
-            pool=pool,
+            pool=known.pool,
             description=body.__doc__,
             config_schema=config.to_config_schema() if config else None,
             required_resource_keys={"data", "budget", "store", "compute", "tracking"},
         )
         def asset(context, **upstream):  # type: ignore[no-untyped-def]  # Dagster reads the names
             settings = config(**context.op_execution_context.op_config) if config else None
-            return _run(body, context, upstream, settings)
+            return _run(known, body, context, upstream, settings)
 
         return asset
 
@@ -102,12 +110,13 @@ def stage(
 
 
 def _run(
+    known: order.Stage,
     body: Body,
     context: dg.AssetExecutionContext,
     upstream: Mapping[str, str],
     settings: dg.Config | None,
 ) -> dg.MaterializeResult:
-    resources, name = context.resources, body.__name__
+    resources, name = context.resources, known.name
     compute: ComputeResource = resources.compute
     ledger = resources.budget.open()
     failure: dg.Failure | None = None
@@ -131,6 +140,8 @@ def _run(
                 progress=compute.progress(name, context.log.info),
                 seconds=known_seconds(release.private),
             )
+            if known.verb:
+                known.run(release, run.progress, **run.inputs(settings))
             metadata = body(run, settings) if settings is not None else body(run)
             run.progress(1.0, "done")
             resources.budget.anchor(ledger, public=release.schema.public)

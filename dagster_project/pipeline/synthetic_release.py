@@ -83,6 +83,13 @@ def make(
     return writer.finish(stated, text, report)
 
 
+def write(release: Release, folder: Path, *, n: int, seed: int, progress: Progress) -> None:
+    """Makes a bundle and enters it in the ledger, unless this very one is committed already."""
+    if not is_committed(release, folder, n=n, seed=seed):
+        make(release, folder, n=n, seed=seed, progress=progress)
+        commit(release, folder)
+
+
 def commit(release: Release, folder: Path) -> None:
     """Enters the bundle's files in the ledger, so that any of them can be traced back.
 
@@ -189,5 +196,5 @@ def _draw(
                 generator=generator,
             )
         drawn.append(((images.float().cpu() + 1) * 127.5).round().to(torch.uint8).numpy())
-        progress(len(drawn) * _FORWARD / max(len(records), 1))
+        progress(min(1.0, len(drawn) * _FORWARD / max(len(records), 1)))
     return np.concatenate(drawn)

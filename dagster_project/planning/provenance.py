@@ -25,20 +25,6 @@ NOT_FOLLOWED = (
     __name__,
 )
 
-# The planner, which determines the noise, and the stages that spend or make released files.
-RELEASE = (
-    f"{_NAME}.planning.planner",
-    f"{_NAME}.pipeline.pairs",
-    f"{_NAME}.pipeline.public_images",
-    f"{_NAME}.pipeline.table_model",
-    f"{_NAME}.pipeline.semantic_query",
-    f"{_NAME}.pipeline.public_checkpoint",
-    f"{_NAME}.pipeline.mean_pairs",
-    f"{_NAME}.pipeline.pretrained_checkpoint",
-    f"{_NAME}.pipeline.image_model",
-    f"{_NAME}.pipeline.synthetic_release",
-)
-
 
 def source_tree(package: Path = _PACKAGE) -> SourceTree:
     """The source of this package, or of a copy of it."""
@@ -47,7 +33,7 @@ def source_tree(package: Path = _PACKAGE) -> SourceTree:
 
 @cache
 def code_version(*modules: str) -> str:
-    """A short hash of the code that the given modules run; by default, of all a release runs.
+    """A short hash of the code that the given modules run.
 
     The code is found by following imports (see `SourceTree`), except those of `NOT_FOLLOWED`. A
     change in any module that a stage uses changes the stage's version; comments, docstrings,
@@ -59,7 +45,7 @@ def code_version(*modules: str) -> str:
     Raises:
         ValueError: There is no such module.
     """
-    return _own_tree().version(*(modules or RELEASE))
+    return _own_tree().version(*modules)
 
 
 @cache

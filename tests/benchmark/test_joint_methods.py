@@ -17,6 +17,7 @@ from dagster_project.benchmark.method import MethodRequest, many_records
 from dagster_project.benchmark.registry import method
 from dagster_project.data.progress import silent
 from dagster_project.data.schema import Schema
+from dagster_project.image.mean_pairs import CellSums
 from dagster_project.pipeline.release import Compute
 from dagster_project.privacy import accounting, events
 from dagster_project.settings.recipe import Recipe
@@ -87,10 +88,9 @@ FOURIER = feature_map(pixel_share=0.0)
 
 
 def embedding(images: np.ndarray, codes: np.ndarray, generator: Silent) -> np.ndarray:
-    return noisy_embedding(
-        images, one_hot(codes, SIZES), FOURIER, attributes=len(SIZES), noise_multiplier=3.0,
-        generator=generator,
-    )  # fmt: skip
+    mechanism = CellSums(noise_multiplier=3.0, sample_rate=1.0, attributes=len(SIZES))
+    member = one_hot(codes, SIZES)
+    return noisy_embedding(images, member, FOURIER, mechanism=mechanism, generator=generator)
 
 
 @settings(max_examples=60, deadline=None)

@@ -15,7 +15,7 @@ from dagster_project.cli import main as cli
 from dagster_project.ledger import Ledger
 from dagster_project.ledger.population import Population
 from dagster_project.orchestration.definitions import build_definitions
-from dagster_project.planning import proposal
+from dagster_project.pipeline import proposal
 from dagster_project.settings.recipe import Recipe
 from tests.ledger.toys import SHA, executed, plan, population
 from tests.toy_project import PEOPLE, materialise, settings_arguments, write_project

@@ -6,12 +6,9 @@ import dagster as dg
 import pytest
 
 from dagster_project.orchestration.definitions import build_definitions, definitions
+from dagster_project.pipeline.order import STAGES
 
-ORDER = (
-    "dataset", "privacy_plan", "public_images", "pairs", "table_model", "semantic_query",
-    "public_checkpoint", "subsample", "mean_pairs", "pretrained_checkpoint", "image_model",
-    "synthetic_release", "fidelity_report", "budget_lineage",
-)  # fmt: skip
+ORDER = tuple(stage.name for stage in STAGES)
 ZONES = {
     "private": {"pairs", "subsample", "fidelity_report"},
     "dp": {

@@ -21,17 +21,15 @@ from dagster_project.image import features, perceptual
 from dagster_project.ledger import state
 from dagster_project.orchestration import assets
 from dagster_project.orchestration.definitions import definitions
-from dagster_project.planning.provenance import LEDGER, RELEASE, code_version, source_tree
+from dagster_project.pipeline import mean_pairs, order
+from dagster_project.pipeline.order import RELEASED, release_code
+from dagster_project.planning.provenance import LEDGER, code_version, source_tree
 from dagster_project.planning.source_tree import SourceTree
 from dagster_project.privacy import noise
 from dagster_project.release import card
 
 PACKAGE = Path(inspect.getfile(dagster_project)).parent
-STAGES = {
-    "pairs", "subsample", "public_images", "table_model", "semantic_query", "public_checkpoint",
-    "mean_pairs", "pretrained_checkpoint", "image_model", "synthetic_release", "fidelity_report",
-    "budget_lineage",
-}  # fmt: skip
+STAGES = {stage.name for stage in order.STAGES} - {"dataset", "privacy_plan"}
 WITHOUT_FEATURES = {"pairs", "subsample", "budget_lineage"}
 # Public pre-training takes one-way marginals from the module that makes the mean pairs.
 BEFORE_MEAN_PAIRS = {
@@ -44,10 +42,10 @@ Change = Callable[[ModuleType, Callable[[str], str]], set[str]]
 
 def versions(tree: SourceTree) -> dict[str, str]:
     """Of every stage, and of a release."""
-    reads_ledger = {"budget_lineage": [LEDGER]}
-    return {"release": tree.version(*RELEASE)} | {
-        name: tree.version(f"{assets.__name__}.{name}", *reads_ledger.get(name, []))
-        for name in STAGES
+    runs = {stage.name: [stage.module] for stage in order.STAGES if stage.verb}
+    runs["budget_lineage"] = [LEDGER]
+    return {"release": tree.version(*RELEASED)} | {
+        name: tree.version(f"{assets.__name__}.{name}", *runs.get(name, [])) for name in STAGES
     }
 
 
@@ -120,19 +118,20 @@ def test_the_graph_has_these_versions(before: dict[str, str]) -> None:
     assert {name: graph.get(dg.AssetKey(name)).code_version for name in STAGES} == {
         name: before[name] for name in STAGES
     }
-    assert code_version() == before["release"]
+    assert release_code() == before["release"]
 
 
 @pytest.mark.parametrize("guest", [audits, cli, benchmark, example, importers, assets])
 def test_guests_are_no_part_of_a_release(guest: ModuleType) -> None:
-    found = source_tree().closure(*RELEASE)
+    found = source_tree().closure(*RELEASED)
     assert not {name for name in found if name.startswith(guest.__name__)}
     assert noise.__name__ in found and plots.__name__ in found
 
 
 def test_versions_are_found_without_loading_what_they_stand_for() -> None:
     script = (
-        f"import sys; from {code_version.__module__} import code_version; code_version(); "
+        f"import sys; from {code_version.__module__} import code_version; "
+        f"code_version({mean_pairs.__name__!r}); "
         "print({'torch', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run(

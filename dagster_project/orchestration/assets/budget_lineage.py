@@ -12,7 +12,7 @@ from dagster_project.orchestration.stage import StageRun, stage
 from dagster_project.planning.provenance import LEDGER
 
 
-@stage(zone="public", after=["synthetic_release"], runs=[LEDGER])
+@stage(runs=[LEDGER])
 def budget_lineage(run: StageRun) -> Mapping[str, Any]:
     """The chain from the released files back to every event that touched private data, and the
     population's spending so far."""

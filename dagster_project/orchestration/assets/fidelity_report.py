@@ -18,11 +18,7 @@ class ReportConfig(dg.Config):
     weights: str | None = Field(None, description="Local file of Inception-v3 weights.")
 
 
-@stage(
-    zone="private",
-    after=["synthetic_release", "pairs"],
-    config=ReportConfig,
-)
+@stage(config=ReportConfig)
 def fidelity_report(run: StageRun, config: ReportConfig) -> Mapping[str, Any]:
     """Compares the release with the real pairs: pictures side by side, distances, predictors. Not
     differentially private; it stays in the private zone."""

@@ -8,21 +8,23 @@ from typing import Any
 from dagster_project.orchestration.stage import StageRun, stage
 
 
-@stage(zone="dp", after=["pretrained_checkpoint", "pairs"], pool="gpu")
+@stage()
 def image_model(run: StageRun) -> Mapping[str, Any]:
     """Fine-tunes by DP-SGD: Poisson batches, per-example clipping, noise from the operating
     system. Steps are authorised in the ledger before they run; a crash resumes. A plan with no
     such steps takes the warmed-up model as it is."""
+    from dagster_project.image.dp_sgd import DPSGD
     from dagster_project.pipeline import image_model as library
 
-    library.train(run.release, run.progress)
-    spends = run.release.spends("image_model")
-    declared = run.release.declared("image_model") if spends else {"steps": 0}
-    return {
-        name: declared[name]
-        for name in ("steps", "noise_multiplier", "sample_rate")
-        if name in declared
-    } | {
+    shown: dict[str, Any] = {"steps": 0}
+    if run.release.spends(DPSGD.name):
+        dp_sgd = run.release.mechanism(DPSGD)
+        shown = {
+            "steps": dp_sgd.steps,
+            "noise_multiplier": dp_sgd.noise_multiplier,
+            "sample_rate": dp_sgd.sample_rate,
+        }
+    return shown | {
         "parameters": sum(p.numel() for p in library.load(run.release).parameters()),
         "data_version": run.release.ledger.committed(run.release.id, "image_model").files[
             library.FILES[0]

@@ -10,14 +10,13 @@ import dagster as dg
 from dagster_project.orchestration.stage import StageRun, stage
 
 
-@stage(zone="dp", after=["subsample", "table_model"])
+@stage()
 def mean_pairs(run: StageRun) -> Mapping[str, Any]:
     """For every attribute value a noisy mean image and mean embedding, in one Gaussian release,
     each with the table model's conditional distributions as its soft record."""
     from dagster_project.evaluation.plots import data_uri, image_grid, png_bytes
     from dagster_project.pipeline import mean_pairs as library
 
-    library.measure(run.release, run.progress)
     images, _ = library.mean_images(run.release)
     shown = {}
     if len(images):

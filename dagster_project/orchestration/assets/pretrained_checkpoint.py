@@ -10,7 +10,7 @@ import dagster as dg
 from dagster_project.orchestration.stage import StageRun, stage
 
 
-@stage(zone="dp", after=["mean_pairs", "table_model", "public_checkpoint"], pool="gpu")
+@stage()
 def pretrained_checkpoint(run: StageRun) -> Mapping[str, Any]:
     """Fits a small generator to the mean embeddings and warms up the diffusion model on its
     pictures and on the mean pairs, or on what else the recipe says. Where no DP-SGD follows, the
@@ -18,7 +18,6 @@ def pretrained_checkpoint(run: StageRun) -> Mapping[str, Any]:
     from dagster_project.evaluation.plots import data_uri, image_grid, png_bytes
     from dagster_project.pipeline import pretrained_checkpoint as library
 
-    library.make(run.release, run.progress)
     shown = {}
     if run.release.recipe.warm_up.teacher == "generator":
         grid = png_bytes(image_grid(library.preview(run.release, 48), columns=12))

@@ -6,7 +6,8 @@ import dagster as dg
 from pydantic import Field
 
 from dagster_project.orchestration.resources import BudgetLedger, DataSet, ReleaseStore
-from dagster_project.planning.provenance import RELEASE, code_version, git_facts, lock_hash
+from dagster_project.pipeline.order import RELEASED
+from dagster_project.planning.provenance import code_version, git_facts, lock_hash
 from dagster_project.settings.presets import DEFAULT, PRESETS
 
 
@@ -33,7 +34,7 @@ class PlanConfig(dg.Config):
     group_name="public",
     tags={"zone": "public"},
     kinds={"python"},
-    code_version=code_version(*RELEASE, "dagster_project.planning.privacy_plan"),
+    code_version=code_version(*RELEASED, "dagster_project.pipeline.privacy_plan"),
     io_manager_key="release_id",
     check_specs=[
         dg.AssetCheckSpec(
@@ -53,7 +54,7 @@ def privacy_plan(
 ):  # type: ignore[no-untyped-def]  # with a check beside it, Dagster takes no annotation
     """Solves every sigma from epsilon and delta by the joint composition of all mechanisms, prices
     the plan and reserves it in the ledger. Refuses here what does not fit; reads no record."""
-    from dagster_project.planning.privacy_plan import solve
+    from dagster_project.pipeline.privacy_plan import solve
 
     ledger, population, schema = budget.open(), budget.population(), data.schema()
     try:

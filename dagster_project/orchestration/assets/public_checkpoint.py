@@ -10,14 +10,13 @@ import dagster as dg
 from dagster_project.orchestration.stage import StageRun, stage
 
 
-@stage(zone="dp", after=["semantic_query", "table_model"], pool="gpu")
+@stage()
 def public_checkpoint(run: StageRun) -> Mapping[str, Any]:
     """Pre-trains on public pictures of the labels that private ones are like, with records that
     belong to the labels. Post-processing: costs nothing."""
     from dagster_project.evaluation.plots import data_uri
     from dagster_project.pipeline import public_checkpoint as library
 
-    library.make(run.release, run.progress)
     made = run.release.ledger.committed(run.release.id, "public_checkpoint")
     if made is None:
         return {"pictures": 0, "data_version": "none"}

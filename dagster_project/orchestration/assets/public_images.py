@@ -8,13 +8,12 @@ from typing import Any
 from dagster_project.orchestration.stage import StageRun, stage
 
 
-@stage(zone="public", after=["privacy_plan"])
+@stage()
 def public_images(run: StageRun) -> Mapping[str, Any]:
     """Reads or draws the pool that the recipe names, and fits a classifier of its labels. Reads
     nothing private; that the pool is public is the user's statement."""
     from dagster_project.pipeline import public_images as library
 
-    library.prepare(run.release, run.progress)
     facts = library.facts(run.release)
     if facts is None:
         return {"pool": "none", "data_version": "none"}

@@ -8,13 +8,12 @@ from typing import Any
 from dagster_project.orchestration.stage import StageRun, stage
 
 
-@stage(zone="dp", after=["pairs", "public_images", "table_model"])
+@stage()
 def semantic_query(run: StageRun) -> Mapping[str, Any]:
     """Counts public labels of the private pictures by attribute value under Gaussian noise, or
     takes them from the table model. Without a public pool it spends nothing."""
     from dagster_project.pipeline import semantic_query as library
 
-    library.ask(run.release, run.progress)
     made = run.release.ledger.committed(run.release.id, "semantic_query")
     if made is None:
         return {"asked": False, "data_version": "none"}

@@ -8,15 +8,13 @@ from typing import Any
 from dagster_project.orchestration.stage import StageRun, stage
 
 
-@stage(zone="private", after=["pairs"])
+@stage()
 def subsample(run: StageRun) -> Mapping[str, Any]:
     """Draws the Poisson sample for the mean pairs by coins from a fresh key of the operating
     system. Read once, by mean_pairs, and destroyed."""
     from dagster_project.image.mean_pairs import CellSums
-    from dagster_project.pipeline import subsample as library
 
     release = run.release
-    library.draw(release)
     spends = release.spends("mean_pairs")
     return {
         "sample_rate": release.mechanism(CellSums).sample_rate if spends else 0,

@@ -18,12 +18,7 @@ class SampleConfig(dg.Config):
     seed: int = Field(1, ge=0)
 
 
-@stage(
-    zone="public",
-    after=["image_model", "table_model"],
-    pool="gpu",
-    config=SampleConfig,
-)
+@stage(config=SampleConfig)
 def synthetic_release(run: StageRun, config: SampleConfig) -> Mapping[str, Any]:
     """Samples records from the table model, then an image for each, and writes the bundle that may
     be handed out. Post-processing: costs nothing."""
@@ -31,9 +26,6 @@ def synthetic_release(run: StageRun, config: SampleConfig) -> Mapping[str, Any]:
 
     release = run.release
     folder = run.store.bundle(release, n=config.n, seed=config.seed)
-    if not library.is_committed(release, folder, n=config.n, seed=config.seed):
-        library.make(release, folder, n=config.n, seed=config.seed, progress=run.progress)
-        library.commit(release, folder)
     facts = {"dagster_run": run.context.run_id}
     facts["mlflow_run"] = run.tracking.log_release(release, folder, run.context.run_id)
     release.ledger.attach(release.id, **facts)

@@ -10,7 +10,7 @@ import dagster as dg
 from dagster_project.orchestration.stage import StageRun, stage
 
 
-@stage(zone="dp", after=["pairs", "public_images"])
+@stage()
 def table_model(run: StageRun) -> Mapping[str, Any]:
     """Fits the table by AIM (or MST): noisy marginals by discrete Gaussian noise, chosen by the
     exponential mechanism, and the graphical model that explains them."""
@@ -19,7 +19,6 @@ def table_model(run: StageRun) -> Mapping[str, Any]:
     from dagster_project.evaluation.plots import data_uri, marginal_bars
     from dagster_project.pipeline import table_model as library
 
-    library.fit(run.release, run.progress)
     fitted = library.load(run.release)
     records = fitted.model.sample(20_000, np.random.default_rng(0))
     picture = marginal_bars(run.release.schema, {"table model": records})

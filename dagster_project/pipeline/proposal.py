@@ -16,7 +16,7 @@ from dagster_project.data.schema import Schema
 from dagster_project.ledger import BlockStatus, Ledger
 from dagster_project.ledger.population import Population
 from dagster_project.ledger.records import ReleaseRecord
-from dagster_project.planning.privacy_plan import solve
+from dagster_project.pipeline.privacy_plan import solve
 from dagster_project.settings.presets import DEFAULT, preset
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from dagster_project.data.schema import Schema
 from dagster_project.ledger import BlockStatus
 from dagster_project.ledger.population import Population
+from dagster_project.pipeline.order import release_code
 from dagster_project.planning.planner import build_plan
-from dagster_project.planning.provenance import code_version
 from dagster_project.privacy.plan import Plan
 from dagster_project.settings.presets import DEFAULT, preset
 
@@ -43,7 +43,7 @@ def solve(
         target_delta=delta,
         population=population.name,
         data_version=data_version,
-        code_version=code_version(),
+        code_version=release_code(),
         identity_key=population.member_key(),
         block=people.name if people is not None else "all",
         n_public=people.n_public if people is not None else None,
