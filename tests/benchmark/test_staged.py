@@ -192,6 +192,6 @@ def test_a_table_of_one_column_and_a_generator_that_draws_have_their_prices(plac
     recipe = Recipe().changed({**SETTINGS, "shares.image": 0.0, "sampler.model": "generator"})
     costs = stage_costs(unimodal, recipe, Compute(), cache=places.cache)
     assert set(costs) == {"generator.steps", "generator.perceptual_steps"}
-    assert costs["generator.perceptual_steps"] > costs["generator.steps"] > 1e-4
+    assert all(cost > 0 for cost in costs.values())
     plain = recipe.changed({"mean_pairs.perceptual_share": 0.0})
     assert set(stage_costs(unimodal, plain, Compute(), cache=places.cache)) == {"generator.steps"}
