@@ -40,24 +40,31 @@ def to_grid(parts: Sequence[torch.Tensor], *, max_norm: float) -> list[torch.Ten
         The parts as integers held in floats of the same type and shape, which is exact. Each row
         has an L2 norm of at most 2^24, exactly.
     """
-    squares = _squares(parts)
-    finite = squares.isfinite()
+    norms = _norms(parts)
+    finite = norms.isfinite()
     # At most 1, and in units of the grid.
-    factor = (max_norm / squares.sqrt()).clamp(max=1.0) * (UNITS / max_norm)
-    factor = torch.where(finite, factor, 0.0)
-    units = [
-        torch.where(_like(finite, part), part * _like(factor, part), 0.0).trunc() for part in parts
-    ]
+    factor = torch.where(finite, (max_norm / norms).clamp(max=1.0) * (UNITS / max_norm), 0.0)
+    if not finite.all():  # 0 times infinity would not be zero
+        parts = [torch.where(_like(finite, part), part, 0.0) for part in parts]
+    units = [(part * _like(factor, part)).trunc_() for part in parts]
     # Exact: integers of at most 2^48 in float64, whose sum stays below 2^53 or is far too large.
     while (long := _squares(units) > float(UNITS) ** 2).any():
         shorter = torch.where(long, 1 - 2.0**-20, 1.0)
-        units = [(part * _like(shorter, part)).trunc() for part in units]
+        units = [part.mul_(_like(shorter, part)).trunc_() for part in units]
     return units
 
 
 def to_numbers(units: np.ndarray, *, max_norm: float = 1.0) -> np.ndarray:
     """Integers of the grid as the numbers that they stand for, float64."""
     return units * (max_norm / UNITS)
+
+
+def _norms(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Norm of each row over all parts, float64 (N,), about; infinite or NaN where an entry is."""
+    found = torch.stack([torch.linalg.vector_norm(part.flatten(1), dim=1) for part in parts])
+    if not found.isfinite().all():  # perhaps only an overflow of the parts' own type
+        found = torch.stack([_squares([part]).sqrt() for part in parts])
+    return torch.linalg.vector_norm(found.double(), dim=0)
 
 
 def _squares(parts: Sequence[torch.Tensor]) -> torch.Tensor:
