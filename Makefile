@@ -10,6 +10,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export DVC_NO_ANALYTICS := 1
 export GX_ANALYTICS_ENABLED := False
 export MLFLOW_DISABLE_TELEMETRY := true
+export NO_MKDOCS_2_WARNING := 1
 
 .NOTPARALLEL:
 .PHONY: help setup setup-dev data demo dev test lint types docs format
