@@ -10,16 +10,18 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export DVC_NO_ANALYTICS := 1
 export GX_ANALYTICS_ENABLED := False
 export MLFLOW_DISABLE_TELEMETRY := true
+export NO_MKDOCS_2_WARNING := 1
 
 .NOTPARALLEL:
-.PHONY: help setup setup-dev data demo dev test lint types format
+.PHONY: help setup setup-dev data demo dev test lint types docs format
 
 help:
 	@echo 'make demo    a differentially private release of the example catalogue, with its report'
-	@echo 'make test    lint, types and all tests'
+	@echo 'make test    lint, types, the documentation and all tests'
 	@echo 'make dev     the graph in a browser: Dagster at http://localhost:3000'
-	@echo 'make setup   the packages alone (.venv)'
-	@echo 'make data    the example data alone (dvc pull)'
+	@echo 'make docs    the documentation as a site, in site/'
+	@echo 'make setup   only the packages (.venv)'
+	@echo 'make data    only the example data (dvc pull)'
 	@echo 'make format  rewrite the sources in the house style'
 
 setup:
@@ -47,7 +49,11 @@ lint: setup-dev
 types: setup-dev
 	$(BIN)/mypy
 
-test: lint types data
+# From the root, so that the pages are generated from this tree's code. Links must hold.
+docs: setup-dev
+	$(BIN)/python -m mkdocs build --strict
+
+test: lint types docs data
 	$(BIN)/python -m pytest -q tests
 
 format: setup-dev

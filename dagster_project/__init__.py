@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Threads that wait by spinning take the core from those that work: on two shared cores a training
 # step took up to five times as long. Read by OpenMP when torch is loaded, so it is set here.

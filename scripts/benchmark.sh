@@ -1,5 +1,5 @@
 #!/bin/sh
-# The README's figures: `sh scripts/benchmark.sh EPSILON FOLDER [OPTION ...]` runs the example with
+# Figures of docs/results.md: `sh scripts/benchmark.sh EPSILON FOLDER [OPTION ...]` runs the example with
 # a throw-away ledger in FOLDER and prints the report's figures. Not a release: the cap is lifted.
 set -eu
 cd "$(dirname "$0")/.."

@@ -22,7 +22,7 @@ class NoiseLevels:
     """Public constants of the diffusion (Karras et al., table 1).
 
     `sigma_min`, where sampling ends, is larger than theirs: below it a network of few training
-    steps adds more than it takes away (docs/method.md).
+    steps adds more than it takes away (docs/experiments.md).
     """
 
     sigma_data: float = 0.5

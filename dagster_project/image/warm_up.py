@@ -6,7 +6,7 @@ mean pairs teach the high noise levels alone: there the best denoiser's output i
 of everybody who fits the record, which is exactly what a mean pair is; at low noise it would
 teach blur. Public procedural pictures can teach the lowest noise levels, where a denoiser needs to
 know how edges look and not what is shown; the default leaves them out, as they made no picture
-better (docs/method.md).
+better (docs/experiments.md).
 
 Without a generator the mean pairs can be the pictures themselves, moved about a little, at all
 noise levels (DP-TabImage, Chen et al. 2026).

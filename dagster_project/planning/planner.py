@@ -31,7 +31,7 @@ def dp_sgd_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
 
     What a step learns grows with n epsilon. After a warm-up on a generator's pictures, steps of
     20,000 people made the diffusion model worse; of 60,000 it gained a little, and with them was
-    still behind the generator alone in all but the similarity gap (docs/method.md: minutes of a
+    still behind the generator alone in all but the similarity gap (docs/experiments.md: minutes of
     CPU, up to n epsilon = 1,800,000). So there are none up to n epsilon = 2,000,000, and the other
     mechanisms have the budget; 15 are added for each further 2,000,000, up to 120, which is
     judgement. A warm-up that knows less leaves all to DP-SGD.
@@ -55,7 +55,7 @@ def with_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> Recipe:
 
     Without DP-SGD, and without public pictures, a diffusion model knows only what the warm-up's
     generator knows: then the generator draws the pictures, unless the recipe says otherwise. Taught
-    for four minutes a diffusion model was as good, for less it was worse (docs/method.md).
+    for four minutes a diffusion model was as good, for less it was worse (docs/experiments.md).
     """
     steps = recipe.dp_sgd.steps if recipe.shares.image else 0
     if steps is None:

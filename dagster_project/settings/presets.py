@@ -1,6 +1,6 @@
 """Named recipes: each published or compared system is one configuration of the same stages.
 
-What a preset changes, and why, stands beside it; docs/method.md says where it deviates from the
+What a preset changes, and why, stands beside it; docs/presets.md says where it deviates from the
 paper. Solving for noise does not belong here (`planner`), nor do systems that need mechanisms of
 their own.
 
