@@ -23,7 +23,7 @@ from dagster_project.planning.provenance import code_version
 Zone = Literal["private", "dp", "public"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Stage:
     """One step between the data and the report.
 
@@ -57,56 +57,24 @@ class Stage:
 
 
 STAGES = (
-    Stage(name="dataset", zone="public", released=False),
-    Stage(name="privacy_plan", zone="public", after=("dataset",), released=False),
-    Stage(name="public_images", zone="public", after=("privacy_plan",), verb="prepare"),
-    Stage(name="pairs", zone="private", after=("privacy_plan",), verb="read"),
-    Stage(name="table_model", zone="dp", after=("pairs", "public_images"), verb="fit"),
+    Stage("dataset", "public", (), released=False),
+    Stage("privacy_plan", "public", ("dataset",), released=False),
+    Stage("public_images", "public", ("privacy_plan",), "prepare"),
+    Stage("pairs", "private", ("privacy_plan",), "read"),
+    Stage("table_model", "dp", ("pairs", "public_images"), "fit"),
+    Stage("semantic_query", "dp", ("pairs", "public_images", "table_model"), "ask"),
+    Stage("public_checkpoint", "dp", ("semantic_query", "table_model"), "make", pool="gpu"),
+    Stage("subsample", "private", ("pairs",), "draw"),
+    Stage("mean_pairs", "dp", ("subsample", "table_model"), "measure"),
     Stage(
-        name="semantic_query",
-        zone="dp",
-        after=("pairs", "public_images", "table_model"),
-        verb="ask",
-    ),
-    Stage(
-        name="public_checkpoint",
-        zone="dp",
-        after=("semantic_query", "table_model"),
-        verb="make",
+        "pretrained_checkpoint", "dp", ("mean_pairs", "table_model", "public_checkpoint"), "make",
         pool="gpu",
     ),
-    Stage(name="subsample", zone="private", after=("pairs",), verb="draw"),
-    Stage(name="mean_pairs", zone="dp", after=("subsample", "table_model"), verb="measure"),
-    Stage(
-        name="pretrained_checkpoint",
-        zone="dp",
-        after=("mean_pairs", "table_model", "public_checkpoint"),
-        verb="make",
-        pool="gpu",
-    ),
-    Stage(
-        name="image_model",
-        zone="dp",
-        after=("pretrained_checkpoint", "pairs"),
-        verb="train",
-        pool="gpu",
-    ),
-    Stage(
-        name="synthetic_release",
-        zone="public",
-        after=("image_model", "table_model"),
-        verb="write",
-        pool="gpu",
-    ),
-    Stage(
-        name="fidelity_report",
-        zone="private",
-        after=("synthetic_release", "pairs"),
-        released=False,
-    ),
-    Stage(name="budget_lineage", zone="public", after=("synthetic_release",), released=False),
-)
-
+    Stage("image_model", "dp", ("pretrained_checkpoint", "pairs"), "train", pool="gpu"),
+    Stage("synthetic_release", "public", ("image_model", "table_model"), "write", pool="gpu"),
+    Stage("fidelity_report", "private", ("synthetic_release", "pairs"), released=False),
+    Stage("budget_lineage", "public", ("synthetic_release",), released=False),
+)  # fmt: skip
 
 # The planner, which determines the noise, and the stages that spend or make released files.
 RELEASED = (
