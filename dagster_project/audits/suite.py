@@ -117,6 +117,7 @@ def audits(sizes: Sizes) -> Mapping[str, Audit]:
         probes,
         randomness,
         refusals,
+        rows,
         sensitivities,
         toy_release,
     )
@@ -146,6 +147,7 @@ def audits(sizes: Sizes) -> Mapping[str, Audit]:
             durability.crowd_finding(processes=sizes.processes, each=sizes.each, rate=sizes.rate)
         ],
         "lineage": lambda: lineages.audit_lineage(entries=sizes.entries, traced=sizes.traced),
+        "rows": rows.audit_rows,
         "malformed": lambda: [malformed.audit_malformed(inputs=sizes.inputs)],
         "copies": lambda: [copies.audit_search(pictures=sizes.pictures)],
     }

@@ -45,7 +45,7 @@ TINY = replace(
 # Those that trace processes or run crowds have tests of their own.
 HERE = (
     "sensitivity", "randomness", "composition", "one run", "lattice", "sequences", "lineage",
-    "malformed", "copies",
+    "malformed", "copies", "rows",
 )  # fmt: skip
 
 
