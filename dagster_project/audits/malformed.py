@@ -33,7 +33,7 @@ from dagster_project.ledger.population import Population, PopulationError
 # Errors whose one sentence is the answer; a fault of the program is any other.
 DECLARED = (SchemaError, ReadingError, PopulationError)
 ODD: tuple[Any, ...] = (
-    None, True, -1, 0, 10**30, 1e308, math.nan, math.inf, -math.inf, "", " ", "\x00", "é" * 300,
+    None, True, -1, 0, 10**400, 1e308, math.nan, math.inf, -math.inf, "", " ", "\x00", "é" * 300,
     "../../etc/passwd", "=1+1", "NaN", "1e-6", [], [[]], {}, {"a": {}}, b"\xff\xfe", "{{7*7}}",
 )  # fmt: skip
 PEOPLE = 6
