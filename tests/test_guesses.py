@@ -49,9 +49,9 @@ def write_project(root: Path) -> None:
     """More people than n_public, held-out ones in a file of their own, all under DVC."""
     data = root / "data"
     data.mkdir(parents=True)
-    population = toys.POPULATION.format(lifetime=12.0).replace("500", str(N_PUBLIC))
-    (root / "population.yaml").write_text(population)
-    (data / "schema.yaml").write_text(json.dumps(toys.SCHEMA | {"n_public": N_PUBLIC}))
+    population = toys.POPULATION.format(lifetime=12.0)
+    for file, text in ((root / "population.yaml", population), (data / "schema.yaml", toys.SCHEMA)):
+        file.write_text(text.replace("n_public: 320", f"n_public: {N_PUBLIC}"))
     people = pa.table(toys.columns(TRAIN + HELD_OUT))
     pq.write_table(people.slice(0, TRAIN), data / "train.parquet")
     pq.write_table(people.slice(TRAIN), data / "heldout.parquet")
