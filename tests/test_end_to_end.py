@@ -8,7 +8,6 @@ import json
 import math
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from tests.toy_project import (
     TOKEN,
     captured,
     files_below,
+    ledger_of,
     materialise,
     settings_arguments,
     write_project,
@@ -43,15 +43,6 @@ from tests.toy_project import (
 STAGES = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model")
 TO_TABLE = ("dataset", "privacy_plan", "public_images", "pairs", "subsample", "table_model")
 TO_MEAN_PAIRS = (*TO_TABLE, "mean_pairs")
-
-
-@contextlib.contextmanager
-def ledger_of(root: Path) -> Iterator[Ledger]:
-    ledger = Ledger.open(Population.load(root / "population.yaml"))
-    try:
-        yield ledger
-    finally:
-        ledger.close()
 
 
 def spending(root: Path) -> dict[str, Any]:

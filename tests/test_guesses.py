@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,13 @@ import pytest
 from dagster_project.audits import guesses, toys
 from dagster_project.audits.guesses import Guessable
 from dagster_project.cli import main as cli
-from dagster_project.ledger import Ledger
 from dagster_project.ledger.population import Population
 from dagster_project.orchestration.resources import ComputeResource
 from dagster_project.privacy.events import from_json
 from dagster_project.privacy.plan import Mechanism, Plan
 from dagster_project.release import manifest
 from tests.orchestration.test_data_changes import tick
-from tests.toy_project import captured, materialise
+from tests.toy_project import captured, ledger_of, materialise
 
 TRAIN, HELD_OUT, N_PUBLIC = 1427, 1163, 1000
 WRONG = "md5:" + "5" * 32 + ".dir"
@@ -58,15 +57,6 @@ def write_project(root: Path) -> None:
     sizes = [path.stat().st_size for path in data.iterdir()]
     out = {"md5": dvc_version(data), "size": sum(sizes), "nfiles": len(sizes), "path": "data"}
     (root / "data.dvc").write_text(json.dumps({"outs": [out]}))
-
-
-@contextlib.contextmanager
-def ledger_of(root: Path) -> Iterator[Ledger]:
-    ledger = Ledger.open(Population.load(root / "population.yaml"))
-    try:
-        yield ledger
-    finally:
-        ledger.close()
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,8 @@ from PIL import Image
 
 from dagster_project.audits import toys
 from dagster_project.audits.toys import BRIGHT, SETTINGS, SHAPES, draw
+from dagster_project.ledger import Ledger
+from dagster_project.ledger.population import Population
 from dagster_project.orchestration.definitions import build_definitions
 
 # Dagster closes the stream of this handler, which would be pytest's own.
@@ -57,6 +59,16 @@ def write_project(root: Path, **schema_changes: str) -> Path:
         Image.fromarray(draw(shape, bright, rng)).save(data / "images" / f"{i}.png")
     (data / "records.csv").write_text("\n".join(lines) + "\n")
     return root
+
+
+@contextlib.contextmanager
+def ledger_of(root: Path) -> Iterator[Ledger]:
+    """The ledger of the project in `root`."""
+    ledger = Ledger.open(Population.load(root / "population.yaml"))
+    try:
+        yield ledger
+    finally:
+        ledger.close()
 
 
 def run_config(

@@ -7,10 +7,10 @@ from fractions import Fraction
 from functools import cache
 from typing import Any
 
+from dagster_project.audits import plans
 from dagster_project.ledger import gdp_filter
 from dagster_project.privacy import accounting
-from dagster_project.privacy.events import Gaussian, PoissonSampledGaussian
-from dagster_project.privacy.plan import Mechanism, Plan
+from dagster_project.privacy.plan import Plan
 
 STAGES = ("table_model", "image_model")
 BLOCKS = ("founding", "newcomers")
@@ -23,37 +23,8 @@ LEAK = gdp_filter.leak(EPSILON, target_delta=DELTA)
 @cache
 def small_plan(name: str, sigma: float, block: str, trains: bool) -> Plan:
     """A plan of a table model on one block or all, and of a few training steps on all."""
-    mechanisms = [
-        Mechanism(
-            name="table_model",
-            stage="table_model",
-            event=Gaussian(noise_multiplier=sigma),
-            declared={"noise_multiplier": sigma},
-            block=block,
-        )
-    ]
-    if trains:
-        event = PoissonSampledGaussian(
-            noise_multiplier=8.0, sample_rate=0.01, count=STEPS + REPLAYS
-        )
-        declared = {"noise_multiplier": 8.0, "steps": STEPS, "replay_steps": REPLAYS}
-        mechanisms.append(
-            Mechanism(name="image_model", stage="image_model", event=event, declared=declared)
-        )
-    return Plan(
-        release_id=name,
-        population="audit",
-        data_version="audit",
-        schema_hash="audit",
-        code_version="audit",
-        target_epsilon=9.0,
-        target_delta=1e-6,
-        n_public=20000,
-        discretization=1e-4,
-        mechanisms=tuple(mechanisms),
-        composed_epsilon=9.0,
-        recipe={},
-    )
+    steps = [plans.training(sample_rate=0.01, steps=STEPS, replay_steps=REPLAYS)] * trains
+    return plans.plan(name, plans.table(sigma, block=block), *steps)
 
 
 @dataclass
