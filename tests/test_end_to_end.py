@@ -8,7 +8,6 @@ import json
 import math
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dagster_project.audits.toys import N_PUBLIC
 from dagster_project.cli import main as cli
 from dagster_project.image.mean_pairs import MeanPairs
 from dagster_project.ledger import Ledger
 from dagster_project.ledger.population import Population
+from dagster_project.orchestration import checks
 from dagster_project.pipeline import image_model, table_model
 from dagster_project.privacy.events import PoissonSampledGaussian
 from dagster_project.release import manifest
 from tests.toy_project import (
-    N_PUBLIC,
     ODD_NUMBER,
     PAIRS,
     PEOPLE,
@@ -34,6 +34,7 @@ from tests.toy_project import (
     TOKEN,
     captured,
     files_below,
+    ledger_of,
     materialise,
     settings_arguments,
     write_project,
@@ -42,15 +43,6 @@ from tests.toy_project import (
 STAGES = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model")
 TO_TABLE = ("dataset", "privacy_plan", "public_images", "pairs", "subsample", "table_model")
 TO_MEAN_PAIRS = (*TO_TABLE, "mean_pairs")
-
-
-@contextlib.contextmanager
-def ledger_of(root: Path) -> Iterator[Ledger]:
-    ledger = Ledger.open(Population.load(root / "population.yaml"))
-    try:
-        yield ledger
-    finally:
-        ledger.close()
 
 
 def spending(root: Path) -> dict[str, Any]:
@@ -104,8 +96,8 @@ def test_every_asset_and_check_passes(result, root):
     made = {e.asset_key.to_user_string() for e in result.get_asset_materialization_events()}
     assert made == {*TO_MEAN_PAIRS, *STAGES, "semantic_query", "public_checkpoint",
                     "synthetic_release", "fidelity_report", "budget_lineage"}  # fmt: skip
-    checks = {c.check_name: c.passed for c in result.get_asset_check_evaluations()}
-    assert checks == {"files_match_schema": True, "within_budget": True, "records_fit_schema": True}
+    passed = {c.check_name: c.passed for c in result.get_asset_check_evaluations()}
+    assert passed == {"files_match_schema": True, "within_budget": True, "records_fit_schema": True}
 
 
 def test_ledger_says_committed_and_verifies(root, release_id):
@@ -430,6 +422,21 @@ def test_a_failing_stage_shows_a_code_and_is_never_drawn_again(second, monkeypat
     assert "cannot be drawn again" in message and "private/errors" not in message
     assert len(calls) == 1 and not called
     assert spending(second) == before
+
+
+def test_a_failing_check_of_records_shows_a_code_and_stops_nothing(second, monkeypatch):
+    def dies(*_arguments):
+        raise ValueError(f"a record holds {TOKEN} and {ODD_NUMBER}")
+
+    monkeypatch.setattr(checks, "_fit", dies)
+    with captured(second / "printed.txt"):
+        result = materialise(second, assets=("pairs",))
+    (check,) = result.get_asset_check_evaluations()
+    assert result.success and check.check_name == "records_fit_schema" and not check.passed
+    assert "private/errors/records_fit_schema-" in check.description
+    assert_no_secret_outside_of(second)
+    (kept,) = (second / "private" / "errors").glob("records_fit_schema-*")
+    assert TOKEN in kept.read_text()
 
 
 def assert_no_secret_outside_of(second: Path) -> None:

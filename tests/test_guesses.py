@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,13 @@ import pytest
 from dagster_project.audits import guesses, toys
 from dagster_project.audits.guesses import Guessable
 from dagster_project.cli import main as cli
-from dagster_project.ledger import Ledger
 from dagster_project.ledger.population import Population
 from dagster_project.orchestration.resources import ComputeResource
 from dagster_project.privacy.events import from_json
 from dagster_project.privacy.plan import Mechanism, Plan
 from dagster_project.release import manifest
 from tests.orchestration.test_data_changes import tick
-from tests.toy_project import captured, materialise
+from tests.toy_project import captured, ledger_of, materialise
 
 TRAIN, HELD_OUT, N_PUBLIC = 1427, 1163, 1000
 WRONG = "md5:" + "5" * 32 + ".dir"
@@ -49,24 +48,15 @@ def write_project(root: Path) -> None:
     """More people than n_public, held-out ones in a file of their own, all under DVC."""
     data = root / "data"
     data.mkdir(parents=True)
-    population = toys.POPULATION.format(lifetime=12.0).replace("500", str(N_PUBLIC))
-    (root / "population.yaml").write_text(population)
-    (data / "schema.yaml").write_text(json.dumps(toys.SCHEMA | {"n_public": N_PUBLIC}))
+    population = toys.POPULATION.format(lifetime=12.0)
+    for file, text in ((root / "population.yaml", population), (data / "schema.yaml", toys.SCHEMA)):
+        file.write_text(text.replace("n_public: 320", f"n_public: {N_PUBLIC}"))
     people = pa.table(toys.columns(TRAIN + HELD_OUT))
     pq.write_table(people.slice(0, TRAIN), data / "train.parquet")
     pq.write_table(people.slice(TRAIN), data / "heldout.parquet")
     sizes = [path.stat().st_size for path in data.iterdir()]
     out = {"md5": dvc_version(data), "size": sum(sizes), "nfiles": len(sizes), "path": "data"}
     (root / "data.dvc").write_text(json.dumps({"outs": [out]}))
-
-
-@contextlib.contextmanager
-def ledger_of(root: Path) -> Iterator[Ledger]:
-    ledger = Ledger.open(Population.load(root / "population.yaml"))
-    try:
-        yield ledger
-    finally:
-        ledger.close()
 
 
 @pytest.fixture(scope="module")

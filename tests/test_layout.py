@@ -38,7 +38,7 @@ GUESTS = {
     "importers": {"example", "cli"},
     "example": set(),
     "audits": {"cli"},
-    "benchmark": {"orchestration", "cli"},
+    "benchmark": {"cli"},
 }
 
 ORCHESTRATION = {"dagster", "dvc", "great_expectations", "mlflow"}

@@ -19,63 +19,19 @@ import dagster as dg
 import numpy as np
 from PIL import Image
 
+from dagster_project.audits import toys
+from dagster_project.audits.toys import BRIGHT, SETTINGS, SHAPES, draw
+from dagster_project.ledger import Ledger
+from dagster_project.ledger.population import Population
 from dagster_project.orchestration.definitions import build_definitions
 
 # Dagster closes the stream of this handler, which would be pytest's own.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
-PEOPLE = 300
-N_PUBLIC = 320  # not PEOPLE, so that taking one for the other shows
+PEOPLE = 300  # not N_PUBLIC, so that taking one for the other shows
 TOKEN = "zqxsecret"  # in every person id and in a value outside its domain
 ODD_NUMBER = "31415926.535"  # the weight of one person, outside the public bounds
-
-POPULATION = """\
-population: toys
-unit: person
-relation: add_remove
-lifetime_epsilon: 12.0
-target_delta: 1.0e-4
-n_public: 320
-ledger: ledger/ledger.sqlite
-anchor: null
-"""
-
-SCHEMA = """\
-name: toys
-public: false
-person_id: person
-n_public: 320
-image: {column: image, channels: 1, height: 12, width: 12}
-attributes:
-  shape: {kind: categorical, categories: [bar, disc, cross], out_of_domain: "fallback:bar"}
-  bright: {kind: categorical, categories: ["no", "yes"], out_of_domain: drop}
-  weight: {kind: numeric, edges: [0, 1, 2, 4], missing: true, out_of_domain: clamp}
-"""
-
-# Every stage runs as it does at full size, only shorter.
-SETTINGS: dict[str, Any] = {
-    "table.rounds": 2,
-    "table.iterations": 30,
-    "table.final_iterations": 60,
-    "mean_pairs.frequencies": 30,
-    "mean_pairs.side": 6,
-    "generator.steps": 15,
-    "generator.perceptual_steps": 2,
-    "generator.batch": 50,
-    "generator.hidden": 32,
-    "warm_up.steps": 6,
-    "warm_up.pictures": 128,
-    "warm_up.batch": 32,
-    "warm_up.prototypes": 4,
-    "network.channels": [8, 16],
-    "network.token_size": 16,
-    "network.heads": 2,
-    "dp_sgd.steps": 4,
-    "dp_sgd.batch": 32,
-    "dp_sgd.checkpoint_steps": 2,
-    "sampler.steps": 3,
-    "sampler.chunk": 20,
-}
+POPULATION = toys.POPULATION.format(lifetime=12.0)
 PAIRS, SEED = 60, 3
 
 
@@ -84,7 +40,7 @@ def write_project(root: Path, **schema_changes: str) -> Path:
     data = root / "data"
     (data / "images").mkdir(parents=True)
     (root / "population.yaml").write_text(POPULATION)
-    schema = SCHEMA
+    schema = toys.SCHEMA
     for old, new in schema_changes.items():
         assert old in schema
         schema = schema.replace(old, new)
@@ -94,23 +50,25 @@ def write_project(root: Path, **schema_changes: str) -> Path:
     for i in range(PEOPLE):
         shape, bright = int(rng.integers(3)), int(rng.integers(2))
         weight = f"{rng.uniform(0, 4):.3f}" if i % 9 else ""
-        name = ("bar", "disc", "cross")[shape]
+        name = SHAPES[shape]
         if i == 7:
             name = f"{TOKEN}-category"
         if i == 8:
             weight = ODD_NUMBER
-        lines.append(f"{TOKEN}-{i},{i}.png,{name},{('no', 'yes')[bright]},{weight}")
-        Image.fromarray(picture(shape, bright, rng)).save(data / "images" / f"{i}.png")
+        lines.append(f"{TOKEN}-{i},{i}.png,{name},{BRIGHT[bright]},{weight}")
+        Image.fromarray(draw(shape, bright, rng)).save(data / "images" / f"{i}.png")
     (data / "records.csv").write_text("\n".join(lines) + "\n")
     return root
 
 
-def picture(shape: int, bright: int, rng: np.random.Generator) -> np.ndarray:
-    """A 12 x 12 bar, disc or cross, dark or bright."""
-    y, x = np.mgrid[:12, :12] - 5.5
-    mask = (abs(y) < 2, x**2 + y**2 < 16, (abs(y) < 1) | (abs(x) < 1))[shape]
-    grey = mask * (110 + 100 * bright) + rng.normal(0, 8, (12, 12)) + 20
-    return grey.clip(0, 255).astype(np.uint8)
+@contextlib.contextmanager
+def ledger_of(root: Path) -> Iterator[Ledger]:
+    """The ledger of the project in `root`."""
+    ledger = Ledger.open(Population.load(root / "population.yaml"))
+    try:
+        yield ledger
+    finally:
+        ledger.close()
 
 
 def run_config(

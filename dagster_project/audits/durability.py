@@ -20,7 +20,7 @@ def sequences_finding(*, sequences: int) -> Finding:
     report = audit_sequences(sequences=sequences)
     return Finding(
         name="random sequences of ledger operations",
-        measured=f"{report.overspends} overspends, {report.divergences} divergences from a model",
+        measured=report.divergence or "0 overspends, 0 divergences from a model",
         expected="0 overspends, 0 divergences",
         holds=report.holds,
         size=f"{report.sequences} sequences, {report.operations} operations, "

@@ -12,39 +12,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from dagster_project.audits import plans
 from dagster_project.audits.finding import Finding
 from dagster_project.audits.lives import POPULATION
 from dagster_project.ledger import Ledger, LedgerError, lineage
 from dagster_project.ledger.population import Population
-from dagster_project.privacy.events import Gaussian
-from dagster_project.privacy.plan import Mechanism, Plan
 
 _ENTRIES_EACH = 6  # reserved, opened, begun, and three commits
-
-
-def _plan(name: str) -> Plan:
-    noise = 1e5  # so little privacy that thousands of releases fit
-    return Plan(
-        release_id=name,
-        population="audit",
-        data_version="drawn",
-        schema_hash="drawn",
-        code_version="drawn",
-        target_epsilon=1.0,
-        target_delta=1e-6,
-        n_public=20000,
-        discretization=1e-4,
-        mechanisms=(
-            Mechanism(
-                name="table_model",
-                stage="table_model",
-                event=Gaussian(noise_multiplier=noise),
-                declared={"noise_multiplier": noise},
-            ),
-        ),
-        composed_epsilon=1.0,
-        recipe={},
-    )
+_NOISE = 1e5  # so little privacy that thousands of releases fit
 
 
 def long_ledger(folder: Path, entries: int) -> tuple[Population, list[str]]:
@@ -55,7 +30,7 @@ def long_ledger(folder: Path, entries: int) -> tuple[Population, list[str]]:
     ledger, files = Ledger.open(population), []
     for number in range(entries // _ENTRIES_EACH):
         name, digest = f"release-{number}", f"{number:064x}"
-        plan = _plan(name)
+        plan = plans.plan(name, plans.table(_NOISE))
         ledger.reserve(plan, approved_by="audit", schema_public=False)
         ledger.open_reservation(name)
         ledger.begin(name, "table_model", {"table_model": dict(plan.mechanisms[0].declared)})

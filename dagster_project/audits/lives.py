@@ -19,14 +19,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from dagster_project import privacy
+from dagster_project.audits import plans
 from dagster_project.ledger import Ledger
 from dagster_project.ledger.opening import FIRST_BLOCK
 from dagster_project.ledger.outputs import run_once
 from dagster_project.ledger.population import Population
 from dagster_project.ledger.state import HELD_OUT
 from dagster_project.ledger.store import Store
-from dagster_project.privacy.events import Gaussian, PoissonSampledGaussian
-from dagster_project.privacy.plan import Mechanism, Plan
+from dagster_project.privacy.plan import Plan
 
 MUTANTS = ("record_late", "admit_late", "normal_sync")
 STEPS, INTERVAL = 8, 2
@@ -54,32 +54,8 @@ def price_at_a_constant(cost: float = COST) -> None:
 
 def plan(release_id: str) -> Plan:
     """A small plan with one stage of each kind."""
-    table = Mechanism(
-        name="table_model",
-        stage="table_model",
-        event=Gaussian(noise_multiplier=8.0),
-        declared={"noise_multiplier": 8.0},
-    )
-    image = Mechanism(
-        name="image_model",
-        stage="image_model",
-        event=PoissonSampledGaussian(noise_multiplier=8.0, sample_rate=1.0, count=STEPS + INTERVAL),
-        declared={"noise_multiplier": 8.0, "steps": STEPS, "replay_steps": INTERVAL},
-    )
-    return Plan(
-        release_id=release_id,
-        population="audit",
-        data_version="audit",
-        schema_hash="audit",
-        code_version="audit",
-        target_epsilon=3.0,
-        target_delta=1e-6,
-        n_public=20000,
-        discretization=1e-4,
-        mechanisms=(table, image),
-        composed_epsilon=3.0,
-        recipe={},
-    )
+    steps = plans.training(sample_rate=1.0, steps=STEPS, replay_steps=INTERVAL)
+    return plans.plan(release_id, plans.table(8.0), steps)
 
 
 def cohorts(number: int) -> dict[str, list[str]]:

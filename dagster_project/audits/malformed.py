@@ -8,7 +8,6 @@ declared kind of error, and leave the folder as it was.
 from __future__ import annotations
 
 import copy
-import json
 import math
 import random
 import tempfile
@@ -33,7 +32,7 @@ from dagster_project.ledger.population import Population, PopulationError
 # Errors whose one sentence is the answer; a fault of the program is any other.
 DECLARED = (SchemaError, ReadingError, PopulationError)
 ODD: tuple[Any, ...] = (
-    None, True, -1, 0, 10**30, 1e308, math.nan, math.inf, -math.inf, "", " ", "\x00", "é" * 300,
+    None, True, -1, 0, 10**400, 1e308, math.nan, math.inf, -math.inf, "", " ", "\x00", "é" * 300,
     "../../etc/passwd", "=1+1", "NaN", "1e-6", [], [[]], {}, {"a": {}}, b"\xff\xfe", "{{7*7}}",
 )  # fmt: skip
 PEOPLE = 6
@@ -91,7 +90,7 @@ def schema_variant(data: Path, coin: random.Random) -> None:
     if coin.random() < 0.4:
         target.write_bytes(damaged_bytes(target.read_bytes(), coin))
     else:
-        target.write_text(yaml.safe_dump(damaged_mapping(toys.SCHEMA, coin)))
+        target.write_text(yaml.safe_dump(damaged_mapping(yaml.safe_load(toys.SCHEMA), coin)))
 
 
 def records_variant(data: Path, coin: random.Random) -> None:
@@ -105,7 +104,7 @@ def records_variant(data: Path, coin: random.Random) -> None:
     if kind == 1:
         file.unlink()
         rows = ["person,shape,bright,weight"]
-        rows += [f"p{i},bar,dim,{coin.choice((1.5, *ODD))}" for i in range(PEOPLE)]
+        rows += [f"p{i},bar,no,{coin.choice((1.5, *ODD))}" for i in range(PEOPLE)]
         text = "\n".join(rows).encode("utf-8", "surrogateescape")
         (data / "records.csv").write_bytes(damaged_bytes(text, coin))
         if coin.random() < 0.8:
@@ -156,7 +155,7 @@ VARIANTS: dict[str, Callable[[Path, random.Random], None]] = {
 def _sound(data: Path) -> None:
     data.mkdir(parents=True)
     (data.parent / "population.yaml").write_text(toys.POPULATION.format(lifetime=5.0))
-    (data / "schema.yaml").write_text(json.dumps(toys.SCHEMA))
+    (data / "schema.yaml").write_text(toys.SCHEMA)
     pq.write_table(pa.table(toys.columns(PEOPLE)), data / "train.parquet")
 
 

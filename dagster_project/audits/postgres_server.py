@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -20,53 +18,27 @@ import psycopg
 
 
 def programs() -> Path | None:
-    """The folder of initdb and postgres, where a server is installed."""
+    """The folder of pg_ctl and initdb, where a server is installed."""
     places = [*Path("/usr/lib/postgresql").glob("*/bin")]
     if found := shutil.which("initdb"):
         places.append(Path(found).resolve().parent)
-    usable = [p for p in places if (p / "initdb").exists() and (p / "postgres").exists()]
+    usable = [p for p in places if (p / "initdb").exists() and (p / "pg_ctl").exists()]
     return max(usable, default=None)
 
 
 class Server:
-    """A running server.
+    """A running server; `control` is its pg_ctl."""
 
-    Args:
-        command: runs it.
-        options: of the process.
-    """
-
-    def __init__(self, port: int, command: Sequence[str | Path], **options: Any) -> None:
-        self.port = port
-        self._numbers = count()
-        self._command, self._options = command, options
-        self._process = self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(self._command, **self._options)
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                self.sql(self.url(), "SELECT 1")
-                return process
-            except psycopg.OperationalError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-
-    def stop(self) -> None:
-        """Ends it at once; what it has not written to its files is lost."""
-        self._process.send_signal(signal.SIGQUIT)
-        self._process.wait()
+    def __init__(self, port: int, control: Callable[..., None]) -> None:
+        self._port, self._control, self._numbers = port, control, count()
 
     def crash(self) -> None:
-        """Ends it at once, and starts it again on its files."""
-        self.stop()
-        self._process = self._start()
+        """Ends it at once, without what it has not written to its files, and starts it on these."""
+        self._control("restart", "--mode=immediate")
 
     def url(self, name: str = "public", database: str = "postgres") -> str:
         """The URL of a place for one ledger: a schema, which costs less than a database."""
-        place = f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+        place = f"postgresql://postgres@127.0.0.1:{self._port}/{database}"
         return f"{place}?options=-c%20search_path%3D{name}"
 
     def new(self) -> str:
@@ -100,32 +72,28 @@ def server(*settings: str, memory: bool = False) -> Iterator[Server]:
     place, shared = programs(), "/dev/shm" if memory and Path("/dev/shm").is_dir() else None
     if place is None:
         raise RuntimeError("no PostgreSQL server is installed")
-    folder = Path(tempfile.mkdtemp(prefix="ledger-postgres-", dir=shared))
-    # postgres refuses to run as root: there the account that its package made is taken.
-    account = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
-    if account is not None:
-        os.chown(folder, account.pw_uid, account.pw_gid)
-    who: dict[str, Any] = {"cwd": folder}
-    if account is not None:
-        who |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    data, port = folder / "data", _free_port()
-    subprocess.run(
-        [place / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"],
-        check=True,
-        capture_output=True,
-        **who,
-    )
-    options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", f"port={port}", *settings]
-    with (folder / "log").open("w") as log:
-        running = Server(
-            port,
-            [place / "postgres", "-D", data, *(a for item in options for a in ("-c", item))],
-            stdout=log,
-            stderr=log,
-            **who,
-        )
+    with tempfile.TemporaryDirectory(
+        prefix="ledger-postgres-", dir=shared, ignore_cleanup_errors=True
+    ) as folder:
+        who: dict[str, Any] = {"cwd": folder, "check": True}
+        if os.geteuid() == 0:  # it refuses to run as root: the account that its package made
+            account = pwd.getpwnam("postgres")
+            os.chown(folder, account.pw_uid, account.pw_gid)
+            who |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+        def control(*words: str) -> None:
+            command = [place / "pg_ctl", "--pgdata=data", "--silent", "--log=log", *words]
+            # Not to be captured: what it starts keeps its streams open.
+            subprocess.run(command, stdout=subprocess.DEVNULL, **who)
+
+        control("init", "-o", "-A trust -U postgres -E UTF8 --no-sync")
+        port = _free_port()
+        own = ("listen_addresses=127.0.0.1", "unix_socket_directories=", f"port={port}")
+        with Path(folder, "data", "postgresql.conf").open("a") as file:
+            for name, _, value in (item.partition("=") for item in (*own, *settings)):
+                file.write(f"{name} = '{value}'\n")
+        control("start")
         try:
-            yield running
+            yield Server(port, control)
         finally:
-            running.stop()
-            shutil.rmtree(folder, ignore_errors=True)
+            control("stop", "--mode=immediate")

@@ -19,36 +19,33 @@ from PIL import Image, PngImagePlugin
 
 # Every planted text starts with it, so that one search finds them all.
 SECRET = "ZQX7secret"
-PEOPLE, N_PUBLIC, SIDE = 400, 500, 12  # n_public is a rough number: it is never exact
+PEOPLE, N_PUBLIC, SIDE = 400, 320, 12  # n_public is a rough number: it is never exact
 EPSILON, DELTA, PAIRS = 4.0, 1e-4, 40
 
 POPULATION = """\
-population: drawn
+population: toys
 unit: person
 relation: add_remove
 lifetime_epsilon: {lifetime}
 target_delta: 1.0e-4
-n_public: 500
+n_public: 320
 anchor: null
 """
 
-SCHEMA: dict[str, Any] = {
-    "name": "drawn",
-    "public": False,
-    "person_id": "person",
-    "n_public": N_PUBLIC,
-    "image": {"column": "image", "channels": 1, "height": SIDE, "width": SIDE},
-    "attributes": {
-        "shape": {
-            "kind": "categorical",
-            "categories": ["bar", "disc", "cross"],
-            "out_of_domain": "fallback:bar",
-        },
-        "bright": {"kind": "categorical", "categories": ["dim", "lit"]},
-        "weight": {"kind": "numeric", "edges": [0, 1, 2, 4], "out_of_domain": "clamp"},
-    },
-}
+SCHEMA = """\
+name: toys
+public: false
+person_id: person
+n_public: 320
+image: {column: image, channels: 1, height: 12, width: 12}
+attributes:
+  shape: {kind: categorical, categories: [bar, disc, cross], out_of_domain: "fallback:bar"}
+  bright: {kind: categorical, categories: ["no", "yes"], out_of_domain: drop}
+  weight: {kind: numeric, edges: [0, 1, 2, 4], missing: true, out_of_domain: clamp}
+"""
+SHAPES, BRIGHT = ("bar", "disc", "cross"), ("no", "yes")
 
+# Every stage runs as it does at full size, only shorter.
 SETTINGS: dict[str, Any] = {
     "table.rounds": 2,
     "table.iterations": 30,
@@ -83,7 +80,7 @@ def write_project(root: Path, *, lifetime: float = 12.0, seed: int = 0) -> int:
     data = root / "data"
     data.mkdir(parents=True)
     (root / "population.yaml").write_text(POPULATION.format(lifetime=lifetime))
-    (data / "schema.yaml").write_text(json.dumps(SCHEMA))  # JSON is YAML
+    (data / "schema.yaml").write_text(SCHEMA)
     pq.write_table(pa.table(columns(PEOPLE, seed=seed)), data / "train.parquet")
     return 2 * PEOPLE + PEOPLE // 2
 
@@ -91,7 +88,6 @@ def write_project(root: Path, *, lifetime: float = 12.0, seed: int = 0) -> int:
 def columns(people: int, *, seed: int = 0) -> dict[str, list[Any]]:
     """The drawn records by column."""
     rng = np.random.default_rng(seed)
-    shapes = SCHEMA["attributes"]["shape"]["categories"]
     table: dict[str, list[Any]] = {
         name: [] for name in ("person", "image", "shape", "bright", "weight")
     }
@@ -101,8 +97,8 @@ def columns(people: int, *, seed: int = 0) -> dict[str, list[Any]]:
         # The padding makes the file larger than the footer's block, which is read for its columns.
         note = f"{SECRET}-picture-{i} {rng.bytes(400).hex()}"
         table["image"].append(encode(draw(kind, lit, rng), text=note))
-        table["shape"].append(shapes[kind] if i % 2 else f"{SECRET}-shape-{i}")
-        table["bright"].append(("dim", "lit")[lit])
+        table["shape"].append(SHAPES[kind] if i % 2 else f"{SECRET}-shape-{i}")
+        table["bright"].append(BRIGHT[lit])
         table["weight"].append(float(rng.uniform(0, 4)))
     return table
 

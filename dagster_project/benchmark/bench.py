@@ -116,13 +116,6 @@ def run(
     return [rows[c.key] for c in cells if c.key in rows], failed
 
 
-def run_one(configuration: Configuration, places: Places, *, told: Told) -> Row:
-    """The row of a comparison of one cell, in this process; see `run`."""
-    _require_same(configuration, places)
-    (one,) = resolve(configuration, places, _Here(), told).cells()
-    return cell.run(configuration, one, places)
-
-
 def current_version(data: Path) -> str:
     """Version of a data folder, without a record being read."""
     return data_version(data).text

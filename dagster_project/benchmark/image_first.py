@@ -19,7 +19,7 @@ from torch import nn
 
 from dagster_project.benchmark import private_network
 from dagster_project.benchmark.joint import Joint, synthetic_pairs
-from dagster_project.benchmark.private_network import PictureEncoder, Training
+from dagster_project.benchmark.private_network import GroupNormEncoder, Training
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
 from dagster_project.data.schema import Schema
@@ -104,7 +104,7 @@ class Predictor(nn.Module):
     def __init__(self, schema: Schema) -> None:
         super().__init__()
         self.sizes = list(schema.sizes)
-        self.encoder = PictureEncoder(schema.image, _HIDDEN)
+        self.encoder = GroupNormEncoder(schema.image, _HIDDEN)
         self.head = nn.Linear(_HIDDEN, schema.width)
         self.before = nn.Parameter(torch.zeros(schema.width, schema.width))
         attribute = torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes))

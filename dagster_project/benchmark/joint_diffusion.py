@@ -18,7 +18,7 @@ from torch import nn
 
 from dagster_project.benchmark import private_network
 from dagster_project.benchmark.joint import Joint, synthetic_pairs
-from dagster_project.benchmark.private_network import PictureEncoder, Training
+from dagster_project.benchmark.private_network import GroupNormEncoder, Training
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
 from dagster_project.data.schema import Schema
@@ -75,7 +75,7 @@ class JointNetwork(nn.Module):
         # A token for each cell, of numbers too: the value of a noisy block's number says nothing.
         layout = RecordLayout(schema.sizes, (None,) * len(schema.sizes))
         self.unet = UNet(layout, UNetSettings(image_channels=image.channels, **shape))
-        self.encoder = PictureEncoder(image, _HIDDEN)
+        self.encoder = GroupNormEncoder(image, _HIDDEN)
         self.body = nn.Sequential(
             nn.Linear(schema.width + _HIDDEN + 6, _HIDDEN),
             nn.SiLU(),

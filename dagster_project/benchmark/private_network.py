@@ -190,7 +190,7 @@ def draw(
     return torch.cat([part.float().cpu() for part in drawn])
 
 
-class PictureEncoder(nn.Module):
+class GroupNormEncoder(nn.Module):
     """(B, C, H, W) in [-1, 1] -> (B, size): three strided convolutions, GroupNorm alone."""
 
     def __init__(self, image: ImageSpec, size: int) -> None:

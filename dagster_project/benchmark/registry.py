@@ -1,6 +1,6 @@
 """Which systems can be compared. A new one is a file and one line here.
 
-Importing this loads no system, so that the graph and the command line can list them at no cost.
+Importing this loads no system, so that the command line can list them at no cost.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ What has been spent does not belong here (`ledger`).
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import re
 import tempfile
@@ -215,7 +214,7 @@ def _number(content: Mapping[str, Any], key: str, low: float, high: float) -> fl
             value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise PopulationError(f"{key} must be a number")
-    if not (math.isfinite(value) and low < value < high):
+    if not low < value < high:
         raise PopulationError(f"{key} must be above {low} and below {high:g}")
     return float(value)
 

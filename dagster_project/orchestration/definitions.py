@@ -10,7 +10,6 @@ from typing import Any
 import dagster as dg
 
 from dagster_project.orchestration import checks
-from dagster_project.orchestration.assets.comparison import comparison
 from dagster_project.orchestration.resources import (
     ROOT,
     BudgetLedger,
@@ -41,13 +40,13 @@ def build_definitions(
     """
     place = str(root)
     return dg.Definitions(
-        assets=(*ASSETS, comparison),
+        assets=ASSETS,
         asset_checks=CHECKS,
         sensors=[data_changed],
         jobs=[
             dg.define_asset_job(
                 "release",
-                selection=dg.AssetSelection.all() - dg.AssetSelection.groups("comparison"),
+                selection=dg.AssetSelection.all(),
                 description="A private release from the data to the report.",
                 # The ledger decides what may be drawn again, never the orchestrator.
                 tags={"dagster/max_retries": "0"},

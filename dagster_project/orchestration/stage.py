@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 
@@ -67,6 +67,7 @@ class StageRun:
 
 
 Body = Callable[..., Mapping[str, Any]]
+T = TypeVar("T")
 
 
 def stage(
@@ -118,50 +119,62 @@ def _run(
 ) -> dg.MaterializeResult:
     resources, name = context.resources, known.name
     compute: ComputeResource = resources.compute
+    releases = set(upstream.values())
+    if len(releases) != 1:
+        raise dg.Failure(
+            "the assets above belong to different releases: materialise them together",
+            allow_retries=False,
+        )
     ledger = resources.budget.open()
-    failure: dg.Failure | None = None
     started = time.monotonic()
+
+    def private() -> tuple[str, dict[str, Any]]:
+        release = resources.store.load(releases.pop(), ledger, compute.settings())
+        run = StageRun(
+            context=context,
+            release=release,
+            data=resources.data,
+            budget=resources.budget,
+            store=resources.store,
+            tracking=resources.tracking,
+            progress=compute.progress(name, context.log.info),
+            seconds=known_seconds(release.private),
+        )
+        if known.verb:
+            known.run(release, run.progress, **run.inputs(settings))
+        metadata = body(run, settings) if settings is not None else body(run)
+        run.progress(1.0, "done")
+        resources.budget.anchor(ledger, public=release.schema.public)
+        resources.store.note_seconds(release, name, time.monotonic() - started)
+        return release.id, dict(metadata)
+
     try:
-        releases = set(upstream.values())
-        if len(releases) != 1:
-            failure = dg.Failure(
-                "the assets above belong to different releases: materialise them together",
-                allow_retries=False,
-            )
-        else:
-            release = resources.store.load(releases.pop(), ledger, compute.settings())
-            run = StageRun(
-                context=context,
-                release=release,
-                data=resources.data,
-                budget=resources.budget,
-                store=resources.store,
-                tracking=resources.tracking,
-                progress=compute.progress(name, context.log.info),
-                seconds=known_seconds(release.private),
-            )
-            if known.verb:
-                known.run(release, run.progress, **run.inputs(settings))
-            metadata = body(run, settings) if settings is not None else body(run)
-            run.progress(1.0, "done")
-            resources.budget.anchor(ledger, public=release.schema.public)
-            resources.store.note_seconds(release, name, time.monotonic() - started)
+        release_id, metadata = guarded(name, resources.store.path, private)
+    finally:
+        ledger.close()
+    version = metadata.pop("data_version", None)
+    return dg.MaterializeResult(
+        value=release_id,
+        metadata={"release": release_id, **metadata},
+        data_version=dg.DataVersion(version) if version else None,
+    )
+
+
+def guarded(name: str, root: Path, private: Callable[[], T]) -> T:
+    """What private code returns; its exceptions are replaced by ones that Dagster may keep.
+
+    Raises:
+        dg.Failure: A refusal of the ledger in its words, or a code, under which the trace-back
+            lies in the private zone of `root`.
+    """
+    try:
+        return private()
     except LedgerError as refused:
         refusal = {"refused by the ledger": type(refused).__name__}
         failure = dg.Failure(str(refused), metadata=refusal, allow_retries=False)
     except Exception:
-        failure = _private_failure(name, resources.store.path)
-    finally:
-        ledger.close()
-    if failure is not None:
-        raise failure
-    metadata = dict(metadata)
-    version = metadata.pop("data_version", None)
-    return dg.MaterializeResult(
-        value=release.id,
-        metadata={"release": release.id, **metadata},
-        data_version=dg.DataVersion(version) if version else None,
-    )
+        failure = _private_failure(name, root)
+    raise failure  # out here, where it has no other exception as its context
 
 
 def known_seconds(private: Path) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A preset through its real stages: by the command in two processes, and as an asset."""
+"""A preset through its real stages, by the command in two processes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pytest
 
 from dagster_project.benchmark import bench
@@ -17,10 +16,6 @@ from dagster_project.benchmark.configuration import Configuration, entries
 from dagster_project.benchmark.registry import known, method
 from dagster_project.benchmark.rehearsal import stage_costs
 from dagster_project.cli import main as cli
-from dagster_project.orchestration.assets.comparison import comparison
-from dagster_project.orchestration.resources import ComputeResource as Computing
-from dagster_project.orchestration.resources import DataSet
-from dagster_project.orchestration.stage import ReleaseIdIOManager
 from dagster_project.pipeline.release import Compute
 from dagster_project.planning import planner
 from dagster_project.settings.recipe import Recipe
@@ -160,26 +155,6 @@ def test_a_budget_becomes_steps_before_the_plan(
     assert abs(steps - 200) <= 2  # what the fixed parts leave
     less = configured(places.data, entries=given, budget_seconds=total / 10)
     assert resolve(less, given[0], 2.0, places)["dp_sgd"]["steps"] < 25
-
-
-def test_one_partition_is_one_cell(data: Path, tmp_path: Path) -> None:
-    partition = dg.MultiPartitionKey({"method": "default", "budget": "epsilon-3-seed-1"})
-    config = {"n": 60, "delta": 1e-4, "extractor": "pixels", "settings": SETTINGS}
-    result = dg.materialize(
-        [comparison],
-        partition_key=partition,
-        resources={
-            "data": DataSet(folder=str(data), root=str(tmp_path)),
-            "compute": Computing(),
-            "release_id": ReleaseIdIOManager(folder=str(tmp_path / "values")),
-        },
-        run_config={"ops": {"comparison": {"config": config}}},
-    )
-    (made,) = result.asset_materializations_for_node("comparison")
-    assert made.metadata["epsilon"].value == 3
-    assert made.metadata["seed"].value == 1
-    assert made.metadata["epsilon_spent"].value <= 3
-    assert len(list((tmp_path / "comparison" / "cells").glob("*.json"))) == 1
 
 
 def test_presets_have_titles() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, settings
 
 from dagster_project.audits import crowds, postgres_server
 from dagster_project.audits.postgres_server import Server
+from dagster_project.audits.sequences import audit_sequences
 from dagster_project.ledger import (
     KeyLost,
     Ledger,
@@ -25,7 +25,7 @@ from dagster_project.ledger import (
 from dagster_project.ledger.chain import digest
 from dagster_project.ledger.population import Population
 from dagster_project.ledger.postgresql import PostgresStore
-from tests.ledger.test_model import LedgerAgainstModel
+from tests.ledger.test_model import stored
 from tests.ledger.toys import SHA, executed, plan, population
 
 if postgres_server.programs() is None:
@@ -71,18 +71,8 @@ def run(toy: Population, *statements: str) -> None:
 
 
 def test_random_sequences_match_the_model(server: Server) -> None:
-    class PostgresAgainstModel(LedgerAgainstModel):
-        def people(self, folder: Path) -> Population:
-            return population(folder, population="audit", ledger=server.new())
-
-    case = PostgresAgainstModel.TestCase
-    case.settings = settings(
-        max_examples=6,
-        stateful_step_count=30,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    case("runTest").runTest()
+    report = audit_sequences(sequences=6, place=lambda: stored(ledger=server.new()))
+    assert report.holds, report
 
 
 def test_processes_at_once_are_granted_exactly_what_fits(tmp_path: Path, server: Server) -> None:

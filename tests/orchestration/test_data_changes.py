@@ -18,7 +18,7 @@ from dagster_project.orchestration.definitions import build_definitions
 from dagster_project.pipeline import proposal
 from dagster_project.settings.recipe import Recipe
 from tests.ledger.toys import SHA, executed, plan, population
-from tests.toy_project import PEOPLE, materialise, settings_arguments, write_project
+from tests.toy_project import PEOPLE, ledger_of, materialise, settings_arguments, write_project
 
 TO_TABLE_MODEL = ("dataset", "privacy_plan", "public_images", "pairs", "table_model")
 NEW = 120
@@ -39,15 +39,6 @@ def add_to_dvc(root: Path, version: str) -> None:
     size = sum(path.stat().st_size for path in files)
     out = {"md5": version, "size": size, "nfiles": len(files), "path": "data"}
     (root / "data.dvc").write_text(json.dumps({"outs": [out]}))
-
-
-@contextlib.contextmanager
-def ledger_of(root: Path):
-    ledger = Ledger.open(Population.load(root / "population.yaml"))
-    try:
-        yield ledger
-    finally:
-        ledger.close()
 
 
 def spent(root: Path) -> dict[str, float]:

@@ -37,8 +37,7 @@ def test_definitions_load_and_can_be_run(tmp_path):
 
 
 def test_assets_are_the_stages(graph):
-    # The comparison stands apart: it is no stage of a release.
-    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {*ORDER, "comparison"}
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == set(ORDER)
     assert {k.name: k.asset_key.to_user_string() for k in graph.asset_check_keys} == {
         "files_match_schema": "dataset",
         "within_budget": "privacy_plan",
@@ -93,7 +92,7 @@ def test_nothing_is_drawn_again_or_started_by_the_orchestrator():
 
 def test_string_selections_resolve(graph):
     everything = dg.AssetSelection.from_string("*").resolve(graph)
-    assert {key.to_user_string() for key in everything} == {*ORDER, "comparison"}
+    assert {key.to_user_string() for key in everything} == set(ORDER)
     private = dg.AssetSelection.from_string("tag:zone=private").resolve(graph)
     assert {key.to_user_string() for key in private} == ZONES["private"]
     behind = dg.AssetSelection.from_string('key:"privacy_plan"+').resolve(graph)
