@@ -17,7 +17,7 @@ from dagster_project.audits.lives import POPULATION
 from dagster_project.ledger import Ledger, LedgerError, lineage
 from dagster_project.ledger.population import Population
 from dagster_project.privacy.events import Gaussian
-from dagster_project.privacy.plan import Mechanism, Plan
+from dagster_project.privacy.plan import Plan, PlannedMechanism
 
 _ENTRIES_EACH = 6  # reserved, opened, begun, and three commits
 
@@ -35,7 +35,7 @@ def _plan(name: str) -> Plan:
         n_public=20000,
         discretization=1e-4,
         mechanisms=(
-            Mechanism(
+            PlannedMechanism(
                 name="table_model",
                 stage="table_model",
                 event=Gaussian(noise_multiplier=noise),

@@ -26,7 +26,7 @@ from dagster_project.ledger.population import Population
 from dagster_project.ledger.state import HELD_OUT
 from dagster_project.ledger.store import Store
 from dagster_project.privacy.events import Gaussian, PoissonSampledGaussian
-from dagster_project.privacy.plan import Mechanism, Plan
+from dagster_project.privacy.plan import Plan, PlannedMechanism
 
 MUTANTS = ("record_late", "admit_late", "normal_sync")
 STEPS, INTERVAL = 8, 2
@@ -54,13 +54,13 @@ def price_at_a_constant(cost: float = COST) -> None:
 
 def plan(release_id: str) -> Plan:
     """A small plan with one stage of each kind."""
-    table = Mechanism(
+    table = PlannedMechanism(
         name="table_model",
         stage="table_model",
         event=Gaussian(noise_multiplier=8.0),
         declared={"noise_multiplier": 8.0},
     )
-    image = Mechanism(
+    image = PlannedMechanism(
         name="image_model",
         stage="image_model",
         event=PoissonSampledGaussian(noise_multiplier=8.0, sample_rate=1.0, count=STEPS + INTERVAL),

@@ -17,7 +17,7 @@ from dagster_project.ledger import Entry, Head, Ledger, LedgerError
 from dagster_project.ledger.journal import Journal
 from dagster_project.privacy import accounting
 from dagster_project.privacy.events import Gaussian, PoissonSampledGaussian
-from dagster_project.privacy.plan import Mechanism, Plan
+from dagster_project.privacy.plan import Plan, PlannedMechanism
 
 NAMES = ("a", "b", "c")
 STAGES = ("table_model", "image_model")
@@ -30,7 +30,7 @@ _CAP, _LEAK = 0.92, 5e-8
 def small_plan(name: str, sigma: float, block: str, trains: bool) -> Plan:
     """A plan of a table model on one block or all, and of a few training steps on all."""
     mechanisms = [
-        Mechanism(
+        PlannedMechanism(
             name="table_model",
             stage="table_model",
             event=Gaussian(noise_multiplier=sigma),
@@ -44,7 +44,9 @@ def small_plan(name: str, sigma: float, block: str, trains: bool) -> Plan:
         )
         declared = {"noise_multiplier": 8.0, "steps": STEPS, "replay_steps": REPLAYS}
         mechanisms.append(
-            Mechanism(name="image_model", stage="image_model", event=event, declared=declared)
+            PlannedMechanism(
+                name="image_model", stage="image_model", event=event, declared=declared
+            )
         )
     return Plan(
         release_id=name,

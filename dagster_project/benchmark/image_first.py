@@ -28,7 +28,7 @@ from dagster_project.image.edm import LEVELS
 from dagster_project.image.table_encoder import RecordLayout
 from dagster_project.image.unet import UNet, UNetSettings
 from dagster_project.pipeline.release import Compute, Release
-from dagster_project.privacy.plan import Mechanism
+from dagster_project.privacy.plan import PlannedMechanism
 from dagster_project.settings.recipe import Recipe
 
 PICTURES, RECORDS = "picture_model", "record_model"
@@ -42,7 +42,7 @@ class ImageFirst(Joint):
 
     title = "ImageTab: DP-SGD pictures first, then DP-SGD records for them"
 
-    def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism, ...]:
+    def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[PlannedMechanism, ...]:
         return tuple(
             private_network.mechanism(stage, schema, recipe, mu=mu, share=0.5)
             for stage in (PICTURES, RECORDS)

@@ -27,7 +27,7 @@ from dagster_project.image.edm import LEVELS
 from dagster_project.image.table_encoder import RecordLayout
 from dagster_project.image.unet import UNet, UNetSettings
 from dagster_project.pipeline.release import Compute, Release
-from dagster_project.privacy.plan import Mechanism
+from dagster_project.privacy.plan import PlannedMechanism
 from dagster_project.settings.recipe import Recipe
 
 STAGE = "joint_model"
@@ -39,7 +39,7 @@ class JointDiffusion(Joint):
 
     title = "JointDM: one DP-SGD network denoises picture and record together"
 
-    def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism, ...]:
+    def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[PlannedMechanism, ...]:
         return (private_network.mechanism(STAGE, schema, recipe, mu=mu, share=1.0),)
 
     def rehearse(self, schema: Schema, recipe: Recipe, compute: Compute, pairs: Pairs) -> None:

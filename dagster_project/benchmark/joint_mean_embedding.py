@@ -40,7 +40,7 @@ from dagster_project.pipeline.pairs import load_train
 from dagster_project.pipeline.release import Compute, Release
 from dagster_project.privacy.calibration import gaussian_noise_multiplier
 from dagster_project.privacy.noise import SecureGenerator
-from dagster_project.privacy.plan import Mechanism
+from dagster_project.privacy.plan import PlannedMechanism
 from dagster_project.settings.recipe import Recipe
 
 EMBEDDING, GENERATOR = "joint_embedding", "joint_generator"
@@ -52,7 +52,7 @@ class JointMeanEmbedding(Joint):
     title = "JointMERF: one noisy mean embedding of pairs, one generator of pairs"
     part, few, many = "generator.steps", 2, 32
 
-    def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism, ...]:
+    def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[PlannedMechanism, ...]:
         mechanism = CellSums(
             name=EMBEDDING,
             stage=EMBEDDING,

@@ -33,7 +33,7 @@ from dagster_project.pipeline.pairs import load_train
 from dagster_project.pipeline.release import Compute, Release
 from dagster_project.pipeline.synthetic_release import hash_seed
 from dagster_project.privacy.noise import SecureGenerator
-from dagster_project.privacy.plan import Mechanism
+from dagster_project.privacy.plan import PlannedMechanism
 from dagster_project.settings.recipe import Recipe
 
 _FORWARD = 500  # images in one pass of the network
@@ -57,7 +57,9 @@ class Training:
     learning_rate: float
 
 
-def mechanism(name: str, schema: Schema, recipe: Recipe, *, mu: float, share: float) -> Mechanism:
+def mechanism(
+    name: str, schema: Schema, recipe: Recipe, *, mu: float, share: float
+) -> PlannedMechanism:
     """DP-SGD with a share of mu^2, as a stage of that name; replays after a crash are paid for."""
     found = DPSGD.from_budget(schema, recipe, mu=mu, share=share, name=name, stage=name)
     assert found is not None  # it has a share

@@ -17,7 +17,7 @@ from dagster_project.ledger.state import State
 from dagster_project.privacy import events
 
 if TYPE_CHECKING:
-    from dagster_project.privacy.plan import Mechanism, Plan
+    from dagster_project.privacy.plan import Plan, PlannedMechanism
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +186,7 @@ def require_plan(plan: Plan, state: State, schema_public: bool, allow_delta: boo
     )
 
 
-def _require_declared(mechanism: Mechanism) -> None:
+def _require_declared(mechanism: PlannedMechanism) -> None:
     """What a mechanism declares must be what its event charges."""
     declared, event = mechanism.declared, mechanism.event
     for name in ("noise_multiplier", "sample_rate"):

@@ -28,10 +28,10 @@ MECHANISMS: tuple[type[Mechanism], ...] = (
     DPSGD,
 )
 
-Mechanisms = Callable[[Schema, Recipe, float], tuple[plan.Mechanism, ...]]
+Mechanisms = Callable[[Schema, Recipe, float], tuple[plan.PlannedMechanism, ...]]
 
 
-def mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[plan.Mechanism, ...]:
+def mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[plan.PlannedMechanism, ...]:
     """Everything that touches private data, with the noise that the scalar `mu` gives.
 
     Args:

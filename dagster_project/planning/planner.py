@@ -17,7 +17,7 @@ from dagster_project.data.schema import Schema
 from dagster_project.planning.mechanisms import Mechanisms, mechanisms
 from dagster_project.privacy import accounting, calibration
 from dagster_project.privacy.events import Event
-from dagster_project.privacy.plan import Mechanism, Plan, canonical_json
+from dagster_project.privacy.plan import Plan, PlannedMechanism, canonical_json
 from dagster_project.settings.recipe import Recipe
 from dagster_project.table.aim import recommended_rounds
 from dagster_project.table.measurements import TableMeasurement, table_counts, table_sizes
@@ -146,7 +146,7 @@ def _solve(
     target_epsilon: float,
     target_delta: float,
     mechanisms: Mechanisms,
-) -> tuple[Mechanism, ...]:
+) -> tuple[PlannedMechanism, ...]:
     def events_of(mu: float) -> Sequence[Event]:
         return [m.event for m in mechanisms(schema, recipe, mu)]
 

@@ -88,9 +88,9 @@ class Mechanism(ABC):
         """What the plan declares, as JSON."""
         return {name: value for name, value in asdict(self).items() if name not in _PLACE}
 
-    def entry(self, *, block: str = "all") -> plan.Mechanism:
+    def entry(self, *, block: str = "all") -> plan.PlannedMechanism:
         """Its line in a plan, charged to a cohort."""
-        return plan.Mechanism(
+        return plan.PlannedMechanism(
             name=self.name,
             stage=self.stage,
             event=self.event(),
@@ -99,7 +99,7 @@ class Mechanism(ABC):
         )
 
     @classmethod
-    def of(cls, entry: plan.Mechanism) -> Self:
+    def of(cls, entry: plan.PlannedMechanism) -> Self:
         """The mechanism that a plan's line declares."""
         return cls(name=entry.name, stage=entry.stage, **entry.declared)
 

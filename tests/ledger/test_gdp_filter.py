@@ -21,7 +21,7 @@ from dagster_project.privacy.events import (
     Gaussian,
     PoissonSampledGaussian,
 )
-from dagster_project.privacy.plan import Mechanism
+from dagster_project.privacy.plan import PlannedMechanism
 from tests.ledger.toys import plan, population
 
 DELTA = 1e-6
@@ -140,7 +140,7 @@ def test_no_adaptive_choice_passes_the_cap(bold_after_luck: bool) -> None:
 
 def released(ledger: Ledger, name: str, *events: Event, target_epsilon: float = 10.0) -> None:
     mechanisms = [
-        Mechanism(name=f"table_model.{i}", stage="table_model", event=event, declared={})
+        PlannedMechanism(name=f"table_model.{i}", stage="table_model", event=event, declared={})
         for i, event in enumerate(events)
     ]
     made = plan(name, *mechanisms, target_epsilon=target_epsilon, composed_epsilon=target_epsilon)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dagster_project.privacy.events import BoundedRange, Gaussian
-from dagster_project.privacy.plan import Mechanism, Plan, canonical_hash, canonical_json
+from dagster_project.privacy.plan import Plan, PlannedMechanism, canonical_hash, canonical_json
 
 
 def mechanism(**changes):
@@ -17,7 +17,7 @@ def mechanism(**changes):
         "event": Gaussian(noise_multiplier=4.0),
         "declared": {"clip_norm": 1.0, "cells": [1, 2]},
     }
-    return Mechanism(**fields | changes)
+    return PlannedMechanism(**fields | changes)
 
 
 def plan(**changes):
