@@ -26,7 +26,7 @@ from dagster_project.data.schema import Schema
 from dagster_project.image import edm
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.table_encoder import RecordLayout
-from dagster_project.image.unet import UNet, UNetSettings
+from dagster_project.image.unet import UNet
 from dagster_project.pipeline.release import Compute, Release
 from dagster_project.privacy.plan import PlannedMechanism
 from dagster_project.settings.recipe import Recipe
@@ -84,10 +84,8 @@ class Unconditional(nn.Module):
     def __init__(self, schema: Schema, recipe: Recipe) -> None:
         super().__init__()
         self.width = schema.width
-        shape = recipe.network.model_dump()
-        self.unet = UNet(
-            RecordLayout.of(schema), UNetSettings(image_channels=schema.image.channels, **shape)
-        )
+        layout = RecordLayout.of(schema)
+        self.unet = UNet(layout, recipe.network, image_channels=schema.image.channels)
 
     def forward(
         self, x: torch.Tensor, c_noise: torch.Tensor, record: torch.Tensor, keep: torch.Tensor

@@ -32,7 +32,9 @@ from dagster_project.privacy.plan import Plan, PlannedMechanism
 from dagster_project.settings.recipe import Recipe
 
 # No mean pairs, no warm-up, no rounds of a table model.
-_RECIPE = Recipe().changed({"shares.pairs": 0, "warm_up.teacher": "none", "table.rounds": 0})
+_RECIPE = Recipe().changed(
+    {"budget_split.pairs": 0, "pretraining.source": "none", "table.rounds": 0}
+)
 
 
 class Joint(ABC):

@@ -25,7 +25,7 @@ from dagster_project.data.schema import Schema
 from dagster_project.image import edm
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.table_encoder import RecordLayout
-from dagster_project.image.unet import UNet, UNetSettings
+from dagster_project.image.unet import UNet
 from dagster_project.pipeline.release import Compute, Release
 from dagster_project.privacy.plan import PlannedMechanism
 from dagster_project.settings.recipe import Recipe
@@ -71,10 +71,9 @@ class JointNetwork(nn.Module):
         super().__init__()
         image = schema.image
         self.shape = (image.channels, image.height, image.width)
-        shape = recipe.network.model_dump()
         # A token for each cell, of numbers too: the value of a noisy block's number says nothing.
         layout = RecordLayout(schema.sizes, (None,) * len(schema.sizes))
-        self.unet = UNet(layout, UNetSettings(image_channels=image.channels, **shape))
+        self.unet = UNet(layout, recipe.network, image_channels=image.channels)
         self.encoder = PictureEncoder(image, _HIDDEN)
         self.body = nn.Sequential(
             nn.Linear(schema.width + _HIDDEN + 6, _HIDDEN),

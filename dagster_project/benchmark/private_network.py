@@ -171,9 +171,7 @@ def draw(
     release: Release, network: nn.Module, shape: tuple[int, int, int], n: int, seed: int
 ) -> torch.Tensor:
     """`n` samples of a diffusion without condition, (n, *shape) in [-1, 1]."""
-    settings = edm.SamplerSettings(
-        **release.recipe.sampler.model_dump(exclude={"chunk", "guidance", "model"})
-    )
+    settings = release.recipe.sampler.model_copy(update={"guidance": 1.0})  # there is no record
     device, drawn = release.compute.torch_device, []
     network = network.to(device)
     for start in range(0, n, _FORWARD):

@@ -14,6 +14,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from dagster_project.settings.sections import SamplerSettings
+
 Denoiser = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -94,23 +96,6 @@ def loss(
     )
     weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
     return (weight * (estimate - clean).square().mean(dim=(1, 2, 3))).mean()
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplerSettings:
-    """How images are drawn.
-
-    Attributes:
-        steps: Noise levels visited.
-        churn: EDM's S_churn; 0 is the deterministic sampler.
-        guidance: Weight w of D_null + w (D_record - D_null); 1 is none.
-        heun: Second-order correction; doubles the network's evaluations.
-    """
-
-    steps: int = 18
-    churn: float = 10.0
-    guidance: float = 1.0
-    heun: bool = True
 
 
 @torch.no_grad()

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from dagster_project.data.progress import Progress
 from dagster_project.image.edm import LEVELS
+from dagster_project.image.pretraining import pretrain
 from dagster_project.image.unet import UNet
-from dagster_project.image.warm_up import WarmUpSettings, warm_up
 from dagster_project.pipeline import mean_pairs, public_images, semantic_query, table_model
 from dagster_project.pipeline.release import Release
 from dagster_project.public_data.selection import (
@@ -155,20 +155,14 @@ def _train(release: Release, selection: Selection, progress: Progress) -> UNet:
         records = release.schema.one_hot(codes)
     pictures = torch.from_numpy(pool.images[shown]).float() / 127.5 - 1
     network = release.new_network().to(device)
-    none = pictures[:0]
-    warm_up(
+    pretrain(
         network,
         pictures,
         torch.from_numpy(records),
-        none,
-        torch.from_numpy(records[:0]),
-        none,
+        settings=settings,
+        shift=settings.shift,
+        seed=release.recipe.public_seed,
         levels=LEVELS,
-        settings=WarmUpSettings(
-            **settings.model_dump(exclude={"pictures", "records", "shift"}),
-            shift_pictures=settings.shift,
-            seed=release.recipe.public_seed,
-        ),
         device=device,
         progress=lambda f, text: progress(f, "pre-training on public pictures"),
     )

@@ -36,13 +36,13 @@ def dp_sgd_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
     mechanisms have the budget; 15 are added for each further 2,000,000, up to 120, which is
     judgement. A warm-up that knows less leaves all to DP-SGD.
     """
-    if recipe.warm_up.teacher != "generator":
+    if recipe.pretraining.source != "generator":
         return _MOST_STEPS
     signal = target_epsilon * n_public / 2_000_000
     return round(min(max(15 * (signal - 1), 0), _MOST_STEPS))
 
 
-def warm_up_steps(dp_sgd_steps: int) -> int:
+def pretraining_steps(dp_sgd_steps: int) -> int:
     """Steps of the warm-up, when the recipe does not say: 1100, less what DP-SGD takes of the time.
 
     A step of DP-SGD lasts as long as about ten of the warm-up; 600 are the least that serve.
@@ -57,16 +57,16 @@ def with_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> Recipe:
     generator knows: then the generator draws the pictures, unless the recipe says otherwise. Taught
     for four minutes a diffusion model was as good, for less it was worse (docs/method.md).
     """
-    steps = recipe.dp_sgd.steps if recipe.shares.image else 0
+    steps = recipe.dp_sgd.steps if recipe.budget_split.image else 0
     if steps is None:
         steps = dp_sgd_steps(recipe, target_epsilon, n_public)
-        recipe = recipe.changed({"dp_sgd.steps": steps} if steps else {"shares.image": 0.0})
+        recipe = recipe.changed({"dp_sgd.steps": steps} if steps else {"budget_split.image": 0.0})
     if recipe.sampler.model is None:
-        taught = recipe.warm_up.teacher == "generator" and recipe.public_images.source is None
-        direct = taught and not recipe.shares.image
+        taught = recipe.pretraining.source == "generator" and recipe.public_images.source is None
+        direct = taught and not recipe.budget_split.image
         recipe = recipe.changed({"sampler.model": "generator" if direct else "diffusion"})
-    if recipe.warm_up.steps is None and recipe.sampler.model == "diffusion":
-        recipe = recipe.changed({"warm_up.steps": warm_up_steps(steps)})
+    if recipe.pretraining.steps is None and recipe.sampler.model == "diffusion":
+        recipe = recipe.changed({"pretraining.steps": pretraining_steps(steps)})
     return recipe
 
 

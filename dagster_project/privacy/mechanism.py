@@ -39,7 +39,7 @@ class Mechanism(ABC):
     Attributes:
         name: Unique in a plan.
         stage: The stage that runs it.
-        part: The part of the budget that pays for it (`recipe.Shares`).
+        part: The part of the budget that pays for it (a field of `BudgetSplit`).
     """
 
     name: str = ""

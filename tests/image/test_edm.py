@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from dagster_project.image import edm
+from dagster_project.settings.sections import SamplerSettings
 from tests.image.toys import LEVELS, network, records
 
 DATA = LEVELS.sigma_data
@@ -95,7 +96,7 @@ def sample(model, *, seed=0, people=3, shape=(1, 8, 8), record=None, levels=LEVE
         records(people) if record is None else record,
         shape,
         levels=levels,
-        settings=edm.SamplerSettings(**{"steps": 4, **changes}),
+        settings=SamplerSettings(**{"steps": 4, "guidance": 1.0, **changes}),
         generator=torch.Generator().manual_seed(seed),
     )
 

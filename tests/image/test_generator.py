@@ -6,8 +6,7 @@ import torch
 
 from dagster_project.image.embeddings import cell_sums
 from dagster_project.image.generator import (
-    Generator,
-    GeneratorSettings,
+    ImageGenerator,
     _matching_loss,
     draw_pictures,
     fit_generator,
@@ -15,6 +14,7 @@ from dagster_project.image.generator import (
     total_variation,
 )
 from dagster_project.privacy.grid import to_numbers
+from dagster_project.settings.sections import ImageGeneratorSettings
 from tests.image.feature_toys import feature_map, one_hot
 
 TINY = {
@@ -90,8 +90,9 @@ def fit(shape=(1, 4, 4), levels=(30, 220), **changes):
         public,
         shape,
         0.01,
-        GeneratorSettings(**{**TINY, **changes}),
+        ImageGeneratorSettings(**{**TINY, **changes}),
         silent,
+        seed=0,
     )
 
 
@@ -116,7 +117,7 @@ def test_progress_and_seed():
     images, member = halves(50, rng)
     public = feature_map()
     means = to_numbers(cell_sums(images, member, public)) / member.sum(0)[:, None]
-    settings = GeneratorSettings(**{**TINY, "steps": 4})
+    settings = ImageGeneratorSettings(**{**TINY, "steps": 4})
 
     def once(seed=0, progress=silent):
         draw = np.random.default_rng(3)
@@ -127,8 +128,9 @@ def test_progress_and_seed():
             public,
             (1, 4, 4),
             0.0,
-            GeneratorSettings(**{**vars(settings), "seed": seed}),
+            settings,
             progress,
+            seed=seed,
         ).state_dict()
 
     torch.manual_seed(11)
@@ -202,7 +204,7 @@ def test_the_price_of_saturation_brings_back_what_the_sigmoid_lost():
             optimizer.step()
         return logit.item()
 
-    assert fitted(0.0) < -25 and fitted(GeneratorSettings().saturation) > 2
+    assert fitted(0.0) < -25 and fitted(ImageGeneratorSettings().saturation) > 2
 
 
 def test_the_fit_keeps_logits_within_reach():
@@ -215,7 +217,7 @@ def test_the_fit_keeps_logits_within_reach():
 
 
 def test_pictures_are_within_bounds_and_repeat_with_the_seed():
-    model = Generator(2, (3, 4, 5), GeneratorSettings(**TINY)).eval()
+    model = ImageGenerator(2, (3, 4, 5), ImageGeneratorSettings(**TINY)).eval()
     records = np.eye(2, dtype=np.float32)[np.arange(7) % 2]
 
     def draw(seed, chunk=2048):
@@ -229,7 +231,7 @@ def test_pictures_are_within_bounds_and_repeat_with_the_seed():
 
 
 def test_a_picture_is_a_window_of_a_larger_one_that_moves_by_a_share_of_its_sides():
-    model = Generator(2, (1, 20, 10), GeneratorSettings(**{**TINY, "shift": 0.1})).eval()
+    model = ImageGenerator(2, (1, 20, 10), ImageGeneratorSettings(**{**TINY, "shift": 0.1})).eval()
     record = torch.eye(2)[[0, 1] * 40]
     noise = torch.randn(80, TINY["latent"], generator=torch.Generator().manual_seed(0))
     whole, drawn = model(record, noise), model.draw(record, torch.Generator().manual_seed(0))
@@ -242,7 +244,7 @@ def test_a_picture_is_a_window_of_a_larger_one_that_moves_by_a_share_of_its_side
 
 
 def test_basis_is_orthonormal():
-    model = Generator(2, (1, 4, 5), GeneratorSettings(**TINY))
+    model = ImageGenerator(2, (1, 4, 5), ImageGeneratorSettings(**TINY))
     for basis, size in ((model.rows, 4), (model.columns, 5)):
         assert torch.allclose(basis @ basis.T, torch.eye(size), atol=1e-6)
     assert (model.prior.diff(dim=0) < 0).all() and (model.prior.diff(dim=1) < 0).all()

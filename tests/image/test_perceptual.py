@@ -9,8 +9,9 @@ from hypothesis.extra import numpy as hnp
 
 from dagster_project.image.generator import _matching_loss, fit_generator
 from dagster_project.image.perceptual import PerceptualMap, perceptual_map
+from dagster_project.settings.sections import ImageGeneratorSettings
 from tests.image.feature_toys import Silent, feature_map, noisy_sums, one_hot, sensitivity
-from tests.image.test_generator import TINY, GeneratorSettings, draw_pictures, silent
+from tests.image.test_generator import TINY, draw_pictures, silent
 
 pictures = hnp.arrays(
     np.uint8,
@@ -130,8 +131,9 @@ def test_the_generator_learns_texture_from_the_second_descent():
             public,
             (1, 12, 12),
             0.01,
-            GeneratorSettings(**{**TINY, **changes}),
+            ImageGeneratorSettings(**{**TINY, **changes}),
             silent,
+            seed=0,
         )
         drawn = draw_pictures(model, member[::2], generator=torch.Generator().manual_seed(0))
         wanted = torch.from_numpy(public.parts(target)[1]).float()

@@ -152,16 +152,16 @@ def test_post_processing_needs_committed_parents(ledger: Ledger) -> None:
     a_plan = opened(ledger)
     commit = ledger.commit
     unchanged_by(ledger, ConformanceError, commit, "first", "pairs", {"a": SHA})
-    unchanged_by(ledger, WrongState, commit, "first", "warm_up", {"a": SHA}, ["table_model"])
+    unchanged_by(ledger, WrongState, commit, "first", "pretraining", {"a": SHA}, ["table_model"])
     ledger.begin("first", "table_model", executed(a_plan, "table_model"))
-    unchanged_by(ledger, WrongState, commit, "first", "warm_up", {"a": SHA}, ["table_model"])
+    unchanged_by(ledger, WrongState, commit, "first", "pretraining", {"a": SHA}, ["table_model"])
     commit("first", "table_model", {"model.npz": SHA})
     spent = ledger.blocks()
-    made = commit("first", "warm_up", {"a": SHA}, ["table_model"])
+    made = commit("first", "pretraining", {"a": SHA}, ["table_model"])
     assert made.parents == ("table_model",) and ledger.blocks() == spent
     second = opened(ledger, plan("second"))
     assert second.release_id == "second"
-    commit("second", "warm_up", {"b": SHA}, ["first/table_model"])
+    commit("second", "pretraining", {"b": SHA}, ["first/table_model"])
 
 
 @pytest.mark.parametrize("files", [{}, {"../a": SHA}, {"/a": SHA}, {"a": "short"}, {"": SHA}])

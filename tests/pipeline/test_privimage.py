@@ -48,7 +48,7 @@ SMALL = SETTINGS | {
 }
 COLUMN = {
     "public_training.records": "soft",
-    "shares.query": 0.0,
+    "budget_split.query": 0.0,
     "semantic_query.form": "column",
     "public_images.labels": 5,
 }
