@@ -88,7 +88,11 @@ class Unconditional(nn.Module):
         self.unet = UNet(layout, recipe.network, image_channels=schema.image.channels)
 
     def forward(
-        self, x: torch.Tensor, c_noise: torch.Tensor, record: torch.Tensor, keep: torch.Tensor
+        self,
+        x: torch.Tensor,
+        c_noise: torch.Tensor,
+        record: torch.Tensor,
+        condition_mask: torch.Tensor,
     ) -> torch.Tensor:
         """(B, C, H, W); `record` is not looked at."""
         return self.unet(x, c_noise, x.new_zeros(len(x), self.width), torch.zeros_like(c_noise))

@@ -87,7 +87,11 @@ class JointNetwork(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(
-        self, pair: torch.Tensor, c_noise: torch.Tensor, record: torch.Tensor, keep: torch.Tensor
+        self,
+        pair: torch.Tensor,
+        c_noise: torch.Tensor,
+        record: torch.Tensor,
+        condition_mask: torch.Tensor,
     ) -> torch.Tensor:
         """One prediction for each pair; there is no condition: `record` is not looked at."""
         row = pair[:, 0, 0]

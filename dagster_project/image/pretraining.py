@@ -100,9 +100,9 @@ def pretrain(
             sigma[settings.batch :] = extra.settings.mean_pair_sigma * (
                 1 + torch.rand(mean_pairs, generator=random) * 9
             )
-        keep = (torch.rand(size, generator=random) >= settings.condition_dropout).float()
+        condition_mask = (torch.rand(size, generator=random) >= settings.condition_dropout).float()
         noise = torch.randn(clean.shape, generator=random)
-        inputs = (t.to(device) for t in (clean, sigma, noise, record, keep))
+        inputs = (t.to(device) for t in (clean, sigma, noise, record, condition_mask))
         value = edm.loss(model, *inputs, sigma_data=levels.sigma_data)
         optimizer.zero_grad(set_to_none=True)
         value.backward()

@@ -100,7 +100,11 @@ class UNet(nn.Module):
         self.head = _zero(nn.Conv2d(widths[0], pixels, 3, padding=1))
 
     def forward(
-        self, x: torch.Tensor, c_noise: torch.Tensor, record: torch.Tensor, keep: torch.Tensor
+        self,
+        x: torch.Tensor,
+        c_noise: torch.Tensor,
+        record: torch.Tensor,
+        condition_mask: torch.Tensor,
     ) -> torch.Tensor:
         """One prediction for each image.
 
@@ -108,12 +112,12 @@ class UNet(nn.Module):
             x: (B, C, H, W) scaled noisy images.
             c_noise: (B,) scaled logarithm of the noise level.
             record: (B, width) soft records.
-            keep: (B,) one where the record conditions, zero for the null record.
+            condition_mask: (B,) one where the record conditions, zero for the null record.
 
         Returns:
             (B, C, H, W).
         """
-        tokens = self.table(record, keep)
+        tokens = self.table(record, condition_mask)
         emb = self.embed(self.noise(_fourier(c_noise)) + self.pooled(tokens.flatten(1)))
         height, width = x.shape[-2:]
         multiple = self.settings.patch * 2 ** (len(self.settings.channels) - 1)

@@ -118,7 +118,7 @@ def example_loss(
         example["sigma"],
         example["noise"],
         example["record"].expand(draws, -1),
-        example["keep"],
+        example["condition_mask"],
         sigma_data=LEVELS.sigma_data,
     )
 
@@ -139,7 +139,9 @@ def microbatches(
             "record": torch.from_numpy(schema.one_hot(people.codes)),
             "sigma": LEVELS.draw(draws, random),
             "noise": torch.randn(*draws, *image.shape[1:], generator=random),
-            "keep": (torch.rand(draws, generator=random) >= recipe.condition_dropout).float(),
+            "condition_mask": (
+                torch.rand(draws, generator=random) >= recipe.condition_dropout
+            ).float(),
             "present": present,
         }
         yield {name: tensor.to(device) for name, tensor in batch.items()}

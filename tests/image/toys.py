@@ -46,5 +46,5 @@ def batch(
         "record": records(people, seed=seed),
         "sigma": LEVELS.draw((people, draws), random),
         "noise": torch.randn(people, draws, *shape, generator=random),
-        "keep": (torch.rand(people, draws, generator=random) > 0.3).float(),
+        "condition_mask": (torch.rand(people, draws, generator=random) > 0.3).float(),
     }
