@@ -1,7 +1,7 @@
 """Random sequences of operations: does the ledger ever answer otherwise than a plain model?
 
 The model is written apart from the ledger's own rules (`ledger.state`), as a few dictionaries, and
-says of every operation whether it is lawful and what each block has then spent.
+says of every operation whether it is lawful and what each cohort has then spent.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from dagster_project.privacy.plan import Plan, PlannedMechanism
 NAMES = ("a", "b", "c")
 STAGES = ("table_model", "image_model")
 SIGMAS = (1.2, 1.6, 6.0)
-BLOCKS = ("founding", "newcomers")
+COHORTS = ("founding", "newcomers")
 STEPS, REPLAYS = 4, 2
 _CAP, _LEAK = 0.92, 5e-8
 
 
-def small_plan(name: str, sigma: float, block: str, trains: bool) -> Plan:
-    """A plan of a table model on one block or all, and of a few training steps on all."""
+def small_plan(name: str, sigma: float, cohort: str, trains: bool) -> Plan:
+    """A plan of a table model on one cohort or all, and of a few training steps on all."""
     mechanisms = [
         PlannedMechanism(
             name="table_model",
             stage="table_model",
             event=Gaussian(noise_multiplier=sigma),
             declared={"noise_multiplier": sigma},
-            block=block,
+            cohort=cohort,
         )
     ]
     if trains:
@@ -80,7 +80,7 @@ class _Stage:
 
 @dataclass
 class Model:
-    """What a ledger of two blocks ought to know. Each method answers whether the ledger must allow
+    """What a ledger of two cohorts ought to know. Each method answers whether the ledger must allow
     the operation of its name, and if so takes it in."""
 
     cap: Fraction = Fraction(_CAP)
@@ -90,24 +90,24 @@ class Model:
     stages: dict[tuple[str, str], _Stage] = field(default_factory=dict)
 
     def costs(self, plan: Plan) -> dict[str, Fraction]:
-        """Cost by block."""
-        named = {item.block for item in plan.mechanisms}
+        """Cost by cohort."""
+        named = {item.cohort for item in plan.mechanisms}
         return {
-            block: Fraction(
+            cohort: Fraction(
                 accounting.gdp_cost(
-                    [m.event for m in plan.mechanisms if m.block in ("all", block)],
+                    [m.event for m in plan.mechanisms if m.cohort in ("all", cohort)],
                     leak=self.leak,
                 )
             )
-            for block in (BLOCKS if "all" in named else sorted(named))
+            for cohort in (COHORTS if "all" in named else sorted(named))
         }
 
     def spent(self) -> dict[str, Fraction]:
-        """Spent by block: every plan that was not given back, in full."""
-        sums = dict.fromkeys(BLOCKS, Fraction(0))
+        """Spent by cohort: every plan that was not given back, in full."""
+        sums = dict.fromkeys(COHORTS, Fraction(0))
         for name, plan in self.plans.items():
-            for block, cost in self.costs(plan).items() if self.status[name] != "VOID" else ():
-                sums[block] += cost
+            for cohort, cost in self.costs(plan).items() if self.status[name] != "VOID" else ():
+                sums[cohort] += cost
         return sums
 
     def reserve(self, plan: Plan) -> bool:
@@ -115,7 +115,7 @@ class Model:
         if name in self.plans:
             return self.plans[name] == plan and self.status[name] != "VOID"
         spent = self.spent()
-        if any(spent[block] + cost > self.cap for block, cost in self.costs(plan).items()):
+        if any(spent[cohort] + cost > self.cap for cohort, cost in self.costs(plan).items()):
             return False
         self.plans[name], self.status[name] = plan, "RESERVED"
         self.stages |= {(name, m.stage): _Stage() for m in plan.mechanisms}
@@ -186,14 +186,14 @@ class MemoryStore:
 
 
 def memory_ledger() -> Ledger:
-    """An empty ledger of two blocks, in memory."""
+    """An empty ledger of two cohorts, in memory."""
     store = MemoryStore()
     fixed = {"name": "audit", "cap": _CAP, "leak": _LEAK, "lifetime_epsilon": 5.0}
     fixed |= {"target_delta": 1e-6, "n_public": 20000}
     store.append(Entry.after(Head(), "CREATED", fixed))
     ledger = Ledger(Journal(store))  # type: ignore[arg-type]
-    for block in BLOCKS:
-        ledger.add_block(block, n_public=20000, approved_by="audit")
+    for cohort in COHORTS:
+        ledger.add_cohort(cohort, n_public=20000, approved_by="audit")
     return ledger
 
 
@@ -204,7 +204,7 @@ class SequenceReport:
     Attributes:
         allowed: operations that both allowed, of all `operations`.
         divergences: operations the ledger answered otherwise than the model.
-        overspends: times a block had passed its cap.
+        overspends: times a cohort had passed its cap.
     """
 
     sequences: int = 0
@@ -234,9 +234,9 @@ def audit_sequences(*, sequences: int = 10_000, length: int = 30, seed: int = 0)
             for kind, arguments in _operations(rng):
                 _compare(ledger, model, kind, arguments, report)
         spent = model.spent()
-        for block in ledger.blocks():
-            report.divergences += block.spent != float(spent[block.name])
-            report.overspends += block.spent > float(model.cap)
+        for cohort in ledger.cohorts():
+            report.divergences += cohort.spent != float(spent[cohort.name])
+            report.overspends += cohort.spent > float(model.cap)
         told = {name: release.status for name, release in ledger.releases().items()}
         report.divergences += told != model.status
     return report
@@ -246,7 +246,7 @@ def _operations(rng: random.Random) -> list[tuple[str, tuple[Any, ...]]]:
     name, stage = rng.choice(NAMES), rng.choice(STAGES)
     kinds = "reserve reserve void open begin begin steps steps commit train finish"
     kind = rng.choice(kinds.split())
-    plan = small_plan(name, rng.choice(SIGMAS), rng.choice((*BLOCKS, "all")), rng.random() < 0.5)
+    plan = small_plan(name, rng.choice(SIGMAS), rng.choice((*COHORTS, "all")), rng.random() < 0.5)
     first = rng.randint(-1, STEPS)
     choices: dict[str, list[tuple[str, tuple[Any, ...]]]] = {
         "reserve": [("reserve", (plan,))],

@@ -81,7 +81,7 @@ def build_plan(
     data_version: str,
     code_version: str,
     identity_key: bytes,
-    block: str = "all",
+    cohort: str = "all",
     n_public: int | None = None,
     mechanisms: Mechanisms = mechanisms,
 ) -> Plan:
@@ -92,7 +92,7 @@ def build_plan(
     The key keeps the public id from confirming a guess of the private data's version.
 
     Args:
-        block: The cohort of people whose records are read and who pay; "all" is everybody.
+        cohort: The cohort of people whose records are read and who pay; "all" is everybody.
         n_public: Public number of its people, where that is not the schema's.
         mechanisms: What touches private data at a scale mu, for systems with mechanisms of their
             own; their names decide the release's identity with the recipe.
@@ -104,7 +104,7 @@ def build_plan(
     recipe = with_steps(recipe, target_epsilon, people.n_public)
     recipe = _with_rounds(people, recipe, target_epsilon, target_delta, mechanisms)
     solved = tuple(
-        replace(mechanism, block=block)
+        replace(mechanism, cohort=cohort)
         for mechanism in _solve(people, recipe, target_epsilon, target_delta, mechanisms)
     )
     events = [m.event for m in solved]
@@ -116,7 +116,7 @@ def build_plan(
         "code_version": code_version,
         "epsilon": target_epsilon,
         "delta": target_delta,
-        "block": block,
+        "cohort": cohort,
         "n_public": people.n_public,
         "mechanisms": [mechanism.name for mechanism in solved],
         "recipe": settings,

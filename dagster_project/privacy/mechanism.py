@@ -88,14 +88,14 @@ class Mechanism(ABC):
         """What the plan declares, as JSON."""
         return {name: value for name, value in asdict(self).items() if name not in _PLACE}
 
-    def entry(self, *, block: str = "all") -> plan.PlannedMechanism:
+    def entry(self, *, cohort: str = "all") -> plan.PlannedMechanism:
         """Its line in a plan, charged to a cohort."""
         return plan.PlannedMechanism(
             name=self.name,
             stage=self.stage,
             event=self.event(),
             declared=self.parameters(),
-            block=block,
+            cohort=cohort,
         )
 
     @classmethod

@@ -60,7 +60,7 @@ def _require_text(value: Any, name: str) -> None:
 
 
 def is_identifier(value: Any) -> bool:
-    """Whether a value can name a release, a population, a stage or a block."""
+    """Whether a value can name a release, a population, a stage or a cohort."""
     return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
 
 
@@ -85,17 +85,17 @@ class PlannedMechanism:
         stage: the asset that runs it.
         event: everything that is charged, replays included.
         declared: what must equal the parameters that run (noise, clip norm, rate, divisor, ...).
-        block: the cohort of people it touches; "all" for everyone.
+        cohort: the cohort it touches; "all" for everyone.
     """
 
     name: str
     stage: str
     event: Event
     declared: Mapping[str, Any]
-    block: str = "all"
+    cohort: str = "all"
 
     def __post_init__(self) -> None:
-        for field in ("name", "stage", "block"):
+        for field in ("name", "stage", "cohort"):
             _require_identifier(getattr(self, field), field)
         if not isinstance(self.event, Event):
             raise ValueError(f"event of {self.name!r} is not one of the known event types")
@@ -108,7 +108,7 @@ class PlannedMechanism:
             "stage": self.stage,
             "event": events.to_json(self.event),
             "declared": _detached(self.declared, "declared"),
-            "block": self.block,
+            "cohort": self.cohort,
         }
 
     @classmethod

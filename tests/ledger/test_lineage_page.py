@@ -25,9 +25,9 @@ def ledger(tmp_path: Path) -> Ledger:
     ledger.commit("first", "table_model", {"table.npz": SHA})
     ledger.reserve(plan("mistake"), approved_by="x", schema_public=False)
     ledger.void("mistake")
-    ledger.add_block("newcomers", n_public=900, approved_by="x")
+    ledger.add_cohort("newcomers", n_public=900, approved_by="x")
     ledger.reserve(
-        plan("second", gaussian(block="newcomers")), approved_by="x", schema_public=False
+        plan("second", gaussian(cohort="newcomers")), approved_by="x", schema_public=False
     )
     return ledger
 

@@ -21,7 +21,7 @@ from tests.ledger.toys import population
 NAMES = st.sampled_from(sequences.NAMES)
 STAGES = st.sampled_from(sequences.STAGES)
 SIGMAS = st.sampled_from(sequences.SIGMAS)
-BLOCKS = st.sampled_from([*sequences.BLOCKS, "all"])
+COHORTS = st.sampled_from([*sequences.COHORTS, "all"])
 
 
 class LedgerAgainstModel(RuleBasedStateMachine):
@@ -32,7 +32,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.population = self.people(Path(self.folder.name))
         self.ledger = Ledger.open(self.population)
-        self.ledger.add_block("newcomers", n_public=100, approved_by="steward")
+        self.ledger.add_cohort("newcomers", n_public=100, approved_by="steward")
         self.model = Model(cap=Fraction(self.population.cap), leak=self.population.leak)
 
     def people(self, folder: Path) -> Population:
@@ -50,9 +50,9 @@ class LedgerAgainstModel(RuleBasedStateMachine):
             with pytest.raises(LedgerError):
                 sequences.perform(self.ledger, self.model, kind, arguments)
 
-    @rule(name=NAMES, sigma=SIGMAS, block=BLOCKS, trains=st.booleans())
-    def reserve(self, name: str, sigma: float, block: str, trains: bool) -> None:
-        self.both("reserve", small_plan(name, sigma, block, trains))
+    @rule(name=NAMES, sigma=SIGMAS, cohort=COHORTS, trains=st.booleans())
+    def reserve(self, name: str, sigma: float, cohort: str, trains: bool) -> None:
+        self.both("reserve", small_plan(name, sigma, cohort, trains))
 
     @rule(name=NAMES)
     def void(self, name: str) -> None:
@@ -89,8 +89,10 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     @invariant()
     def same_sums_under_the_cap(self) -> None:
         spent = self.model.spent()
-        for block in self.ledger.blocks():
-            assert block.spent == float(spent[block.name]) and spent[block.name] <= self.model.cap
+        for cohort in self.ledger.cohorts():
+            assert (
+                cohort.spent == float(spent[cohort.name]) and spent[cohort.name] <= self.model.cap
+            )
 
     @invariant()
     def same_states(self) -> None:

@@ -36,7 +36,7 @@ def population(folder: Path, **changes: Any) -> Population:
 
 
 def gaussian(
-    sigma: float = 4.2, *, stage: str = "table_model", name: str = "", block: str = "all"
+    sigma: float = 4.2, *, stage: str = "table_model", name: str = "", cohort: str = "all"
 ) -> PlannedMechanism:
     """One Gaussian mechanism; sigma 4.2 is about epsilon 1 at delta 1e-6."""
     return PlannedMechanism(
@@ -44,7 +44,7 @@ def gaussian(
         stage=stage,
         event=Gaussian(noise_multiplier=sigma),
         declared={"noise_multiplier": sigma, "clip_norm": 1.0},
-        block=block,
+        cohort=cohort,
     )
 
 

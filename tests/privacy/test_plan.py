@@ -70,7 +70,7 @@ def test_hash_does_not_depend_on_spelling_but_on_every_field():
         {"mechanisms": (mechanism(),)},
         {"mechanisms": (mechanism(declared={"clip_norm": 2.0}),)},
         {"mechanisms": (mechanism(event=Gaussian(noise_multiplier=4.0, count=2)),)},
-        {"mechanisms": (mechanism(block="2024"),)},
+        {"mechanisms": (mechanism(cohort="2024"),)},
     ]
     assert len({plan(**change).hash for change in changes} | {original.hash}) == len(changes) + 1
 
@@ -136,7 +136,7 @@ def test_refuses_malformed_plans(changes):
         {"name": ""},
         {"name": "a b"},
         {"stage": None},
-        {"block": ""},
+        {"cohort": ""},
         {"event": {"type": "gaussian"}},
         {"event": None},
         {"declared": {"sigma": math.inf}},

@@ -26,7 +26,7 @@ def budget_lineage(run: StageRun) -> Mapping[str, Any]:
             "| cohort | spent (lifetime epsilon) | cap |",
             "|---|---|---|",
             *(f"| {b.name} | {b.epsilon:.3f} | {b.lifetime_epsilon:g} |"
-              for b in release.ledger.blocks()),
+              for b in release.ledger.cohorts()),
         ]
     )  # fmt: skip
     text = lineage.render_text(chain, public=public)
