@@ -64,7 +64,7 @@ SETTINGS: dict[str, Any] = {
     "image_generator.batch": 50,
     "image_generator.hidden": 32,
     "pretraining.steps": 6,
-    "pretraining.pictures": 128,
+    "pretraining.images": 128,
     "pretraining.batch": 32,
     "pretraining.mean_pairs": 4,
     "network.channels": [8, 16],
@@ -100,12 +100,12 @@ def write_project(root: Path, **schema_changes: str) -> Path:
         if i == 8:
             weight = ODD_NUMBER
         lines.append(f"{TOKEN}-{i},{i}.png,{name},{('no', 'yes')[bright]},{weight}")
-        Image.fromarray(picture(shape, bright, rng)).save(data / "images" / f"{i}.png")
+        Image.fromarray(image(shape, bright, rng)).save(data / "images" / f"{i}.png")
     (data / "records.csv").write_text("\n".join(lines) + "\n")
     return root
 
 
-def picture(shape: int, bright: int, rng: np.random.Generator) -> np.ndarray:
+def image(shape: int, bright: int, rng: np.random.Generator) -> np.ndarray:
     """A 12 x 12 bar, disc or cross, dark or bright."""
     y, x = np.mgrid[:12, :12] - 5.5
     mask = (abs(y) < 2, x**2 + y**2 < 16, (abs(y) < 1) | (abs(x) < 1))[shape]

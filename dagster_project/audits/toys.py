@@ -60,7 +60,7 @@ SETTINGS: dict[str, Any] = {
     "image_generator.batch": 50,
     "image_generator.hidden": 32,
     "pretraining.steps": 6,
-    "pretraining.pictures": 128,
+    "pretraining.images": 128,
     "pretraining.batch": 32,
     "pretraining.mean_pairs": 4,
     "network.channels": [8, 16],
@@ -115,12 +115,12 @@ def draw(kind: int, lit: int, rng: np.random.Generator) -> np.ndarray:
     return grey.clip(0, 255).astype(np.uint8)
 
 
-def encode(picture: np.ndarray, *, text: str = "") -> bytes:
+def encode(image: np.ndarray, *, text: str = "") -> bytes:
     """A PNG, with a text chunk where `text` is given."""
     stream, notes = io.BytesIO(), PngImagePlugin.PngInfo()
     if text:
         notes.add_text("comment", text)
-    Image.fromarray(picture).save(stream, "PNG", pnginfo=notes)
+    Image.fromarray(image).save(stream, "PNG", pnginfo=notes)
     return stream.getvalue()
 
 

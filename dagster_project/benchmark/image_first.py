@@ -19,7 +19,7 @@ from torch import nn
 
 from dagster_project.benchmark import private_network
 from dagster_project.benchmark.joint import Joint, synthetic_pairs
-from dagster_project.benchmark.private_network import PictureEncoder, Training
+from dagster_project.benchmark.private_network import ImageEncoder, Training
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
 from dagster_project.data.schema import Schema
@@ -31,7 +31,7 @@ from dagster_project.pipeline.release import Compute, Release
 from dagster_project.privacy.plan import PlannedMechanism
 from dagster_project.settings.recipe import Recipe
 
-PICTURES, RECORDS = "picture_model", "record_model"
+IMAGES, RECORDS = "unconditional_model", "record_model"
 _HIDDEN = 128
 # Of the predictor, times the diffusion's: it starts from nothing, not from the identity.
 _FASTER = 4.0
@@ -45,11 +45,11 @@ class ImageFirst(Joint):
     def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[PlannedMechanism, ...]:
         return tuple(
             private_network.mechanism(stage, schema, recipe, mu=mu, share=0.5)
-            for stage in (PICTURES, RECORDS)
+            for stage in (IMAGES, RECORDS)
         )
 
     def rehearse(self, schema: Schema, recipe: Recipe, compute: Compute, pairs: Pairs) -> None:
-        for training in (_pictures(schema, recipe), _records(schema, recipe)):
+        for training in (_images(schema, recipe), _records(schema, recipe)):
             private_network.rehearse(training, pairs, recipe, compute)
 
     def synthesise(
@@ -58,8 +58,8 @@ class ImageFirst(Joint):
         schema, recipe = release.schema, release.recipe
         diffusion = private_network.train(
             release,
-            PICTURES,
-            _pictures(schema, recipe),
+            IMAGES,
+            _images(schema, recipe),
             lambda f, text: progress(0.7 * f, text),
         )
         predictor = private_network.train(
@@ -106,7 +106,7 @@ class Predictor(nn.Module):
     def __init__(self, schema: Schema) -> None:
         super().__init__()
         self.sizes = list(schema.sizes)
-        self.encoder = PictureEncoder(schema.image, _HIDDEN)
+        self.encoder = ImageEncoder(schema.image, _HIDDEN)
         self.head = nn.Linear(_HIDDEN, schema.width)
         self.before = nn.Parameter(torch.zeros(schema.width, schema.width))
         attribute = torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes))
@@ -134,7 +134,7 @@ class Predictor(nn.Module):
         return torch.cat(codes, dim=1).numpy()
 
 
-def picture_loss(
+def image_loss(
     network: Callable[..., torch.Tensor], example: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
     """Diffusion loss of one picture over its K noise draws."""
@@ -152,11 +152,11 @@ def record_loss(
     return -(record * network(example["image"][None], record)).sum() / record.sum()
 
 
-def _pictures(schema: Schema, recipe: Recipe) -> Training:
+def _images(schema: Schema, recipe: Recipe) -> Training:
     draws = recipe.dp_sgd.noise_draws
 
     def tensors(people: Pairs, random: torch.Generator) -> dict[str, torch.Tensor]:
-        image = private_network.pictures(people)
+        image = private_network.images(people)
         return {
             "image": image,
             "sigma": LEVELS.draw((len(image), draws), random),
@@ -167,13 +167,13 @@ def _pictures(schema: Schema, recipe: Recipe) -> Training:
         torch.manual_seed(recipe.public_seed)
         model = Unconditional(schema, recipe)
     rate = recipe.dp_sgd.learning_rate
-    return Training(model=model, loss=picture_loss, tensors=tensors, learning_rate=rate)
+    return Training(model=model, loss=image_loss, tensors=tensors, learning_rate=rate)
 
 
 def _records(schema: Schema, recipe: Recipe) -> Training:
     def tensors(people: Pairs, random: torch.Generator) -> dict[str, torch.Tensor]:
         record = torch.from_numpy(schema.one_hot(people.codes))
-        return {"image": private_network.pictures(people), "record": record}
+        return {"image": private_network.images(people), "record": record}
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.public_seed)

@@ -34,7 +34,7 @@ class PairGenerator(nn.Module):
         super().__init__()
         self.sizes, self.latent = list(sizes), settings.latent
         still = settings.model_copy(update={"shift": 0.0})
-        self.picture = ImageGenerator(0, shape, still)
+        self.image = ImageGenerator(0, shape, still)
         self.record = nn.Sequential(
             nn.Linear(settings.latent, settings.hidden),
             nn.BatchNorm1d(settings.hidden),
@@ -45,7 +45,7 @@ class PairGenerator(nn.Module):
     def forward(self, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         blocks = self.record(noise).split(self.sizes, dim=1)
         record = torch.cat([block.softmax(dim=1) for block in blocks], dim=1)
-        return self.picture(noise[:, :0], noise), record
+        return self.image(noise[:, :0], noise), record
 
 
 def fit(
@@ -83,10 +83,10 @@ def fit(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     target = torch.from_numpy(embedding).float()
     for step in range(settings.steps):
-        pictures, records = model(torch.randn(settings.batch, settings.latent, generator=random))
-        features = feature_map(pictures)
+        images, records = model(torch.randn(settings.batch, settings.latent, generator=random))
+        features = feature_map(images)
         value = matching_loss(features, records / math.sqrt(len(sizes)), target)
-        value = value + price * total_variation(pictures)
+        value = value + price * total_variation(images)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
@@ -114,7 +114,7 @@ def draw(
     model: PairGenerator, n: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, np.ndarray]:
     """`n` pictures (N, C, H, W) in [-1, 1] with the cells (N, d)."""
-    pictures, records = model(torch.randn(n, model.latent, generator=generator))
+    images, records = model(torch.randn(n, model.latent, generator=generator))
     blocks = records.split(model.sizes, dim=1)
     codes = [torch.multinomial(block, 1, generator=generator) for block in blocks]
-    return pictures * 2 - 1, torch.cat(codes, dim=1).numpy()
+    return images * 2 - 1, torch.cat(codes, dim=1).numpy()

@@ -161,7 +161,7 @@ def _microbatches(
         yield {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-def pictures(pairs: Pairs) -> torch.Tensor:
+def images(pairs: Pairs) -> torch.Tensor:
     """(N, C, H, W) in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(pairs.images)).float() / 127.5 - 1
 
@@ -190,7 +190,7 @@ def draw(
     return torch.cat([part.float().cpu() for part in drawn])
 
 
-class PictureEncoder(nn.Module):
+class ImageEncoder(nn.Module):
     """(B, C, H, W) in [-1, 1] -> (B, size): three strided convolutions, GroupNorm alone."""
 
     def __init__(self, image: ImageSpec, size: int) -> None:

@@ -63,7 +63,7 @@ _SHORT = {
     # Nobody is too few: a warm-up that found nothing to learn from would seem to cost nothing.
     "mean_pairs.minimum_count": 0.0,
     "mean_pairs.sample_rate": 1.0,
-    "pretraining.pictures": 1000,
+    "pretraining.images": 1000,
     "pretraining.procedural": 100,
     "image_generator.steps": 2,
     "image_generator.perceptual_steps": 2,
@@ -74,9 +74,9 @@ _SHORT = {
 # A small pool and quick features: neither changes what a step costs.
 _SMALL_POOL = {
     "public_images.source": "procedural",
-    "public_images.pictures": 200,
+    "public_images.images": 200,
     "public_images.extractor": "pixels",
-    "public_training.pictures": 1000,
+    "public_training.images": 1000,
     "public_training.steps": 2,
 }
 

@@ -131,12 +131,12 @@ def fit_generator(
         for step in range(steps):
             record = pool[torch.randint(len(pool), (settings.batch,), generator=random)]
             logits = model.draw_logits(record, random)
-            pictures = logits.sigmoid()
-            value = _matching_loss(feature_map.pooled_part(pictures), record, pooled, weight)
-            value = value + price * total_variation(pictures)
+            images = logits.sigmoid()
+            value = _matching_loss(feature_map.pooled_part(images), record, pooled, weight)
+            value = value + price * total_variation(images)
             value = value + settings.saturation * saturation(logits)
             if seen:
-                features = feature_map.perceptual_part(pictures[:seen])
+                features = feature_map.perceptual_part(images[:seen])
                 value = value + _matching_loss(features, record[:seen], perceptual, weight)
             optimizer.zero_grad(set_to_none=True)
             value.backward()
@@ -162,16 +162,16 @@ def _matching_loss(
     return (weight * (count > 1) * (square - 2 * cross)).sum()
 
 
-def total_variation(pictures: torch.Tensor) -> torch.Tensor:
+def total_variation(images: torch.Tensor) -> torch.Tensor:
     """Mean over (B, C, H, W) pictures on the unit square of the integral of their gradient's norm.
 
     The norm is over both directions and all channels, so that channels share their edges (Blomgren
     and Chan 1998). A black picture with a white half has 1 at any size.
     """
-    height, width = pictures.shape[-2:]
+    height, width = images.shape[-2:]
     # Forward differences, nothing beyond the border (Chambolle 2004): every neighbour counts.
-    across = functional.pad(pictures.diff(dim=-1), (0, 1))
-    down = functional.pad(pictures.diff(dim=-2), (0, 0, 0, 1))
+    across = functional.pad(images.diff(dim=-1), (0, 1))
+    down = functional.pad(images.diff(dim=-2), (0, 0, 0, 1))
     squared = ((across * width).square() + (down * height).square()).mean(dim=1)
     return (squared + _FLAT**2).sqrt().mean()
 
@@ -188,7 +188,7 @@ _REACH = 6.0  # 255 sigmoid(-6) = .6: nearer to black than eight bits can tell
 
 
 @torch.no_grad()
-def draw_pictures(
+def draw_images(
     model: ImageGenerator,
     records: np.ndarray,
     *,
@@ -196,8 +196,8 @@ def draw_pictures(
     chunk: int = 2048,
 ) -> torch.Tensor:
     """Pictures for one-hot records, (N, C, H, W) in [0, 1] on the CPU; `generator` is the CPU's."""
-    pictures = []
+    images = []
     device = model.rows.device
     for part in torch.from_numpy(records).float().split(chunk):
-        pictures.append(model.draw(part.to(device), generator).cpu())
-    return torch.cat(pictures)
+        images.append(model.draw(part.to(device), generator).cpu())
+    return torch.cat(images)

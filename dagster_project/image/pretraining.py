@@ -44,7 +44,7 @@ class ByNoiseLevel:
 
 def pretrain(
     model: nn.Module,
-    pictures: torch.Tensor,
+    images: torch.Tensor,
     records: torch.Tensor,
     *,
     settings: DiffusionTraining,
@@ -59,7 +59,7 @@ def pretrain(
 
     Args:
         model: The diffusion network.
-        pictures: (N, C, H, W) in [-1, 1]; N > 0.
+        images: (N, C, H, W) in [-1, 1]; N > 0.
         records: (N, width) their records.
         settings: Public settings.
         shift: Augmentation of the pictures, pixels.
@@ -81,8 +81,8 @@ def pretrain(
     mean_pairs = extra.settings.mean_pairs if extra and len(extra.mean_images) else 0
     size = settings.batch + mean_pairs
     for step in range(settings.steps):
-        chosen = torch.randint(len(pictures), (settings.batch,), generator=random)
-        clean, record = pictures[chosen], records[chosen]
+        chosen = torch.randint(len(images), (settings.batch,), generator=random)
+        clean, record = images[chosen], records[chosen]
         if shift:
             clean = shift_images(clean, pixels=shift, generator=random)
         sigma = levels.draw((size,), random)

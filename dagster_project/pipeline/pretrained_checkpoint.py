@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from dagster_project.data.progress import Progress
 from dagster_project.image.edm import LEVELS
-from dagster_project.image.generator import ImageGenerator, draw_pictures, fit_generator
+from dagster_project.image.generator import ImageGenerator, draw_images, fit_generator
 from dagster_project.image.pretraining import ByNoiseLevel, pretrain
 from dagster_project.image.procedural import dead_leaves
 from dagster_project.image.unet import UNet
@@ -32,7 +32,7 @@ class Lessons:
     """What pretraining learns from, see `pretrain`: pictures in [-1, 1] with their records, pixels
     by which they are moved, and what else there is at some noise levels."""
 
-    pictures: torch.Tensor
+    images: torch.Tensor
     records: torch.Tensor
     shift: int
     by_noise_level: ByNoiseLevel | None = None
@@ -52,7 +52,7 @@ def make(release: Release, progress: Progress) -> bool:
             device = release.compute.torch_device
             pretrain(
                 model.to(device),
-                lessons.pictures,
+                lessons.images,
                 lessons.records,
                 settings=release.recipe.pretraining,
                 shift=lessons.shift,
@@ -113,32 +113,32 @@ def draw_records(release: Release, n: int, rng: np.random.Generator) -> np.ndarr
 def preview(release: Release, n: int) -> np.ndarray:
     """Some of the generator's pictures, uint8 (n, C, H, W), where the teacher has one."""
     rng = np.random.default_rng(release.recipe.public_seed)
-    pictures = draw_pictures(
+    images = draw_images(
         load_generator(release, release.models / GENERATOR),
         draw_records(release, n, rng),
         generator=torch.Generator().manual_seed(release.recipe.public_seed),
     )
-    return (pictures * 255).round().to(torch.uint8).numpy()
+    return (images * 255).round().to(torch.uint8).numpy()
 
 
 def _lessons(release: Release, progress: Progress) -> Lessons | None:
     settings = release.recipe.pretraining
     if settings.source == "none":
         return None
-    images, soft = _mean_pairs(release)
+    means, soft = _mean_pairs(release)
     if settings.source == "mean_pairs":
-        if not len(images):  # every cell was too small
+        if not len(means):  # every cell was too small
             return None
-        return Lessons(pictures=images, records=soft, shift=settings.shift)
+        return Lessons(images=means, records=soft, shift=settings.shift)
     generator = _fit(release, progress)
-    pictures, records = _pictures(release, generator)
+    images, records = _images(release, generator)
     further = ByNoiseLevel(
-        mean_images=images,
+        mean_images=means,
         soft_records=soft,
-        procedural=_procedural(release) if settings.procedural_sigma else images[:0],
+        procedural=_procedural(release) if settings.procedural_sigma else means[:0],
         settings=settings,
     )
-    return Lessons(pictures=pictures, records=records, shift=0, by_noise_level=further)
+    return Lessons(images=images, records=records, shift=0, by_noise_level=further)
 
 
 def _shape(release: Release) -> tuple[int, int, int]:
@@ -164,13 +164,13 @@ def _fit(release: Release, progress: Progress) -> ImageGenerator:
     return generator
 
 
-def _pictures(release: Release, generator: ImageGenerator) -> tuple[torch.Tensor, torch.Tensor]:
+def _images(release: Release, generator: ImageGenerator) -> tuple[torch.Tensor, torch.Tensor]:
     """The generator's pictures in [-1, 1] and their records."""
     rng = np.random.default_rng(release.recipe.public_seed + 1)
-    records = draw_records(release, release.recipe.pretraining.pictures, rng)
+    records = draw_records(release, release.recipe.pretraining.images, rng)
     noise = torch.Generator().manual_seed(release.recipe.public_seed + 1)
-    pictures = draw_pictures(generator, records, generator=noise)
-    return pictures * 2 - 1, torch.from_numpy(records)
+    images = draw_images(generator, records, generator=noise)
+    return images * 2 - 1, torch.from_numpy(records)
 
 
 def _mean_pairs(release: Release) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,7 +17,7 @@ from dagster_project.data.progress import Progress
 from dagster_project.evaluation.plots import data_uri
 from dagster_project.image import edm
 from dagster_project.image.edm import LEVELS
-from dagster_project.image.generator import ImageGenerator, draw_pictures
+from dagster_project.image.generator import ImageGenerator, draw_images
 from dagster_project.image.unet import UNet
 from dagster_project.ledger.errors import WrongState
 from dagster_project.ledger.files import file_sha256
@@ -171,9 +171,9 @@ def _draw(
     image, sampler = release.schema.image, release.recipe.sampler
     one_hot = release.schema.one_hot(codes)
     if isinstance(network, ImageGenerator):
-        pictures = draw_pictures(network, one_hot, generator=generator)
+        images = draw_images(network, one_hot, generator=generator)
         progress(1.0)
-        return (pictures * 255).round().to(torch.uint8).numpy()
+        return (images * 255).round().to(torch.uint8).numpy()
     records = torch.from_numpy(one_hot)
     shape = (image.channels, image.height, image.width)
     drawn = []

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def select_pictures(
+def select_images(
     counts: np.ndarray,
     pool_labels: np.ndarray,
     *,

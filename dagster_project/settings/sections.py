@@ -71,7 +71,7 @@ class PublicImagesSettings(Settings):
         name: What manifest and card call a folder; None is the folder's name.
         depth: Nested folders joined to a label at most; None is all.
         smallest: Labels of fewer pictures join the one above.
-        pictures: Number of drawn pictures of a procedural pool.
+        images: Number of drawn pictures of a procedural pool.
         negatives: Adds each picture's negative under a label of its own, so that the private
             pictures choose the ground.
         labels: Labels at most; more are merged to groups that look alike. None is all.
@@ -82,7 +82,7 @@ class PublicImagesSettings(Settings):
     name: str | None = None
     depth: PositiveInt | None = None
     smallest: PositiveInt = 8
-    pictures: PositiveInt = 4000
+    images: PositiveInt = 4000
     negatives: bool = True
     labels: int | None = Field(None, ge=2)
     extractor: Literal["efficientnet-lite0", "pixels"] = "efficientnet-lite0"
@@ -127,12 +127,12 @@ class PublicTrainingSettings(DiffusionTraining):
 
     Attributes:
         records: Whole records drawn for each showing of a picture, or the soft ones of its label.
-        pictures: Showings that are prepared.
+        images: Showings that are prepared.
     """
 
     steps: PositiveInt = 600
     records: Literal["drawn", "soft"] = "drawn"
-    pictures: PositiveInt = 8000
+    images: PositiveInt = 8000
 
 
 class MeanPairsSettings(Settings):
@@ -214,7 +214,7 @@ class PretrainingSettings(DiffusionTraining):
     Attributes:
         source: "generator" trains on pictures that the fitted generator draws, "mean_pairs" on the
             mean pairs alone, at all noise levels; "none" is no pretraining.
-        pictures: Pictures that the generator draws.
+        images: Pictures that the generator draws.
         procedural: Number of procedural pictures.
         procedural_sigma: Noise level below which procedural pictures are used; 0 for none.
         mean_pairs: Mean pairs in each batch beside the generator's pictures. `shift` moves them;
@@ -223,7 +223,7 @@ class PretrainingSettings(DiffusionTraining):
     """
 
     source: Literal["generator", "mean_pairs", "none"] = "generator"
-    pictures: PositiveInt = 20_000
+    images: PositiveInt = 20_000
     procedural: PositiveInt = 4000
     procedural_sigma: float = Field(0.0, ge=0)
     mean_pairs: int = Field(16, ge=0)

@@ -8,7 +8,7 @@ from dagster_project.image.embeddings import cell_sums
 from dagster_project.image.generator import (
     ImageGenerator,
     _matching_loss,
-    draw_pictures,
+    draw_images,
     fit_generator,
     saturation,
     total_variation,
@@ -98,17 +98,17 @@ def fit(shape=(1, 4, 4), levels=(30, 220), **changes):
 
 def drawn(model, cell, n=50, seed=0):
     record = np.tile(np.eye(2, dtype=np.float32)[cell], (n, 1))
-    return draw_pictures(model, record, generator=torch.Generator().manual_seed(seed)).numpy()
+    return draw_images(model, record, generator=torch.Generator().manual_seed(seed)).numpy()
 
 
 def test_fits_two_different_cells():
     model = fit()
     assert not model.training
     for cell, bright in ((0, slice(0, 2)), (1, slice(2, 4))):
-        picture = drawn(model, cell).mean(0)[0]
+        image = drawn(model, cell).mean(0)[0]
         dark = slice(2, 4) if cell == 0 else slice(0, 2)
-        assert picture[:, bright].mean() == pytest.approx(220 / 255, abs=0.15)
-        assert picture[:, dark].mean() == pytest.approx(30 / 255, abs=0.15)
+        assert image[:, bright].mean() == pytest.approx(220 / 255, abs=0.15)
+        assert image[:, dark].mean() == pytest.approx(30 / 255, abs=0.15)
 
 
 def test_progress_and_seed():
@@ -153,7 +153,7 @@ def test_cells_left_out_have_no_weight():
     assert torch.equal(one, _matching_loss(features, record, target, weight))
 
 
-def test_total_variation_of_known_pictures():
+def test_total_variation_of_known_images():
     """A half-white picture has one edge of length and height 1, at any size and in each channel."""
     for size in ((8, 8), (40, 20)):
         half = torch.zeros(2, 3, *size)
@@ -216,13 +216,13 @@ def test_the_fit_keeps_logits_within_reach():
     assert furthest(10.0) < 7 < furthest(0.0)
 
 
-def test_pictures_are_within_bounds_and_repeat_with_the_seed():
+def test_images_are_within_bounds_and_repeat_with_the_seed():
     model = ImageGenerator(2, (3, 4, 5), ImageGeneratorSettings(**TINY)).eval()
     records = np.eye(2, dtype=np.float32)[np.arange(7) % 2]
 
     def draw(seed, chunk=2048):
         random = torch.Generator().manual_seed(seed)
-        return draw_pictures(model, records, generator=random, chunk=chunk)
+        return draw_images(model, records, generator=random, chunk=chunk)
 
     assert draw(0).shape == (7, 3, 4, 5)
     assert draw(0).min() >= 0 and draw(0).max() <= 1
@@ -230,7 +230,7 @@ def test_pictures_are_within_bounds_and_repeat_with_the_seed():
     assert draw(0, chunk=3).shape == (7, 3, 4, 5)
 
 
-def test_a_picture_is_a_window_of_a_larger_one_that_moves_by_a_share_of_its_sides():
+def test_a_image_is_a_window_of_a_larger_one_that_moves_by_a_share_of_its_sides():
     model = ImageGenerator(2, (1, 20, 10), ImageGeneratorSettings(**{**TINY, "shift": 0.1})).eval()
     record = torch.eye(2)[[0, 1] * 40]
     noise = torch.randn(80, TINY["latent"], generator=torch.Generator().manual_seed(0))

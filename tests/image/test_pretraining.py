@@ -16,11 +16,11 @@ from tests.image.toys import LEVELS, network, records
 
 def halves(record):
     """Bright on the left or on the right, by the first attribute's first cell."""
-    pictures = torch.full((len(record), 1, 8, 8), -0.8)
+    images = torch.full((len(record), 1, 8, 8), -0.8)
     left = record[:, 0] == 1
-    pictures[left, :, :, :4] = 0.8
-    pictures[~left, :, :, 4:] = 0.8
-    return pictures
+    images[left, :, :, :4] = 0.8
+    images[~left, :, :, 4:] = 0.8
+    return images
 
 
 def run(model, *, seed=0, mean_pairs=4, steps=120):
@@ -49,12 +49,12 @@ def run(model, *, seed=0, mean_pairs=4, steps=120):
     return told
 
 
-def loss(model, record, pictures):
+def loss(model, record, images):
     random = torch.Generator().manual_seed(9)
     with torch.no_grad():
         return edm.loss(
-            model, pictures, LEVELS.draw((len(record),), random),
-            torch.randn(pictures.shape, generator=random), record,
+            model, images, LEVELS.draw((len(record),), random),
+            torch.randn(images.shape, generator=random), record,
             torch.ones(len(record)), sigma_data=LEVELS.sigma_data,
         ).item()  # fmt: skip
 
@@ -127,17 +127,17 @@ def test_mean_pairs_alone_are_moved_about_and_teach_all_noise_levels(monkeypatch
         return sum(p.sum() for p in model.parameters()) * 0.0
 
     monkeypatch.setattr(module.edm, "loss", spy)
-    picture = torch.full((1, 1, 8, 8), -1.0)
-    picture[..., 4, 4] = 1
+    image = torch.full((1, 1, 8, 8), -1.0)
+    image[..., 4, 4] = 1
     soft = torch.full((1, 9), 1 / 3)
     pretrain(
-        network(), picture, soft, settings=PretrainingSettings(steps=10, batch=16), shift=1, seed=0,
+        network(), image, soft, settings=PretrainingSettings(steps=10, batch=16), shift=1, seed=0,
         levels=LEVELS, device=torch.device("cpu"), progress=lambda f, t: None,
     )  # fmt: skip
     clean, sigma, record = (torch.cat(parts) for parts in zip(*seen, strict=True))
     assert len(clean) == 160 and torch.allclose(record, torch.tensor(1 / 3))
     places = {tuple(c[0].argmax().unsqueeze(0).tolist()) for c in clean}
-    assert len(places) > 3 and (clean.flatten(1).sum(1) == picture.sum()).all()
+    assert len(places) > 3 and (clean.flatten(1).sum(1) == image.sum()).all()
     assert sigma.min() < 0.1 and sigma.max() > 1
 
 

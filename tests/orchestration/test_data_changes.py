@@ -82,8 +82,8 @@ def grown(root: Path, first: str) -> Path:
     """The same data with new people in it, and a cohort for them."""
     records = root / "data" / "records.csv"
     lines = records.read_text().splitlines()
-    picture = sorted((root / "data" / "images").iterdir())[0].name
-    lines += [f"new-{i},{picture},disc,yes,1.5" for i in range(NEW)]
+    image = sorted((root / "data" / "images").iterdir())[0].name
+    lines += [f"new-{i},{image},disc,yes,1.5" for i in range(NEW)]
     records.write_text("\n".join(lines) + "\n")
     add_to_dvc(root, "b" * 32)
     arguments = ("add-cohort", "newcomers", "--n-public", str(NEW), "--approved-by", "a steward")
