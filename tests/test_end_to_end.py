@@ -49,7 +49,7 @@ def spending(root: Path) -> dict[str, Any]:
     """What the ledger knows of money and of draws."""
     with ledger_of(root) as ledger:
         kinds = [entry.kind for entry in ledger.entries() if entry.kind != "ATTACHED"]
-        return {"kinds": kinds, "spent": [block.spent for block in ledger.blocks()]}
+        return {"kinds": kinds, "spent": [cohort.spent for cohort in ledger.cohorts()]}
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_ledger_says_committed_and_verifies(root, release_id):
         facts = {k for fact in release.facts for k in fact}
         assert {"mlflow_run", "dagster_run", "lock_hash"} <= facts
         # Post-processing costs nothing: the plan's charge is all there is.
-        assert [b.spent for b in ledger.blocks()] == list(release.charges.values())
+        assert [b.spent for b in ledger.cohorts()] == list(release.charges.values())
 
 
 def test_private_data_moves_the_anchor_of_the_population(root, release_id):
@@ -255,7 +255,7 @@ def test_sampling_is_bit_identical_for_one_seed_and_free(root, release_id, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "keys"),
     [
-        (["ledger", "show", "--json"], {"blocks", "timeline", "head"}),
+        (["ledger", "show", "--json"], {"cohorts", "timeline", "head"}),
         (["lineage", "RELEASE", "--json"], {"target", "file", "ledger", "releases"}),
         (["lineage", "RELEASE", "--json", "--public"], {"target", "file", "ledger", "releases"}),
         (["lineage", "BUNDLE", "--json"], {"target", "file", "ledger", "releases"}),

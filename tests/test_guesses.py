@@ -26,7 +26,7 @@ from dagster_project.cli import main as cli
 from dagster_project.ledger.population import Population
 from dagster_project.orchestration.resources import ComputeResource
 from dagster_project.privacy.events import from_json
-from dagster_project.privacy.plan import Mechanism, Plan
+from dagster_project.privacy.plan import Plan, PlannedMechanism
 from dagster_project.release import manifest
 from tests.orchestration.test_data_changes import tick
 from tests.toy_project import captured, ledger_of, materialise
@@ -204,7 +204,7 @@ def rebuilt(stated: dict[str, Any], data_version: str) -> Plan:
     """The plan, from the public manifest and a guess of the data's version."""
     privacy = stated["privacy"]
     mechanisms = [
-        Mechanism(**item | {"event": from_json(dict(item["event"]))})
+        PlannedMechanism(**item | {"event": from_json(dict(item["event"]))})
         for item in privacy["mechanisms"]
     ]
     settings = stated["settings"]

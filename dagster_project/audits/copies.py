@@ -32,16 +32,16 @@ class Copies:
     nearest: float
 
 
-def released_pictures(bundle: Path) -> np.ndarray:
+def released_images(bundle: Path) -> np.ndarray:
     """All pictures of a bundle, uint8 (N, C, H, W)."""
-    pictures = []
+    images = []
     for shard in sorted((bundle / "data").glob("*.parquet")):
         table = pq.read_table(shard)
         name = next(n for n in table.column_names if "bytes" in str(table.schema.field(n).type))
         for item in table[name].to_pylist():
             array = np.asarray(Image.open(io.BytesIO(item["bytes"])))
-            pictures.append(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
-    return np.stack(pictures)
+            images.append(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
+    return np.stack(images)
 
 
 def find_copies(released: np.ndarray, private: np.ndarray) -> Copies:
@@ -51,8 +51,8 @@ def find_copies(released: np.ndarray, private: np.ndarray) -> Copies:
         released: (N, C, H, W) uint8.
         private: (M, C, H, W) uint8.
     """
-    known = {picture.tobytes() for picture in private}
-    exact = sum(picture.tobytes() in known for picture in released)
+    known = {image.tobytes() for image in private}
+    exact = sum(image.tobytes() in known for image in released)
     pixels = np.asarray(private, dtype=np.float32).reshape(len(private), -1)
     squares, distances = (pixels**2).sum(axis=1), []
     for start in range(0, len(released), _CHUNK):
@@ -77,25 +77,25 @@ def copies_finding(name: str, found: Copies, private: int) -> Finding:
     )
 
 
-def audit_bundle(bundle: Path, private_pictures: Path) -> Finding:
+def audit_bundle(bundle: Path, private_images: Path) -> Finding:
     """A release against the pictures it was trained on.
 
     Args:
         bundle: its folder.
-        private_pictures: `images.npy` of the private pairs.
+        private_images: `images.npy` of the private pairs.
     """
-    private = np.load(private_pictures, mmap_mode="r", allow_pickle=False)
-    return copies_finding("copies in the release", find_copies(released_pictures(bundle), private),
+    private = np.load(private_images, mmap_mode="r", allow_pickle=False)
+    return copies_finding("copies in the release", find_copies(released_images(bundle), private),
                           len(private))  # fmt: skip
 
 
-def audit_search(*, pictures: int) -> Finding:
+def audit_search(*, images: int) -> Finding:
     """Does the search find planted copies, and nothing where there are none? On drawn pictures."""
     rng = np.random.default_rng(0)
     drawn = np.stack(
-        [toys.draw(int(rng.integers(3)), int(rng.integers(2)), rng) for _ in range(2 * pictures)]
+        [toys.draw(int(rng.integers(3)), int(rng.integers(2)), rng) for _ in range(2 * images)]
     )[:, None]
-    private, released = drawn[:pictures], drawn[pictures:].copy()
+    private, released = drawn[:images], drawn[images:].copy()
     clean = find_copies(released, private)
     released[0] = private[5]
     released[1] = np.clip(private[6].astype(int) + rng.integers(-2, 3, private[6].shape), 0, 255)
@@ -108,5 +108,5 @@ def audit_search(*, pictures: int) -> Finding:
         ),
         expected="0 before, 1 exact and 2 near after",
         holds=(clean.exact, clean.near, found.exact, found.near) == (0, 0, 1, 2),
-        size=f"{pictures} drawn pictures on each side",
+        size=f"{images} drawn pictures on each side",
     )

@@ -172,12 +172,12 @@ def _examine(
     try:
         ledger.verify()
         releases = ledger.releases()
-        spent = ledger.blocks()[0].spent
+        spent = ledger.cohorts()[0].spent
         people = sorted({person for line in seen for person in line.split()[3:]})
         for known in releases.values():
             if people and known.opened:
                 ledger.admit(known.release_id, people)  # the next run meets them again
-        blocks = members.blocks_of(journal, people)
+        cohorts = members.cohorts_of(journal, people)
         made = {(w[1], w[2]): w[3] for w in map(str.split, seen) if w[0] == "made"}
         fates = {
             (known.release_id, stage): fate
@@ -203,7 +203,7 @@ def _examine(
             under |= not release.opened
             owed += COST
         elif word == "admitted":
-            under |= not release.opened or any(blocks.get(p) != rest[0] for p in rest[1:])
+            under |= not release.opened or any(cohorts.get(p) != rest[0] for p in rest[1:])
         elif word == "drew":
             under |= stages["table_model"].starts < times
         elif word == "stepped":

@@ -85,10 +85,10 @@ def training_runs(with_person: bool, noise: float, generator: Make) -> np.ndarra
 
 def pairs_runs(with_person: bool, noise: float, generator: Make) -> np.ndarray:
     """Runs of the mean pairs' sums over two attributes: each person in two own cells."""
-    people, picture = (_SIDE_BY_SIDE if with_person else 0), np.full((1, 8, 8), 255, np.uint8)
+    people, image = (_SIDE_BY_SIDE if with_person else 0), np.full((1, 8, 8), 255, np.uint8)
     memberships = np.concatenate([np.eye(_SIDE_BY_SIDE, dtype=np.float32)] * 2, axis=1)
     sums = CellSums(noise_multiplier=noise, sample_rate=1.0, attributes=2).run(
-        np.broadcast_to(picture, (people, 1, 8, 8)),
+        np.broadcast_to(image, (people, 1, 8, 8)),
         memberships[:people],
         MAP,
         generator=generator(),

@@ -169,7 +169,7 @@ def _identity(plan: Plan) -> dict[str, object]:
     return {name: getattr(plan, name) for name in same} | {
         "epsilon": plan.target_epsilon,
         "delta": plan.target_delta,
-        "block": plan.mechanisms[0].block,
+        "cohort": plan.mechanisms[0].cohort,
         "mechanisms": [mechanism.name for mechanism in plan.mechanisms],
     }
 

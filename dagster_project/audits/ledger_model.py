@@ -13,7 +13,7 @@ from dagster_project.privacy import accounting
 from dagster_project.privacy.plan import Plan
 
 STAGES = ("table_model", "image_model")
-BLOCKS = ("founding", "newcomers")
+COHORTS = ("founding", "newcomers")
 STEPS, REPLAYS = 4, 2
 EPSILON, DELTA = 5.0, 1e-6
 CAP = gdp_filter.cap(EPSILON, target_delta=DELTA)
@@ -21,10 +21,10 @@ LEAK = gdp_filter.leak(EPSILON, target_delta=DELTA)
 
 
 @cache
-def small_plan(name: str, sigma: float, block: str, trains: bool) -> Plan:
-    """A plan of a table model on one block or all, and of a few training steps on all."""
+def small_plan(name: str, sigma: float, cohort: str, trains: bool) -> Plan:
+    """A plan of a table model on one cohort or all, and of a few training steps on all."""
     steps = [plans.training(sample_rate=0.01, steps=STEPS, replay_steps=REPLAYS)] * trains
-    return plans.plan(name, plans.table(sigma, block=block), *steps)
+    return plans.plan(name, plans.table(sigma, cohort=cohort), *steps)
 
 
 @dataclass
@@ -37,7 +37,7 @@ class _Stage:
 
 @dataclass
 class Model:
-    """What a ledger of two blocks ought to know. Its operations are the ledger's own: each answers
+    """What a ledger of two cohorts ought to know. Its operations are the ledger's own: each answers
     whether the ledger must allow it, and if so takes it in."""
 
     plans: dict[str, Plan] = field(default_factory=dict)
@@ -45,24 +45,24 @@ class Model:
     stages: dict[tuple[str, str], _Stage] = field(default_factory=dict)
 
     def costs(self, plan: Plan) -> dict[str, Fraction]:
-        """Cost by block."""
-        named = {item.block for item in plan.mechanisms}
+        """Cost by cohort."""
+        named = {item.cohort for item in plan.mechanisms}
         return {
-            block: Fraction(
+            cohort: Fraction(
                 accounting.gdp_cost(
-                    [m.event for m in plan.mechanisms if m.block in ("all", block)],
+                    [m.event for m in plan.mechanisms if m.cohort in ("all", cohort)],
                     leak=LEAK,
                 )
             )
-            for block in (BLOCKS if "all" in named else sorted(named))
+            for cohort in (COHORTS if "all" in named else sorted(named))
         }
 
     def spent(self) -> dict[str, Fraction]:
-        """Spent by block: every plan that was not given back, in full."""
-        sums = dict.fromkeys(BLOCKS, Fraction(0))
+        """Spent by cohort: every plan that was not given back, in full."""
+        sums = dict.fromkeys(COHORTS, Fraction(0))
         for name, plan in self.plans.items():
-            for block, cost in self.costs(plan).items() if self.status[name] != "VOID" else ():
-                sums[block] += cost
+            for cohort, cost in self.costs(plan).items() if self.status[name] != "VOID" else ():
+                sums[cohort] += cost
         return sums
 
     def reserve(self, plan: Plan, *, approved_by: str, schema_public: bool) -> bool:
@@ -70,7 +70,7 @@ class Model:
         if name in self.plans:
             return self.plans[name] == plan and self.status[name] != "VOID"
         spent = self.spent()
-        if any(spent[block] + cost > CAP for block, cost in self.costs(plan).items()):
+        if any(spent[cohort] + cost > CAP for cohort, cost in self.costs(plan).items()):
             return False
         self.plans[name], self.status[name] = plan, "RESERVED"
         self.stages |= {(name, m.stage): _Stage() for m in plan.mechanisms}

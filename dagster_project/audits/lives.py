@@ -21,7 +21,7 @@ from typing import Any
 from dagster_project import privacy
 from dagster_project.audits import plans
 from dagster_project.ledger import Ledger
-from dagster_project.ledger.opening import FIRST_BLOCK
+from dagster_project.ledger.opening import FIRST_COHORT
 from dagster_project.ledger.outputs import run_once
 from dagster_project.ledger.population import Population
 from dagster_project.ledger.state import HELD_OUT
@@ -59,8 +59,8 @@ def plan(release_id: str) -> Plan:
 
 
 def cohorts(number: int) -> dict[str, list[str]]:
-    """Those who come to release `number`, by the block in which they were first seen."""
-    names = [FIRST_BLOCK, *(f"cohort-{later}" for later in range(1, number + 1))]
+    """Those who come to release `number`, by the cohort in which they were first seen."""
+    names = [FIRST_COHORT, *(f"cohort-{later}" for later in range(1, number + 1))]
     people = {name: [f"{name}-{person}" for person in range(3)] for name in names}
     return people | {HELD_OUT: [f"aside-{earlier}" for earlier in range(number + 1)]}
 
@@ -142,14 +142,14 @@ def live(folder: Path, *, releases: int = 3, mutant: str = "") -> None:
     for number in range(releases):
         name = f"release-{number}"
         if number:
-            ledger.add_block(f"cohort-{number}", n_public=100, approved_by="audit")
+            ledger.add_cohort(f"cohort-{number}", n_public=100, approved_by="audit")
         a_plan = plan(name)
         ledger.reserve(a_plan, approved_by="audit", schema_public=False)
         life.see(("reserved", name))
         ledger.open_reservation(name)
         life.see(("read", name))
         people = cohorts(number)  # everybody who came before, and some for the first time
-        told = [("admitted", name, block, *some) for block, some in people.items()]
+        told = [("admitted", name, cohort, *some) for cohort, some in people.items()]
         if mutant == "admit_late":
             life.see(*told)
         everybody = [person for some in people.values() for person in some]

@@ -123,7 +123,7 @@ def records_variant(data: Path, coin: random.Random) -> None:
     pq.write_table(pa.table(arrays), file)
 
 
-def pictures_variant(data: Path, coin: random.Random) -> None:
+def images_variant(data: Path, coin: random.Random) -> None:
     """Sound records with damaged pictures."""
     _sound(data)
     table = toys.columns(PEOPLE)
@@ -147,7 +147,7 @@ def population_variant(data: Path, coin: random.Random) -> None:
 VARIANTS: dict[str, Callable[[Path, random.Random], None]] = {
     "schemas": schema_variant,
     "records": records_variant,
-    "pictures": pictures_variant,
+    "images": images_variant,
     "population files": population_variant,
 }
 

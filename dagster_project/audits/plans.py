@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from dagster_project.privacy.events import Gaussian, PoissonSampledGaussian
-from dagster_project.privacy.plan import Mechanism, Plan
+from dagster_project.privacy.plan import Plan, PlannedMechanism
 
 
-def table(sigma: float, *, block: str = "all") -> Mechanism:
+def table(sigma: float, *, cohort: str = "all") -> PlannedMechanism:
     """A table model of one Gaussian mechanism."""
-    return Mechanism(
+    return PlannedMechanism(
         name="table_model",
         stage="table_model",
         event=Gaussian(noise_multiplier=sigma),
         declared={"noise_multiplier": sigma},
-        block=block,
+        cohort=cohort,
     )
 
 
-def training(*, sample_rate: float, steps: int, replay_steps: int) -> Mechanism:
+def training(*, sample_rate: float, steps: int, replay_steps: int) -> PlannedMechanism:
     """An image model that is trained in steps, so that it can resume."""
-    return Mechanism(
+    return PlannedMechanism(
         name="image_model",
         stage="image_model",
         event=PoissonSampledGaussian(
@@ -29,7 +29,7 @@ def training(*, sample_rate: float, steps: int, replay_steps: int) -> Mechanism:
     )
 
 
-def plan(name: str, *mechanisms: Mechanism) -> Plan:
+def plan(name: str, *mechanisms: PlannedMechanism) -> Plan:
     """A release of these mechanisms."""
     return Plan(
         release_id=name,

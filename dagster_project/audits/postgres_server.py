@@ -82,7 +82,7 @@ def server(*settings: str, memory: bool = False) -> Iterator[Server]:
             who |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
         def control(*words: str) -> None:
-            command = [place / "pg_ctl", "--pgdata=data", "--silent", "--log=log", *words]
+            command = [str(place / "pg_ctl"), "--pgdata=data", "--silent", "--log=log", *words]
             # Not to be captured: what it starts keeps its streams open.
             subprocess.run(command, stdout=subprocess.DEVNULL, **who)
 

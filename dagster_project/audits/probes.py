@@ -124,8 +124,8 @@ def sums_loss(mechanism: CellSums, generator: Make) -> float:
     """Extreme pictures through the feature map with its network, and nobody's noise."""
     d = mechanism.attributes
     y, x = np.mgrid[:32, :32]
-    pictures = [np.full((32, 32), 255), (x + y) % 2 * 255, (x // 8 + y // 8) % 2 * 255]
-    images = np.stack(pictures).astype(np.uint8)[:, None]
+    patterns = [np.full((32, 32), 255), (x + y) % 2 * 255, (x // 8 + y // 8) % 2 * 255]
+    images = np.stack(patterns).astype(np.uint8)[:, None]
     people = len(images)
     # Each is alone in cells of their own, so that one run shows what each would move.
     cells = np.kron(np.eye(people, dtype=np.float32), np.ones((1, d), dtype=np.float32))

@@ -133,7 +133,7 @@ def audit_refusals() -> list[Finding]:
         touched = record_bytes(reads)
         population = Population.load(root / "population.yaml")
         ledger = Ledger.open(population)
-        spent = sum(block.spent for block in ledger.blocks())
+        spent = sum(cohort.spent for cohort in ledger.cohorts())
         ledger.close()
         left = [f for zone in ("private", "models", "releases") for f in (root / zone).rglob("*")]
     opened = len({read.path for read in reads})

@@ -14,8 +14,8 @@ from itertools import cycle, islice, product
 from typing import Any
 
 from dagster_project.audits.ledger_model import (
-    BLOCKS,
     CAP,
+    COHORTS,
     DELTA,
     EPSILON,
     LEAK,
@@ -63,7 +63,7 @@ def in_memory() -> Iterator[Callable[[], Ledger]]:
     store: Any = MemoryStore()
     fixed = {"name": "audit", "cap": CAP, "leak": LEAK, "lifetime_epsilon": EPSILON}
     store.append(Entry.after(Head(), "CREATED", fixed | {"target_delta": DELTA, "n_public": 20000}))
-    Ledger(Journal(store)).add_block(BLOCKS[0], n_public=20000, approved_by="audit")
+    Ledger(Journal(store)).add_cohort(COHORTS[0], n_public=20000, approved_by="audit")
     yield lambda: Ledger(Journal(store))
 
 
@@ -98,7 +98,7 @@ class _Both:
     def __init__(self, opened: Callable[[], Ledger], report: SequenceReport) -> None:
         self.opened, self.report = opened, report
         self.ledger, self.model = opened(), Model()
-        self.ledger.add_block(BLOCKS[1], n_public=20000, approved_by="audit")
+        self.ledger.add_cohort(COHORTS[1], n_public=20000, approved_by="audit")
 
     def move(self, kind: str, arguments: tuple[Any, ...]) -> None:
         """One move: an operation, or several that chance alone seldom makes a training of."""
@@ -141,13 +141,13 @@ class _Both:
             raise Divergence(f"{kind} is {'allowed' if answer else 'refused'}")
 
     def compare(self) -> None:
-        """Sums, states, and that no block has passed its cap."""
+        """Sums, states, and that no cohort has passed its cap."""
         spent = self.model.spent()
-        for block in self.ledger.blocks():
-            if block.spent > CAP:
-                raise Divergence(f"{block.name} has passed its cap")
-            if block.spent != float(spent[block.name]):
-                raise Divergence(f"{block.name} has spent {block.spent}")
+        for cohort in self.ledger.cohorts():
+            if cohort.spent > CAP:
+                raise Divergence(f"{cohort.name} has passed its cap")
+            if cohort.spent != float(spent[cohort.name]):
+                raise Divergence(f"{cohort.name} has spent {cohort.spent}")
         told = {name: release.status for name, release in self.ledger.releases().items()}
         if told != self.model.status:
             raise Divergence(f"the states are {told}")
@@ -161,7 +161,7 @@ def _moves() -> Iterator[Move]:
         (30, "reopen", [()]),
         (100, "void", names),
         (100, "open_reservation", names),
-        (200, "reserve", product(NAMES, SIGMAS, (*BLOCKS, "all"), (False, True))),
+        (200, "reserve", product(NAMES, SIGMAS, (*COHORTS, "all"), (False, True))),
         (200, "begin", product(NAMES, STAGES, ({}, {}, {}, {}, {"more": 1}))),
         (200, "authorise_steps", ((name, STAGES[1], i, i + more) for name, i, more in steps)),
         (100, "commit", product(NAMES, STAGES)),

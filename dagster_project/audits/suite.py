@@ -29,7 +29,7 @@ class Sizes:
         lattice: Toy releases on each side of an attack on their last bits.
         inputs: Malformed inputs.
         entries, traced: Length of the ledger and number of the files that are traced.
-        pictures: Drawn pictures for the search of copies.
+        images: Drawn pictures for the search of copies.
         servers: Whether databases with a server of their own are tried as well.
         toy_release: Whether a whole release of drawn people is made.
     """
@@ -51,7 +51,7 @@ class Sizes:
     inputs: int
     entries: int
     traced: int
-    pictures: int
+    images: int
     servers: bool
     toy_release: bool
 
@@ -74,7 +74,7 @@ QUICK = Sizes(
     inputs=60,
     entries=600,
     traced=50,
-    pictures=300,
+    images=300,
     servers=False,
     toy_release=False,
 )
@@ -96,7 +96,7 @@ FULL = Sizes(
     inputs=500,
     entries=10_000,
     traced=300,
-    pictures=2000,
+    images=2000,
     servers=True,
     toy_release=True,
 )
@@ -149,7 +149,7 @@ def audits(sizes: Sizes) -> Mapping[str, Audit]:
         "lineage": lambda: lineages.audit_lineage(entries=sizes.entries, traced=sizes.traced),
         "rows": rows.audit_rows,
         "malformed": lambda: [malformed.audit_malformed(inputs=sizes.inputs)],
-        "copies": lambda: [copies.audit_search(pictures=sizes.pictures)],
+        "copies": lambda: [copies.audit_search(images=sizes.images)],
     }
     if sizes.servers:
         chosen["server crowd"] = lambda: [

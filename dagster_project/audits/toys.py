@@ -52,14 +52,14 @@ SETTINGS: dict[str, Any] = {
     "table.final_iterations": 60,
     "mean_pairs.frequencies": 30,
     "mean_pairs.side": 6,
-    "generator.steps": 15,
-    "generator.perceptual_steps": 2,
-    "generator.batch": 50,
-    "generator.hidden": 32,
-    "warm_up.steps": 6,
-    "warm_up.pictures": 128,
-    "warm_up.batch": 32,
-    "warm_up.prototypes": 4,
+    "image_generator.steps": 15,
+    "image_generator.perceptual_steps": 2,
+    "image_generator.batch": 50,
+    "image_generator.hidden": 32,
+    "pretraining.steps": 6,
+    "pretraining.images": 128,
+    "pretraining.batch": 32,
+    "pretraining.mean_pairs": 4,
     "network.channels": [8, 16],
     "network.token_size": 16,
     "network.heads": 2,
@@ -111,12 +111,12 @@ def draw(kind: int, lit: int, rng: np.random.Generator) -> np.ndarray:
     return grey.clip(0, 255).astype(np.uint8)
 
 
-def encode(picture: np.ndarray, *, text: str = "") -> bytes:
+def encode(image: np.ndarray, *, text: str = "") -> bytes:
     """A PNG, with a text chunk where `text` is given."""
     stream, notes = io.BytesIO(), PngImagePlugin.PngInfo()
     if text:
         notes.add_text("comment", text)
-    Image.fromarray(picture).save(stream, "PNG", pnginfo=notes)
+    Image.fromarray(image).save(stream, "PNG", pnginfo=notes)
     return stream.getvalue()
 
 

@@ -23,8 +23,8 @@ def allot(
     What fits stays as it is wanted, and the open part, if there is one, takes all that is left.
     What does not fit is shortened in proportion, so that a recipe keeps its shape.
 
-    >>> allot({"warm_up": 0.1, "dp_sgd": 1.0}, {"warm_up": 600, "dp_sgd": 60}, limit=60)
-    {'warm_up': 300, 'dp_sgd': 30}
+    >>> allot({"pretraining": 0.1, "dp_sgd": 1.0}, {"pretraining": 600, "dp_sgd": 60}, limit=60)
+    {'pretraining': 300, 'dp_sgd': 30}
     >>> allot({"dp_sgd": 1.0}, {"dp_sgd": 60}, limit=100, open_part="dp_sgd")
     {'dp_sgd': 100}
 

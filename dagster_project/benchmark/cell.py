@@ -65,7 +65,7 @@ class Places:
     def result(self, cell: Cell) -> Path:
         return self.out / "cells" / f"{cell.key}.json"
 
-    def pictures(self, cell: Cell) -> Path:
+    def images(self, cell: Cell) -> Path:
         return self.out / "cells" / f"{cell.key}.npz"
 
 
@@ -235,10 +235,10 @@ def _distance_of_pairs(train: Pairs, synthetic: Pairs, schema: Schema, seed: int
 
 def _write(cell: Cell, places: Places, row: dict[str, Any], synthetic: Pairs) -> None:
     """The result last and at once: where it stands, the cell is finished."""
-    file, pictures = places.result(cell), places.pictures(cell)
+    file, images = places.result(cell), places.images(cell)
     file.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
-        pictures, images=synthetic.images[:_SAMPLES], codes=synthetic.codes[:_SAMPLES]
+        images, images=synthetic.images[:_SAMPLES], codes=synthetic.codes[:_SAMPLES]
     )
     pending = file.with_suffix(f".{os.getpid()}.pending")
     pending.write_text(json.dumps(row, indent=1, allow_nan=False))

@@ -196,8 +196,8 @@ def place(entry: Entry, epsilon: float) -> str:
 def entries(methods: Sequence[str], settings: Sequence[tuple[str, Any]]) -> tuple[Entry, ...]:
     """From `NAME` or `LABEL=NAME` and `[LABEL:]setting` to the rows of a comparison.
 
-    >>> entries(["default", "short=default"], [("short:warm_up.steps", 9)])[1].settings
-    {'warm_up.steps': 9}
+    >>> entries(["default", "short=default"], [("short:pretraining.steps", 9)])[1].settings
+    {'pretraining.steps': 9}
 
     Raises:
         ValueError: An unknown method or label.

@@ -18,7 +18,7 @@ from dagster_project.data.pairs import Pairs
 from dagster_project.data.schema import Schema
 from dagster_project.evaluation.plots import INK, PAPER, image_grid
 
-_PICTURES = 20  # in a row, about
+_IMAGES = 20  # in a row, about
 _CAPTION = "NOT A RELEASE: pictures of a comparison on public data"
 
 
@@ -35,7 +35,7 @@ def draw(configuration: Configuration, cells: Sequence[Cell], places: Places) ->
         if (cell.label, cell.epsilon) in shown or not places.result(cell).is_file():
             continue
         shown.add((cell.label, cell.epsilon))
-        with np.load(places.pictures(cell), allow_pickle=False) as kept:
+        with np.load(places.images(cell), allow_pickle=False) as kept:
             rows.append((f"{cell.label}, epsilon {cell.epsilon:g}", kept["images"], kept["codes"]))
     return _sheet(rows, schema)
 
@@ -63,9 +63,9 @@ def _sheet(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], schema: Schema) -
 def _columns(schema: Schema) -> tuple[int | None, tuple[str, ...], int]:
     """Which attribute the columns follow, their headings, and pictures under each heading."""
     for i, attribute in enumerate(schema.attributes):
-        if attribute.kind == "categorical" and attribute.size <= _PICTURES:
-            return i, attribute.labels, max(1, _PICTURES // attribute.size)
-    return None, ("",), _PICTURES
+        if attribute.kind == "categorical" and attribute.size <= _IMAGES:
+            return i, attribute.labels, max(1, _IMAGES // attribute.size)
+    return None, ("",), _IMAGES
 
 
 def _chosen(

@@ -26,12 +26,12 @@ from dagster_project.data.schema import Schema
 from dagster_project.image import edm
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.table_encoder import RecordLayout
-from dagster_project.image.unet import UNet, UNetSettings
+from dagster_project.image.unet import UNet
 from dagster_project.pipeline.release import Compute, Release
-from dagster_project.privacy.plan import Mechanism
+from dagster_project.privacy.plan import PlannedMechanism
 from dagster_project.settings.recipe import Recipe
 
-PICTURES, RECORDS = "picture_model", "record_model"
+IMAGES, RECORDS = "unconditional_model", "record_model"
 _HIDDEN = 128
 # Of the predictor, times the diffusion's: it starts from nothing, not from the identity.
 _FASTER = 4.0
@@ -42,14 +42,14 @@ class ImageFirst(Joint):
 
     title = "ImageTab: DP-SGD pictures first, then DP-SGD records for them"
 
-    def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism, ...]:
+    def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[PlannedMechanism, ...]:
         return tuple(
             private_network.mechanism(stage, schema, recipe, mu=mu, share=0.5)
-            for stage in (PICTURES, RECORDS)
+            for stage in (IMAGES, RECORDS)
         )
 
     def rehearse(self, schema: Schema, recipe: Recipe, compute: Compute, pairs: Pairs) -> None:
-        for training in (_pictures(schema, recipe), _records(schema, recipe)):
+        for training in (_images(schema, recipe), _records(schema, recipe)):
             private_network.rehearse(training, pairs, recipe, compute)
 
     def synthesise(
@@ -58,8 +58,8 @@ class ImageFirst(Joint):
         schema, recipe = release.schema, release.recipe
         diffusion = private_network.train(
             release,
-            PICTURES,
-            _pictures(schema, recipe),
+            IMAGES,
+            _images(schema, recipe),
             lambda f, text: progress(0.7 * f, text),
         )
         predictor = private_network.train(
@@ -84,13 +84,15 @@ class Unconditional(nn.Module):
     def __init__(self, schema: Schema, recipe: Recipe) -> None:
         super().__init__()
         self.width = schema.width
-        shape = recipe.network.model_dump()
-        self.unet = UNet(
-            RecordLayout.of(schema), UNetSettings(image_channels=schema.image.channels, **shape)
-        )
+        layout = RecordLayout.of(schema)
+        self.unet = UNet(layout, recipe.network, image_channels=schema.image.channels)
 
     def forward(
-        self, x: torch.Tensor, c_noise: torch.Tensor, record: torch.Tensor, keep: torch.Tensor
+        self,
+        x: torch.Tensor,
+        c_noise: torch.Tensor,
+        record: torch.Tensor,
+        condition_mask: torch.Tensor,
     ) -> torch.Tensor:
         """(B, C, H, W); `record` is not looked at."""
         return self.unet(x, c_noise, x.new_zeros(len(x), self.width), torch.zeros_like(c_noise))
@@ -132,7 +134,7 @@ class Predictor(nn.Module):
         return torch.cat(codes, dim=1).numpy()
 
 
-def picture_loss(
+def image_loss(
     network: Callable[..., torch.Tensor], example: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
     """Diffusion loss of one picture over its K noise draws."""
@@ -150,11 +152,11 @@ def record_loss(
     return -(record * network(example["image"][None], record)).sum() / record.sum()
 
 
-def _pictures(schema: Schema, recipe: Recipe) -> Training:
+def _images(schema: Schema, recipe: Recipe) -> Training:
     draws = recipe.dp_sgd.noise_draws
 
     def tensors(people: Pairs, random: torch.Generator) -> dict[str, torch.Tensor]:
-        image = private_network.pictures(people)
+        image = private_network.images(people)
         return {
             "image": image,
             "sigma": LEVELS.draw((len(image), draws), random),
@@ -165,13 +167,13 @@ def _pictures(schema: Schema, recipe: Recipe) -> Training:
         torch.manual_seed(recipe.public_seed)
         model = Unconditional(schema, recipe)
     rate = recipe.dp_sgd.learning_rate
-    return Training(model=model, loss=picture_loss, tensors=tensors, learning_rate=rate)
+    return Training(model=model, loss=image_loss, tensors=tensors, learning_rate=rate)
 
 
 def _records(schema: Schema, recipe: Recipe) -> Training:
     def tensors(people: Pairs, random: torch.Generator) -> dict[str, torch.Tensor]:
         record = torch.from_numpy(schema.one_hot(people.codes))
-        return {"image": private_network.pictures(people), "record": record}
+        return {"image": private_network.images(people), "record": record}
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.public_seed)

@@ -29,11 +29,13 @@ from dagster_project.pipeline.order import release_code
 from dagster_project.pipeline.release import Compute, Release
 from dagster_project.planning.planner import build_plan, dp_sgd_steps
 from dagster_project.planning.provenance import code_version
-from dagster_project.privacy.plan import Mechanism, Plan
+from dagster_project.privacy.plan import Plan, PlannedMechanism
 from dagster_project.settings.recipe import Recipe
 
 # No mean pairs, no warm-up, no rounds of a table model.
-_RECIPE = Recipe().changed({"shares.pairs": 0, "warm_up.teacher": "none", "table.rounds": 0})
+_RECIPE = Recipe().changed(
+    {"budget_split.pairs": 0, "pretraining.source": "none", "table.rounds": 0}
+)
 
 
 class Joint(ABC):
@@ -54,7 +56,7 @@ class Joint(ABC):
         self.name = name
 
     @abstractmethod
-    def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism, ...]:
+    def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[PlannedMechanism, ...]:
         """Everything that touches private data, with the noise that `mu` gives."""
 
     @abstractmethod

@@ -25,9 +25,9 @@ from dagster_project.data.schema import Schema
 from dagster_project.image import edm
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.table_encoder import RecordLayout
-from dagster_project.image.unet import UNet, UNetSettings
+from dagster_project.image.unet import UNet
 from dagster_project.pipeline.release import Compute, Release
-from dagster_project.privacy.plan import Mechanism
+from dagster_project.privacy.plan import PlannedMechanism
 from dagster_project.settings.recipe import Recipe
 
 STAGE = "joint_model"
@@ -39,7 +39,7 @@ class JointDiffusion(Joint):
 
     title = "JointDM: one DP-SGD network denoises picture and record together"
 
-    def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism, ...]:
+    def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[PlannedMechanism, ...]:
         return (private_network.mechanism(STAGE, schema, recipe, mu=mu, share=1.0),)
 
     def rehearse(self, schema: Schema, recipe: Recipe, compute: Compute, pairs: Pairs) -> None:
@@ -52,11 +52,11 @@ class JointDiffusion(Joint):
         network = private_network.train(release, STAGE, _training(schema, release.recipe), progress)
         pixels = image.channels * image.height * image.width
         drawn = private_network.draw(release, network, (1, 1, pixels + schema.width), n, seed)
-        pictures, records = drawn[:, 0, 0, :pixels], drawn[:, 0, 0, pixels:]
+        images, records = drawn[:, 0, 0, :pixels], drawn[:, 0, 0, pixels:]
         blocks = (records + _uniform(schema)).split(list(schema.sizes), dim=1)
         codes = torch.stack([block.argmax(dim=1) for block in blocks], dim=1).numpy()
-        pictures = pictures.reshape(n, image.channels, image.height, image.width)
-        return synthetic_pairs(schema, pictures, codes, seed)
+        images = images.reshape(n, image.channels, image.height, image.width)
+        return synthetic_pairs(schema, images, codes, seed)
 
 
 class JointNetwork(nn.Module):
@@ -71,10 +71,9 @@ class JointNetwork(nn.Module):
         super().__init__()
         image = schema.image
         self.shape = (image.channels, image.height, image.width)
-        shape = recipe.network.model_dump()
         # A token for each cell, of numbers too: the value of a noisy block's number says nothing.
         layout = RecordLayout(schema.sizes, (None,) * len(schema.sizes))
-        self.unet = UNet(layout, UNetSettings(image_channels=image.channels, **shape))
+        self.unet = UNet(layout, recipe.network, image_channels=image.channels)
         self.encoder = GroupNormEncoder(image, _HIDDEN)
         self.body = nn.Sequential(
             nn.Linear(schema.width + _HIDDEN + 6, _HIDDEN),
@@ -88,17 +87,21 @@ class JointNetwork(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(
-        self, pair: torch.Tensor, c_noise: torch.Tensor, record: torch.Tensor, keep: torch.Tensor
+        self,
+        pair: torch.Tensor,
+        c_noise: torch.Tensor,
+        record: torch.Tensor,
+        condition_mask: torch.Tensor,
     ) -> torch.Tensor:
         """One prediction for each pair; there is no condition: `record` is not looked at."""
         row = pair[:, 0, 0]
         pixels = self.shape[0] * self.shape[1] * self.shape[2]
-        picture, noisy = row[:, :pixels].reshape(-1, *self.shape), row[:, pixels:]
+        image, noisy = row[:, :pixels].reshape(-1, *self.shape), row[:, pixels:]
         level = torch.cat(
             [f(k * c_noise[:, None]) for k in (1, 2, 4) for f in (torch.sin, torch.cos)], dim=1
         )
-        seen = torch.cat([noisy, self.encoder(picture), level], dim=1)
-        clean = self.unet(picture, c_noise, noisy, torch.ones_like(c_noise))
+        seen = torch.cat([noisy, self.encoder(image), level], dim=1)
+        clean = self.unet(image, c_noise, noisy, torch.ones_like(c_noise))
         return torch.cat([clean.flatten(1), self.head(self.body(seen))], dim=1)[:, None, None]
 
 
@@ -121,7 +124,7 @@ def _training(schema: Schema, recipe: Recipe) -> Training:
     draws = recipe.dp_sgd.noise_draws
 
     def tensors(people: Pairs, random: torch.Generator) -> dict[str, torch.Tensor]:
-        image = private_network.pictures(people)
+        image = private_network.images(people)
         size = image[0].numel() + schema.width
         return {
             "image": image,

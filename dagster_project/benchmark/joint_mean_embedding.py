@@ -34,13 +34,12 @@ from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress, silent
 from dagster_project.data.schema import Schema
 from dagster_project.image.embeddings import FeatureMap
-from dagster_project.image.generator import GeneratorSettings
 from dagster_project.image.mean_pairs import CellSums
 from dagster_project.pipeline.pairs import load_train
 from dagster_project.pipeline.release import Compute, Release
 from dagster_project.privacy.calibration import gaussian_noise_multiplier
 from dagster_project.privacy.noise import SecureGenerator
-from dagster_project.privacy.plan import Mechanism
+from dagster_project.privacy.plan import PlannedMechanism
 from dagster_project.settings.recipe import Recipe
 
 EMBEDDING, GENERATOR = "joint_embedding", "joint_generator"
@@ -50,9 +49,9 @@ class JointMeanEmbedding(Joint):
     """One embedding of pairs; no table model and no DP-SGD."""
 
     title = "JointMERF: one noisy mean embedding of pairs, one generator of pairs"
-    part, few, many = "generator.steps", 2, 32
+    part, few, many = "image_generator.steps", 2, 32
 
-    def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism, ...]:
+    def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[PlannedMechanism, ...]:
         mechanism = CellSums(
             name=EMBEDDING,
             stage=EMBEDDING,
@@ -65,7 +64,16 @@ class JointMeanEmbedding(Joint):
     def rehearse(self, schema: Schema, recipe: Recipe, compute: Compute, pairs: Pairs) -> None:
         public = feature_map(schema, recipe)
         target = np.random.default_rng(0).normal(size=(schema.width, public.size))
-        fit(target, schema.sizes, public, _shape(schema), 1e-3, settings(recipe), silent)
+        fit(
+            target,
+            schema.sizes,
+            public,
+            _shape(schema),
+            1e-3,
+            recipe.image_generator,
+            silent,
+            seed=recipe.public_seed,
+        )
 
     def synthesise(
         self, release: Release, data: Path, n: int, seed: int, progress: Progress
@@ -96,15 +104,16 @@ class JointMeanEmbedding(Joint):
                 public,
                 _shape(schema),
                 mechanism.noise_std / schema.n_public,
-                settings(recipe),
+                recipe.image_generator,
                 progress,
+                seed=recipe.public_seed,
             )
             save_file(fitted.state_dict(), weights)
 
         executed = {EMBEDDING: mechanism.parameters()}
         release.once(EMBEDDING, measure, executed=executed, files=(embedding.name,), parents=())
         release.once(GENERATOR, learn, executed=None, files=(weights.name,), parents=(EMBEDDING,))
-        model = PairGenerator(schema.sizes, _shape(schema), settings(recipe))
+        model = PairGenerator(schema.sizes, _shape(schema), recipe.image_generator)
         model.load_state_dict(load_file(weights))
         images, codes = draw(model.eval(), n, torch.Generator().manual_seed(seed))
         return synthetic_pairs(schema, images, codes, seed)
@@ -151,11 +160,6 @@ def feature_map(schema: Schema, recipe: Recipe) -> FeatureMap:
         pixel_clip=1.0,
         seed=recipe.public_seed,
     )
-
-
-def settings(recipe: Recipe) -> GeneratorSettings:
-    """Of the fit."""
-    return GeneratorSettings(**recipe.generator.model_dump(), seed=recipe.public_seed)
 
 
 def _shape(schema: Schema) -> tuple[int, int, int]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,7 +17,8 @@ from torch import nn
 
 from dagster_project.data.progress import Progress
 from dagster_project.image.embeddings import FeatureMap
-from dagster_project.image.generator import Generator, GeneratorSettings, total_variation
+from dagster_project.image.generator import ImageGenerator, total_variation
+from dagster_project.settings.sections import ImageGeneratorSettings
 
 
 class PairGenerator(nn.Module):
@@ -29,11 +29,12 @@ class PairGenerator(nn.Module):
     """
 
     def __init__(
-        self, sizes: Sequence[int], shape: tuple[int, int, int], settings: GeneratorSettings
+        self, sizes: Sequence[int], shape: tuple[int, int, int], settings: ImageGeneratorSettings
     ) -> None:
         super().__init__()
         self.sizes, self.latent = list(sizes), settings.latent
-        self.picture = Generator(0, shape, replace(settings, shift=0.0))
+        still = settings.model_copy(update={"shift": 0.0})
+        self.image = ImageGenerator(0, shape, still)
         self.record = nn.Sequential(
             nn.Linear(settings.latent, settings.hidden),
             nn.BatchNorm1d(settings.hidden),
@@ -44,7 +45,7 @@ class PairGenerator(nn.Module):
     def forward(self, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         blocks = self.record(noise).split(self.sizes, dim=1)
         record = torch.cat([block.softmax(dim=1) for block in blocks], dim=1)
-        return self.picture(noise[:, :0], noise), record
+        return self.image(noise[:, :0], noise), record
 
 
 def fit(
@@ -53,8 +54,10 @@ def fit(
     feature_map: FeatureMap,
     shape: tuple[int, int, int],
     noise: float,
-    settings: GeneratorSettings,
+    settings: ImageGeneratorSettings,
     progress: Progress,
+    *,
+    seed: int,
 ) -> PairGenerator:
     """Fits a generator to the released embedding, with the default release's price on variation.
 
@@ -66,23 +69,24 @@ def fit(
         noise: Standard deviation of the privacy noise in a mean of phi over everybody.
         settings: Public settings.
         progress: Fraction done and a text.
+        seed: Public seed.
     """
     # `fit_generator` weighs an error of a cell of share s by s, this embedding by s^2 / d. Over
     # all cells of evenly used attributes that is sum(1 / sizes) / d instead of d.
     weight = sum(1 / size for size in sizes) / len(sizes) ** 2
     price = settings.total_variation * noise * weight
-    random = torch.Generator().manual_seed(settings.seed)
+    random = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(seed)
         model = PairGenerator(sizes, shape, settings)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     target = torch.from_numpy(embedding).float()
     for step in range(settings.steps):
-        pictures, records = model(torch.randn(settings.batch, settings.latent, generator=random))
-        features = feature_map(pictures)
+        images, records = model(torch.randn(settings.batch, settings.latent, generator=random))
+        features = feature_map(images)
         value = matching_loss(features, records / math.sqrt(len(sizes)), target)
-        value = value + price * total_variation(pictures)
+        value = value + price * total_variation(images)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
@@ -110,7 +114,7 @@ def draw(
     model: PairGenerator, n: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, np.ndarray]:
     """`n` pictures (N, C, H, W) in [-1, 1] with the cells (N, d)."""
-    pictures, records = model(torch.randn(n, model.latent, generator=generator))
+    images, records = model(torch.randn(n, model.latent, generator=generator))
     blocks = records.split(model.sizes, dim=1)
     codes = [torch.multinomial(block, 1, generator=generator) for block in blocks]
-    return pictures * 2 - 1, torch.cat(codes, dim=1).numpy()
+    return images * 2 - 1, torch.cat(codes, dim=1).numpy()

@@ -33,7 +33,7 @@ from dagster_project.pipeline.pairs import load_train
 from dagster_project.pipeline.release import Compute, Release
 from dagster_project.pipeline.synthetic_release import hash_seed
 from dagster_project.privacy.noise import SecureGenerator
-from dagster_project.privacy.plan import Mechanism
+from dagster_project.privacy.plan import PlannedMechanism
 from dagster_project.settings.recipe import Recipe
 
 _FORWARD = 500  # images in one pass of the network
@@ -57,7 +57,9 @@ class Training:
     learning_rate: float
 
 
-def mechanism(name: str, schema: Schema, recipe: Recipe, *, mu: float, share: float) -> Mechanism:
+def mechanism(
+    name: str, schema: Schema, recipe: Recipe, *, mu: float, share: float
+) -> PlannedMechanism:
     """DP-SGD with a share of mu^2, as a stage of that name; replays after a crash are paid for."""
     found = DPSGD.from_budget(schema, recipe, mu=mu, share=share, name=name, stage=name)
     assert found is not None  # it has a share
@@ -159,7 +161,7 @@ def _microbatches(
         yield {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-def pictures(pairs: Pairs) -> torch.Tensor:
+def images(pairs: Pairs) -> torch.Tensor:
     """(N, C, H, W) in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(pairs.images)).float() / 127.5 - 1
 
@@ -169,9 +171,7 @@ def draw(
     release: Release, network: nn.Module, shape: tuple[int, int, int], n: int, seed: int
 ) -> torch.Tensor:
     """`n` samples of a diffusion without condition, (n, *shape) in [-1, 1]."""
-    settings = edm.SamplerSettings(
-        **release.recipe.sampler.model_dump(exclude={"chunk", "guidance", "model"})
-    )
+    settings = release.recipe.sampler.model_copy(update={"guidance": 1.0})  # there is no record
     device, drawn = release.compute.torch_device, []
     network = network.to(device)
     for start in range(0, n, _FORWARD):

@@ -32,7 +32,7 @@ HELDOUT_KEY = b"held-out people of a comparison on public data"
 
 # Parts of a recipe that a table model cannot depend on; its seed and all else may decide it.
 _AFTER_THE_TABLE = {
-    "shares", "mean_pairs", "generator", "warm_up", "network", "dp_sgd", "sampler",
+    "budget_split", "mean_pairs", "image_generator", "pretraining", "network", "dp_sgd", "sampler",
     "public_training",
 }  # fmt: skip
 

@@ -38,11 +38,13 @@ _PARTS: dict[str, tuple[Callable[[Release, Progress], object], int, int, tuple[s
     "public_training.steps": (
         public_checkpoint.make, 2, 12, ("network", "public_training", "public_images"),
     ),
-    "generator.steps": (pretrained_checkpoint.make, 2, 32, ("generator", "mean_pairs", "warm_up")),
-    "generator.perceptual_steps": (
-        pretrained_checkpoint.make, 2, 12, ("generator", "mean_pairs", "warm_up"),
+    "image_generator.steps": (
+        pretrained_checkpoint.make, 2, 32, ("image_generator", "mean_pairs", "pretraining"),
     ),
-    "warm_up.steps": (pretrained_checkpoint.make, 2, 12, ("network", "warm_up")),
+    "image_generator.perceptual_steps": (
+        pretrained_checkpoint.make, 2, 12, ("image_generator", "mean_pairs", "pretraining"),
+    ),
+    "pretraining.steps": (pretrained_checkpoint.make, 2, 12, ("network", "pretraining")),
     "dp_sgd.steps": (image_model.train, 1, 3, ("network", "dp_sgd")),
 }  # fmt: skip
 _SHORT = {
@@ -52,20 +54,20 @@ _SHORT = {
     # Nobody is too few: a warm-up that found nothing to learn from would seem to cost nothing.
     "mean_pairs.minimum_count": 0.0,
     "mean_pairs.sample_rate": 1.0,
-    "warm_up.pictures": 1000,
-    "warm_up.procedural": 100,
-    "generator.steps": 2,
-    "generator.perceptual_steps": 2,
-    "warm_up.steps": 2,
+    "pretraining.images": 1000,
+    "pretraining.procedural": 100,
+    "image_generator.steps": 2,
+    "image_generator.perceptual_steps": 2,
+    "pretraining.steps": 2,
     "dp_sgd.steps": 1,
     "dp_sgd.replays": 0,
 }
 # A small pool and quick features: neither changes what a step costs.
 _SMALL_POOL = {
     "public_images.source": "procedural",
-    "public_images.pictures": 200,
+    "public_images.images": 200,
     "public_images.extractor": "pixels",
-    "public_training.pictures": 1000,
+    "public_training.images": 1000,
     "public_training.steps": 2,
 }
 
@@ -85,9 +87,9 @@ def stage_costs(
     # What does not run would seem to cost nothing.
     absent = {
         "public_training.steps": not has_pool,
-        "generator.perceptual_steps": not recipe.mean_pairs.perceptual_share,
-        "dp_sgd.steps": not recipe.shares.image,
-        "warm_up.steps": recipe.sampler.model == "generator",
+        "image_generator.perceptual_steps": not recipe.mean_pairs.perceptual_share,
+        "dp_sgd.steps": not recipe.budget_split.image,
+        "pretraining.steps": recipe.sampler.model == "generator",
     }
     one_column = {"table.rounds": 0} if len(schema.sizes) == 1 else {}
     small_pool = _SMALL_POOL if has_pool else {}

@@ -83,7 +83,7 @@ def _steps(recipe: Recipe, costs: dict[str, float], request: MethodRequest) -> d
     filled = with_steps(recipe, request.epsilon, request.schema.n_public)
     steps = {name: recipe_steps(filled, name) or 0 for name in costs}
     if filled.sampler.model == "generator":
-        steps["warm_up.steps"] = 0
+        steps["pretraining.steps"] = 0
     return budget.allot(
         {name: cost for name, cost in costs.items() if steps[name]},
         steps,

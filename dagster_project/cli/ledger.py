@@ -1,4 +1,4 @@
-"""The ledger's own commands: show, verify, anchor, export, void, add-block."""
+"""The ledger's own commands: show, verify, anchor, export, void, add-cohort."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         ("anchor", anchor, "note the ledger's end in population.yaml"),
         ("export", export, "the whole chain as lines of JSON, for an auditor"),
         ("void", void, "give back a reservation that was never opened"),
-        ("add-block", add_block, "open a cohort for people not seen so far"),
+        ("add-cohort", add_cohort, "open a cohort for people not seen so far"),
     ):
         action = actions.add_parser(name, help=text, description=text)
         action.set_defaults(command=command)
@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("--file", type=Path, help="an exported chain, without the database")
         elif command is void:
             action.add_argument("release", help="release id")
-        elif command is add_block:
+        elif command is add_cohort:
             action.add_argument("name")
             text = "public rough number of its people"
             action.add_argument("--n-public", type=int, required=True, help=text)
@@ -45,19 +45,23 @@ def show(options: argparse.Namespace) -> int:
     """The account of each cohort and every release."""
     opened = open_ledger(root_of(options))
     try:
-        blocks, head = opened.blocks(), opened.anchor()
+        cohorts, head = opened.cohorts(), opened.anchor()
         releases = opened.releases().values()
         rows = chains.timeline(opened)
     finally:
         opened.close()
     if options.json:
-        account = {"blocks": [vars(b) for b in blocks], "timeline": rows, "head": head.head}
+        account = {
+            "cohorts": [vars(cohort) for cohort in cohorts],
+            "timeline": rows,
+            "head": head.head,
+        }
         print(json.dumps(account, indent=1))
         return 0
-    for block in blocks:
+    for cohort in cohorts:
         print(
-            f"cohort {block.name}: lifetime epsilon {block.epsilon:.3f} "
-            f"of {block.lifetime_epsilon:g} spent"
+            f"cohort {cohort.name}: lifetime epsilon {cohort.epsilon:.3f} "
+            f"of {cohort.lifetime_epsilon:g} spent"
         )
     for release in releases:
         print(
@@ -126,11 +130,11 @@ def void(options: argparse.Namespace) -> int:
     return 0
 
 
-def add_block(options: argparse.Namespace) -> int:
+def add_cohort(options: argparse.Namespace) -> int:
     """Opens a cohort."""
     opened = open_ledger(root_of(options))
     try:
-        opened.add_block(options.name, n_public=options.n_public, approved_by=options.approved_by)
+        opened.add_cohort(options.name, n_public=options.n_public, approved_by=options.approved_by)
     finally:
         opened.close()
     print(

@@ -111,7 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
     new = add("verify", ask.verify, "recompute a bundle's hashes and its epsilon")
     new.add_argument("bundle", type=Path)
 
-    new = add("ledger", ledger.show, "the budget: show, verify, export, anchor, void, add-block")
+    new = add("ledger", ledger.show, "the budget: show, verify, export, anchor, void, add-cohort")
     _place(new)
     ledger.arguments(new)
 
@@ -161,7 +161,7 @@ def _request(parser: argparse.ArgumentParser) -> None:
         "--people",
         default="all",
         metavar="COHORT",
-        help="read, and charge, this cohort alone (see `ledger add-block`)",
+        help="read, and charge, this cohort alone (see `ledger add-cohort`)",
     )
     parser.add_argument("--allow-delta", action="store_true", help="on public data alone")
     parser.add_argument("--json", action="store_true")

@@ -62,7 +62,7 @@ def plan(options: argparse.Namespace) -> int:
             settings=dict(options.settings),
             preset_name=options.preset,
             data_version=data_version(folder).text,
-            people=None if options.people == "all" else ledger.block(options.people),
+            people=None if options.people == "all" else ledger.cohort(options.people),
         )
         price = ledger.price(solved, schema_public=schema.public, allow_delta=options.allow_delta)
     finally:

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dagster_project.data.images import UnusableImage
 from dagster_project.data.layout import Layout, find_layout
 from dagster_project.data.persons import canonical_id
-from dagster_project.data.pictures import UnusablePicture
-from dagster_project.data.reading import picture_place, pictures_of
+from dagster_project.data.reading import image_place, images_of
 from dagster_project.data.rows import row_count, stream
 from dagster_project.data.schema import Attribute, Schema, SchemaError
 from dagster_project.data.schema_rules import read_yaml, schema_faults
@@ -114,13 +114,13 @@ def _file(
             codes, keep = attribute.encode(column)
             seen[place] += np.bincount(codes[keep], minlength=seen.shape[1])
         if layout.images is not None:
-            places = (picture_place(batch, i, layout, schema) for i in sound)
+            places = (image_place(batch, i, layout, schema) for i in sound)
             named |= {str(Path(str(place))) for place in places}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for i, picture in zip(sound, pictures_of(batch, layout, schema, sound), strict=True):
-                if isinstance(picture, UnusablePicture):
-                    text = f"the picture is unusable ({picture}); the row is dropped."
+            for i, image in zip(sound, images_of(batch, layout, schema, sound), strict=True):
+                if isinstance(image, UnusableImage):
+                    text = f"the picture is unusable ({image}); the row is dropped."
                     faults.append(Fault(file.name, text, numbers[i]))
         done += len(batch)
         report(min(1.0, done / rows))

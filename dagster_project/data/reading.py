@@ -9,7 +9,7 @@ A file whose bytes are damaged behind a sound header or footer is not a record t
 no record's values make such bytes. Reading ends then with one sentence that is always the same,
 whichever rows are hit, instead of leaving out a part of the file.
 
-What shows without records is in `layout`, the decoding of pictures in `pictures`, the steward's
+What shows without records is in `layout`, the decoding of pictures in `images`, the steward's
 list of all faults in `check`.
 """
 
@@ -26,10 +26,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from dagster_project.data.images import UnusableImage, decode_image, read_inside
 from dagster_project.data.layout import Layout, column_faults, find_layout
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.persons import canonical_id, is_held_out
-from dagster_project.data.pictures import UnusablePicture, decode_picture, read_inside
 from dagster_project.data.progress import Progress, silent
 from dagster_project.data.rows import BATCH, Batch, row_count, stream
 from dagster_project.data.schema import Schema
@@ -142,21 +142,21 @@ def encode_records(batch: Batch, schema: Schema, reasons: Counter[str]) -> _Reco
     return _Records(ids, codes, values, usable)
 
 
-def pictures_of(
+def images_of(
     batch: Batch, layout: Layout, schema: Schema, wanted: Iterable[int]
-) -> Iterator[np.ndarray | UnusablePicture]:
+) -> Iterator[np.ndarray | UnusableImage]:
     """The decoded picture (C, H, W), or why there is none, of each wanted row of a batch."""
     for i in wanted:
         try:
-            content = picture_place(batch, i, layout, schema)
+            content = image_place(batch, i, layout, schema)
             if layout.images is not None:
                 content = read_inside(layout.images, None if content is None else str(content))
-            yield decode_picture(content, schema.image)
-        except UnusablePicture as error:
+            yield decode_image(content, schema.image)
+        except UnusableImage as error:
             yield error
 
 
-def picture_place(batch: Batch, row: int, layout: Layout, schema: Schema) -> object:
+def image_place(batch: Batch, row: int, layout: Layout, schema: Schema) -> object:
     """The bytes of a row's picture, or its name in the folder of pictures; None if absent."""
     if layout.image_column:
         return batch.columns[schema.image.column][row]
@@ -164,7 +164,7 @@ def picture_place(batch: Batch, row: int, layout: Layout, schema: Schema) -> obj
     return person and f"{person}.png"
 
 
-def picture_column(layout: Layout, schema: Schema) -> str:
+def image_column(layout: Layout, schema: Schema) -> str:
     """The column that leads to a row's picture."""
     return schema.image.column if layout.image_column else schema.person_id
 
@@ -211,7 +211,7 @@ def _read(
         def report(done: float, start: float = start, end: float = end) -> None:
             progress(start + (end - start) * done, "decoding pictures")
 
-        images, kept = _pictures(file, layout, schema, take, reasons, store, report)
+        images, kept = _images(file, layout, schema, take, reasons, store, report)
         parts.append(Pairs(images, source.codes[kept], source.values[kept]))
     progress(1.0, "pairs read")
     train, held_out = parts
@@ -248,7 +248,7 @@ def _one_row_each(records: _Records, reasons: Counter[str]) -> np.ndarray:
     return np.sort(rows[order[first]])
 
 
-def _pictures(
+def _images(
     file: Path,
     layout: Layout,
     schema: Schema,
@@ -267,20 +267,20 @@ def _pictures(
         images = np.lib.format.open_memmap(store, mode="w+", dtype=np.uint8, shape=shape)
     kept: list[int] = []
     start = seen = 0
-    columns = [picture_column(layout, schema)] if len(rows) else []
+    columns = [image_column(layout, schema)] if len(rows) else []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's warnings speak of single pictures
         for batch in stream(file, columns) if columns else ():
             size = len(batch)
             until = int(np.searchsorted(rows, start + size))
             wanted = rows[seen:until]
-            for row, picture in zip(
-                wanted, pictures_of(batch, layout, schema, wanted - start), strict=True
+            for row, image in zip(
+                wanted, images_of(batch, layout, schema, wanted - start), strict=True
             ):
-                if isinstance(picture, UnusablePicture):
-                    reasons[f"picture {picture}: row dropped"] += 1
+                if isinstance(image, UnusableImage):
+                    reasons[f"picture {image}: row dropped"] += 1
                 else:
-                    images[len(kept)] = picture
+                    images[len(kept)] = image
                     kept.append(int(row))
             start, seen = start + size, until
             report(seen / len(rows))

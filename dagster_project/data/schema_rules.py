@@ -73,10 +73,10 @@ def schema_faults(content: Any) -> list[str]:
             faults.append(str(fault))
 
     attempt(_section, content, "the schema", _TOP, _TOP - {"public", "person_id_rule"})
-    picture, attributes = content.get("image"), content.get("attributes")
+    image, attributes = content.get("image"), content.get("attributes")
     if "image" in content:
-        attempt(_section, picture, "image", _IMAGE, _IMAGE)
-    for section, where, rules in ((content, "", _TOP_RULES), (picture, "image: ", _IMAGE_RULES)):
+        attempt(_section, image, "image", _IMAGE, _IMAGE)
+    for section, where, rules in ((content, "", _TOP_RULES), (image, "image: ", _IMAGE_RULES)):
         for key, rule in rules.items():
             if isinstance(section, Mapping) and key in section:
                 attempt(rule, section[key], where + key)
@@ -84,7 +84,7 @@ def schema_faults(content: Any) -> list[str]:
         for name, body in attributes.items():
             attempt(attribute_fields, name, body)
         columns = [content.get("person_id"), *attributes]
-        columns += [picture.get("column")] if isinstance(picture, Mapping) else []
+        columns += [image.get("column")] if isinstance(image, Mapping) else []
         if any(columns.count(column) > 1 for column in columns):
             faults.append("person_id, the image column and the attributes need distinct names.")
     elif "attributes" in content:

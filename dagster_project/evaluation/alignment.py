@@ -19,7 +19,7 @@ from torch import nn
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
 from dagster_project.data.schema import Schema
-from dagster_project.evaluation.predictors import PictureEncoder
+from dagster_project.evaluation.predictors import ImageEncoder
 
 _EMBEDDING = 64
 _EPOCHS = 6
@@ -48,18 +48,18 @@ class Encoders:
     """An image and a record encoder trained on real pairs, and the gap that real pairs have.
 
     Attributes:
-        pictures: uint8 (B, C, H, W) -> (B, 64).
+        images: uint8 (B, C, H, W) -> (B, 64).
         records: One-hot records (B, width) -> (B, 64).
         real: Gap of held-out real pairs.
     """
 
-    pictures: nn.Module
+    images: nn.Module
     records: nn.Module
     real: float
 
     def state(self) -> dict[str, torch.Tensor]:
         """Weights of both by name, to be kept."""
-        parts = {"pictures": self.pictures, "records": self.records}
+        parts = {"images": self.images, "records": self.records}
         return {f"{k}.{n}": t for k, part in parts.items() for n, t in part.state_dict().items()}
 
     @classmethod
@@ -67,12 +67,12 @@ class Encoders:
         cls, state: Mapping[str, torch.Tensor], shape: tuple[int, ...], schema: Schema, real: float
     ) -> Encoders:
         """What `state` gave, for pictures of a shape (C, H, W)."""
-        pictures, records = _new(shape, schema)
-        for name, module in (("pictures.", pictures), ("records.", records)):
+        images, records = _new(shape, schema)
+        for name, module in (("images.", images), ("records.", records)):
             module.load_state_dict(
                 {n.removeprefix(name): t for n, t in state.items() if n.startswith(name)}
             )
-        return cls(pictures=pictures, records=records, real=real)
+        return cls(images=images, records=records, real=real)
 
 
 def fit_encoders(
@@ -95,10 +95,10 @@ def fit_encoders(
         train = train.take(np.sort(rng.choice(len(train), _TRAIN_PAIRS, replace=False)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        pictures, records = _new(train.images.shape[1:], schema)
-        _fit(pictures, records, train, schema, progress)
-    real = _gap(*_embed(pictures, records, heldout, schema), rng=rng)
-    return Encoders(pictures=pictures, records=records, real=real)
+        images, records = _new(train.images.shape[1:], schema)
+        _fit(images, records, train, schema, progress)
+    real = _gap(*_embed(images, records, heldout, schema), rng=rng)
+    return Encoders(images=images, records=records, real=real)
 
 
 def similarity_gap(
@@ -112,7 +112,7 @@ def similarity_gap(
         schema: The schema they follow.
         rng: Public randomness (mismatches, shuffling).
     """
-    a, b = _embed(encoders.pictures, encoders.records, synthetic, schema)
+    a, b = _embed(encoders.images, encoders.records, synthetic, schema)
     # Encoders that learned nothing from the real pairs have no unit to measure others with.
     unit = encoders.real if encoders.real > 0 else float("nan")
     return SimilarityGap(
@@ -123,24 +123,24 @@ def similarity_gap(
 
 
 def _new(shape: tuple[int, ...], schema: Schema) -> tuple[nn.Module, nn.Module]:
-    pictures = PictureEncoder(shape, _EMBEDDING)
+    images = ImageEncoder(shape, _EMBEDDING)
     records = nn.Sequential(nn.Linear(schema.width, 128), nn.ReLU(), nn.Linear(128, _EMBEDDING))
-    return pictures, records
+    return images, records
 
 
 def _fit(
-    pictures: nn.Module, records: nn.Module, train: Pairs, schema: Schema, progress: Progress
+    images: nn.Module, records: nn.Module, train: Pairs, schema: Schema, progress: Progress
 ) -> None:
     hot = torch.from_numpy(schema.one_hot(train.codes))
     log_temperature = nn.Parameter(torch.tensor(0.1).log())
     steps = _EPOCHS * -(-len(train) // _BATCH)
-    parameters = [*pictures.parameters(), *records.parameters(), log_temperature]
+    parameters = [*images.parameters(), *records.parameters(), log_temperature]
     optimiser = torch.optim.Adam(parameters, lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
     for epoch in range(_EPOCHS):
         for rows in torch.randperm(len(train)).split(_BATCH):
-            images = torch.from_numpy(np.array(train.images[rows.numpy()]))
-            a = F.normalize(pictures(images), dim=1)
+            batch = torch.from_numpy(np.array(train.images[rows.numpy()]))
+            a = F.normalize(images(batch), dim=1)
             b = F.normalize(records(hot[rows]), dim=1)
             logits = a @ b.T / log_temperature.exp()
             match = torch.arange(len(rows))
@@ -154,10 +154,10 @@ def _fit(
 
 @torch.inference_mode()
 def _embed(
-    pictures: nn.Module, records: nn.Module, pairs: Pairs, schema: Schema
+    images: nn.Module, records: nn.Module, pairs: Pairs, schema: Schema
 ) -> tuple[np.ndarray, np.ndarray]:
     a = [
-        pictures(torch.from_numpy(np.array(pairs.images[i : i + 1000])))
+        images(torch.from_numpy(np.array(pairs.images[i : i + 1000])))
         for i in range(0, len(pairs), 1000)
     ]
     b = records(torch.from_numpy(schema.one_hot(pairs.codes)))

@@ -24,7 +24,7 @@ _BATCH = 128
 _LEARNING_RATE = 5e-3
 
 
-class PictureEncoder(nn.Module):
+class ImageEncoder(nn.Module):
     """Two strided convolutions and a hidden layer of 128: (B, C, H, W) uint8 -> (B, outputs)."""
 
     def __init__(self, shape: tuple[int, ...], outputs: int) -> None:
@@ -91,7 +91,7 @@ def evaluate_alignment(
     # fork_rng: the caller's global generator is left as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = PictureEncoder(train.images.shape[1:], schema.width + len(_numeric(schema)))
+        network = ImageEncoder(train.images.shape[1:], schema.width + len(_numeric(schema)))
         _fit(network, train, schema, progress)
     return _score(network.eval(), heldout, schema)
 

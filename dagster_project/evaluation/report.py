@@ -67,7 +67,7 @@ def render_html(
         report=report,
         schema=schema,
         notice=NOTICE,
-        pictures=[_pictures(a, real, synthetic, schema) for a in schema.attributes],
+        images=[_images(a, real, synthetic, schema) for a in schema.attributes],
         marginals=[_marginal(a, i, real, synthetic) for i, a in enumerate(schema.attributes)],
         heat=max([0.05, *(value for row in report.tvd_pairs for value in row)]),
         furthest=_furthest(report, schema),
@@ -86,7 +86,7 @@ def _frequent(column: np.ndarray, attribute: Attribute) -> list[int]:
     return sorted(int(j) for j in order[:_MOST_VALUES])
 
 
-def _pictures(attribute: Attribute, real: Pairs, synthetic: Pairs, schema: Schema) -> dict:
+def _images(attribute: Attribute, real: Pairs, synthetic: Pairs, schema: Schema) -> dict:
     i = schema.names.index(attribute.name)
     wide = attribute.size >= _WIDE_VALUES or len(schema.attributes) == 1
     columns = 10 if wide else 5

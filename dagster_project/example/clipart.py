@@ -154,10 +154,10 @@ def _measured(images: list[np.ndarray], batch: int = 500) -> dict[str, list[obje
 def _drawing(path: Path) -> np.ndarray | None:
     """The whole drawing on white, uint8 (32, 32, 3); None where it is empty, huge or damaged."""
     try:
-        with Image.open(path, formats=("PNG",)) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.width * image.height > MAX_PIXELS:
                 return None
-            drawn = picture.convert("RGBA")
+            drawn = image.convert("RGBA")
         ground = Image.new("RGBA", drawn.size, "white")
         flat = Image.alpha_composite(ground, drawn).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):

@@ -28,13 +28,13 @@ from dagster_project.importers.archive import png
 KINDS = ("pullover", "dress", "sandal", "bag", "ankle boot")
 
 
-def build(source: Path, out: Path, *, pictures: int = 5_000, catalogue: int = 20_000) -> int:
-    """Writes `pictures` PNG files, evenly by kind, into `out`/kind/shade; the same files each time.
+def build(source: Path, out: Path, *, count: int = 5_000, catalogue: int = 20_000) -> int:
+    """Writes `count` PNG files, evenly by kind, into `out`/kind/shade; the same files each time.
 
     Args:
         source: Folder of the IDX files.
         out: Folder of the pool.
-        pictures: Number wanted.
+        count: Number wanted.
         catalogue: Number of training pictures that the catalogue takes; the pool has none of them.
 
     Returns:
@@ -48,7 +48,7 @@ def build(source: Path, out: Path, *, pictures: int = 5_000, catalogue: int = 20
     taken = np.random.default_rng(SEED).permutation(len(images))[:catalogue]  # as `fashion.build`
     left = np.setdiff1d(np.arange(len(images)), taken)
     shade = np.digitize(measure(images)["shade"], SHADE_EDGES[1:-1])
-    each = pictures // len(KINDS)
+    each = count // len(KINDS)
     names = [category for category, _ in CATEGORIES]
     for kind in KINDS:
         chosen = left[labels[left] == names.index(kind)][:each]

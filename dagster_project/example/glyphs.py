@@ -203,7 +203,7 @@ def _font(path: Path, name: str) -> Font | None:
     missing = drawn.pop(_NO_CHARACTER)
     if _SYMBOLS.search(f"{name} {face.getname()[0]}") or not all(p.size for p in drawn.values()):
         return None
-    if any(np.array_equal(picture, missing) for picture in drawn.values()):
+    if any(np.array_equal(image, missing) for image in drawn.values()):
         return None
     record = _style(drawn.pop("T"))
     return None if record is None else Font(name, drawn, record)

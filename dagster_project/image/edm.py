@@ -14,6 +14,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from dagster_project.settings.sections import SamplerSettings
+
 Denoiser = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -45,7 +47,7 @@ def denoise(
     noisy: torch.Tensor,
     sigma: torch.Tensor,
     record: torch.Tensor,
-    keep: torch.Tensor,
+    condition_mask: torch.Tensor,
     *,
     sigma_data: float,
 ) -> torch.Tensor:
@@ -56,7 +58,7 @@ def denoise(
         noisy: (B, C, H, W) images in [-1, 1] with noise of level sigma added.
         sigma: (B,) noise levels.
         record: (B, width) soft records.
-        keep: (B,) one where the record conditions.
+        condition_mask: (B,) one where the record conditions.
         sigma_data: Standard deviation of the data.
 
     Returns:
@@ -66,7 +68,7 @@ def denoise(
     total = (s**2 + sigma_data**2).sqrt()
     c_skip = sigma_data**2 / total**2
     c_out = s * sigma_data / total
-    return c_skip * noisy + c_out * network(noisy / total, sigma.log() / 4, record, keep)
+    return c_skip * noisy + c_out * network(noisy / total, sigma.log() / 4, record, condition_mask)
 
 
 def loss(
@@ -75,7 +77,7 @@ def loss(
     sigma: torch.Tensor,
     noise: torch.Tensor,
     record: torch.Tensor,
-    keep: torch.Tensor,
+    condition_mask: torch.Tensor,
     *,
     sigma_data: float,
 ) -> torch.Tensor:
@@ -89,28 +91,11 @@ def loss(
         clean + sigma[:, None, None, None] * noise,
         sigma,
         record,
-        keep,
+        condition_mask,
         sigma_data=sigma_data,
     )
     weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
     return (weight * (estimate - clean).square().mean(dim=(1, 2, 3))).mean()
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplerSettings:
-    """How images are drawn.
-
-    Attributes:
-        steps: Noise levels visited.
-        churn: EDM's S_churn; 0 is the deterministic sampler.
-        guidance: Weight w of D_null + w (D_record - D_null); 1 is none.
-        heun: Second-order correction; doubles the network's evaluations.
-    """
-
-    steps: int = 18
-    churn: float = 10.0
-    guidance: float = 1.0
-    heun: bool = True
 
 
 @torch.no_grad()
@@ -143,9 +128,9 @@ def sample(
     one = torch.ones(len(record), device=device)
 
     def estimate(x: torch.Tensor, sigma: float) -> torch.Tensor:
-        def clean(keep: float) -> torch.Tensor:
-            level, kept = one * sigma, one * keep
-            return denoise(network, x, level, record, kept, sigma_data=levels.sigma_data)
+        def clean(shown: float) -> torch.Tensor:
+            level, condition_mask = one * sigma, one * shown
+            return denoise(network, x, level, record, condition_mask, sigma_data=levels.sigma_data)
 
         if settings.guidance in (0, 1):  # one of the two says nothing
             return clean(settings.guidance)

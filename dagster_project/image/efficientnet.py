@@ -38,14 +38,14 @@ class EfficientNetLite:
         network.requires_grad_(False)
         self._network = network.eval().to(memory_format=torch.channels_last)
 
-    def features(self, pictures: torch.Tensor) -> torch.Tensor:
+    def features(self, images: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) in [0, 1], C = 1 or 3 -> (B, 1280), averaged over places."""
-        return self.maps(pictures, ())[-1].mean(dim=(2, 3))
+        return self.maps(images, ())[-1].mean(dim=(2, 3))
 
-    def maps(self, pictures: torch.Tensor, blocks: Iterable[int]) -> list[torch.Tensor]:
+    def maps(self, images: torch.Tensor, blocks: Iterable[int]) -> list[torch.Tensor]:
         """Outputs of some blocks, counted from 0, and of the head: (B, channels, h, w) each."""
         wanted, network, found = set(blocks), self._network, []
-        x = network._swish(network._bn0(network._conv_stem(_prepared(pictures))))
+        x = network._swish(network._bn0(network._conv_stem(_prepared(images))))
         for number, block in enumerate(network._blocks):
             x = block(x)
             if number in wanted:
@@ -59,8 +59,8 @@ def efficientnet_lite(variant: Literal["lite0", "lite1"]) -> EfficientNetLite:
     return EfficientNetLite(variant)
 
 
-def _prepared(pictures: torch.Tensor) -> torch.Tensor:
+def _prepared(images: torch.Tensor) -> torch.Tensor:
     """Enlarged (or shrunk) to 64 x 64, three channels, normalised as in ImageNet training."""
-    x = functional.interpolate(pictures, size=(SIDE, SIDE), mode="bicubic", antialias=True)
+    x = functional.interpolate(images, size=(SIDE, SIDE), mode="bicubic", antialias=True)
     x = (x.clamp(0, 1).expand(-1, 3, -1, -1) - _MEAN) / _STD
     return x.contiguous(memory_format=torch.channels_last)

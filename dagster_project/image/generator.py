@@ -19,7 +19,6 @@ Adamczewski, Park 2021), which matches one joint embedding instead of one for ev
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,52 +27,15 @@ from torch.nn import functional
 
 from dagster_project.image.augmentation import random_windows
 from dagster_project.image.embeddings import FeatureMap, cosines
+from dagster_project.settings.sections import ImageGeneratorSettings
 
 
-@dataclass(frozen=True, kw_only=True)
-class GeneratorSettings:
-    """Public settings of the fit.
-
-    Attributes:
-        latent: Size of the noise input.
-        hidden: Width of the two hidden layers.
-        steps, batch, learning_rate: Adam with a cosine schedule to zero, on the pooled part.
-        perceptual_steps, perceptual_learning_rate: The same afterwards, on both parts; none where
-            the map has no perceptual part.
-        perceptual_batch: Pictures of the batch that the public network sees.
-        shift: A picture is a window of a larger one, moved by chance by up to this share of its
-            sides. It varies what is drawn, and a predictor learns less of what the generator writes
-            into all pictures of a record.
-        smoothness: Exponent s of the last layer: the coefficient at frequency f is scaled by
-            (1 + f)^-s.
-        total_variation: Price of the pictures' total variation, for one unit of `fit_generator`'s
-            `noise`: the noisier the means, the smoother the pictures.
-        saturation: Price of the mean squared excess of a pixel's logit over 6, where a picture of
-            eight bits is black or white.
-        seed: Public seed.
-    """
-
-    latent: int = 16
-    hidden: int = 400
-    steps: int = 1200
-    batch: int = 500
-    learning_rate: float = 1e-2
-    perceptual_steps: int = 300
-    perceptual_batch: int = 64
-    perceptual_learning_rate: float = 2e-3
-    shift: float = 0.04
-    smoothness: float = 1.5
-    total_variation: float = 15.0
-    saturation: float = 3e-3
-    seed: int = 0
-
-
-class Generator(nn.Module):
+class ImageGenerator(nn.Module):
     """(B, width) records, (B, latent) noise -> (B, C, h, w) in [0, 1], of which `draw` takes
     windows of the picture's size."""
 
     def __init__(
-        self, width: int, shape: tuple[int, int, int], settings: GeneratorSettings
+        self, width: int, shape: tuple[int, int, int], settings: ImageGeneratorSettings
     ) -> None:
         super().__init__()
         self.latent, self.size = settings.latent, shape[1:]
@@ -123,9 +85,11 @@ def fit_generator(
     feature_map: FeatureMap,
     shape: tuple[int, int, int],
     noise: float,
-    settings: GeneratorSettings,
+    settings: ImageGeneratorSettings,
     progress: Callable[[float, str], None],
-) -> Generator:
+    *,
+    seed: int,
+) -> ImageGenerator:
     """Fits a generator to the mean features of every cell.
 
     The loss is the sum over cells and parts of share * ||m_batch - m_cell||^2 with the squared
@@ -143,15 +107,16 @@ def fit_generator(
         noise: Standard deviation of the privacy noise in a mean over everybody.
         settings: Public settings.
         progress: Fraction done and a text.
+        seed: Public seed.
 
     Returns:
         The fitted generator in evaluation mode.
     """
     price = settings.total_variation * noise
-    random = torch.Generator().manual_seed(settings.seed)
+    random = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        model = Generator(means.shape[0], shape, settings)
+        torch.manual_seed(seed)
+        model = ImageGenerator(means.shape[0], shape, settings)
     pooled, perceptual = (torch.from_numpy(part).float() for part in feature_map.parts(means))
     weight = torch.from_numpy(shares).float()
     pool = torch.from_numpy(draw_records(settings.batch * 40)).float()
@@ -166,12 +131,12 @@ def fit_generator(
         for step in range(steps):
             record = pool[torch.randint(len(pool), (settings.batch,), generator=random)]
             logits = model.draw_logits(record, random)
-            pictures = logits.sigmoid()
-            value = _matching_loss(feature_map.pooled_part(pictures), record, pooled, weight)
-            value = value + price * total_variation(pictures)
+            images = logits.sigmoid()
+            value = _matching_loss(feature_map.pooled_part(images), record, pooled, weight)
+            value = value + price * total_variation(images)
             value = value + settings.saturation * saturation(logits)
             if seen:
-                features = feature_map.perceptual_part(pictures[:seen])
+                features = feature_map.perceptual_part(images[:seen])
                 value = value + _matching_loss(features, record[:seen], perceptual, weight)
             optimizer.zero_grad(set_to_none=True)
             value.backward()
@@ -197,16 +162,16 @@ def _matching_loss(
     return (weight * (count > 1) * (square - 2 * cross)).sum()
 
 
-def total_variation(pictures: torch.Tensor) -> torch.Tensor:
+def total_variation(images: torch.Tensor) -> torch.Tensor:
     """Mean over (B, C, H, W) pictures on the unit square of the integral of their gradient's norm.
 
     The norm is over both directions and all channels, so that channels share their edges (Blomgren
     and Chan 1998). A black picture with a white half has 1 at any size.
     """
-    height, width = pictures.shape[-2:]
+    height, width = images.shape[-2:]
     # Forward differences, nothing beyond the border (Chambolle 2004): every neighbour counts.
-    across = functional.pad(pictures.diff(dim=-1), (0, 1))
-    down = functional.pad(pictures.diff(dim=-2), (0, 0, 0, 1))
+    across = functional.pad(images.diff(dim=-1), (0, 1))
+    down = functional.pad(images.diff(dim=-2), (0, 0, 0, 1))
     squared = ((across * width).square() + (down * height).square()).mean(dim=1)
     return (squared + _FLAT**2).sqrt().mean()
 
@@ -223,16 +188,16 @@ _REACH = 6.0  # 255 sigmoid(-6) = .6: nearer to black than eight bits can tell
 
 
 @torch.no_grad()
-def draw_pictures(
-    model: Generator,
+def draw_images(
+    model: ImageGenerator,
     records: np.ndarray,
     *,
     generator: torch.Generator,
     chunk: int = 2048,
 ) -> torch.Tensor:
     """Pictures for one-hot records, (N, C, H, W) in [0, 1] on the CPU; `generator` is the CPU's."""
-    pictures = []
+    images = []
     device = model.rows.device
     for part in torch.from_numpy(records).float().split(chunk):
-        pictures.append(model.draw(part.to(device), generator).cpu())
-    return torch.cat(pictures)
+        images.append(model.draw(part.to(device), generator).cpu())
+    return torch.cat(images)

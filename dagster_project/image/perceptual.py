@@ -51,18 +51,18 @@ class PerceptualMap:
             for level, centre in zip(levels, self._centres, strict=True)
         ]
 
-    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) in [0, 1] -> (N, size), rows of L2 norm at most one; differentiable."""
         parts = []
-        levels = self._levels(pictures)
+        levels = self._levels(images)
         for level, centre, radius in zip(levels, self._centres, self._radii, strict=True):
             scaled = (level - centre) / radius
             parts.append(scaled / scaled.norm(dim=1, keepdim=True).clamp(min=1.0))
         return torch.cat(parts, dim=1) / len(parts) ** 0.5
 
-    def _levels(self, pictures: torch.Tensor) -> list[torch.Tensor]:
+    def _levels(self, images: torch.Tensor) -> list[torch.Tensor]:
         network, found = efficientnet_lite("lite1"), []
-        for some in pictures.split(BATCH):
+        for some in images.split(BATCH):
             filled = functional.pad(some, (0, 0, 0, 0, 0, 0, 0, BATCH - len(some)))
             *blocks, head = network.maps(filled, _BLOCKS)
             levels = [functional.adaptive_avg_pool2d(level, _PLACES) for level in blocks]

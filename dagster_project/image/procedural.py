@@ -29,13 +29,13 @@ def dead_leaves(
     # Half of the grounds are black or white, as in catalogues and X-rays.
     ground = rng.choice([0.0, 1.0, -1.0], size=(n, 1, 1, 1), p=[0.35, 0.15, 0.5])
     ground = np.where(ground < 0, rng.random((n, channels, 1, 1)), ground)
-    pictures = np.broadcast_to(ground, (n, channels, height, width)).astype(np.float32)
+    images = np.broadcast_to(ground, (n, channels, height, width)).astype(np.float32)
     number = rng.integers(1, leaves + 1, size=n)
     for leaf in range(leaves):
         inside = _shape(n, ys, xs, rng) & (leaf < number)[:, None, None]
         colour = rng.random((n, channels, 1, 1)) + _shading(n, ys, xs, rng)[:, None]
-        pictures = np.where(inside[:, None], colour, pictures)
-    return pictures.clip(0, 1).astype(np.float32)
+        images = np.where(inside[:, None], colour, images)
+    return images.clip(0, 1).astype(np.float32)
 
 
 def _shape(n: int, ys: np.ndarray, xs: np.ndarray, rng: np.random.Generator) -> np.ndarray:

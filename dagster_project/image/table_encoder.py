@@ -69,13 +69,13 @@ class TableEncoder(nn.Module):
         self.register_buffer("membership", membership, persistent=False)
         self.register_buffer("value_map", value_map, persistent=False)
 
-    def forward(self, record: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    def forward(self, record: torch.Tensor, condition_mask: torch.Tensor) -> torch.Tensor:
         """One token for each attribute.
 
         Args:
             record: (B, width) probability blocks.
-            keep: (B,) one where the record conditions, zero where the null record stands in for
-                it (classifier-free guidance).
+            condition_mask: (B,) one where the record conditions, zero where the null record stands
+                in for it (classifier-free guidance).
 
         Returns:
             (B, d, token_size).
@@ -89,8 +89,8 @@ class TableEncoder(nn.Module):
         )
         tokens = tokens + weight[..., None] * self.values(harmonics)
         tokens = tokens + self.mix(tokens)
-        keep = keep[:, None, None]
-        return keep * tokens + (1 - keep) * self.null
+        mask = condition_mask[:, None, None]
+        return mask * tokens + (1 - mask) * self.null
 
 
 _VALUE_FEATURES = 6

@@ -9,9 +9,6 @@ losses and sampling belong to `edm`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,25 +16,7 @@ from torch.nn import functional
 
 from dagster_project.data.schema import Schema
 from dagster_project.image.table_encoder import RecordLayout, TableEncoder
-
-
-@dataclass(frozen=True, kw_only=True)
-class UNetSettings:
-    """Public shape of the network.
-
-    Attributes:
-        image_channels: 1 or 3.
-        channels: Feature channels of each level, highest resolution first.
-        patch: Side of the patches the stem folds into channels; images are padded to fit.
-        token_size: Width of an attribute's token.
-        heads: Attention heads.
-    """
-
-    image_channels: int
-    channels: tuple[int, ...] = (48, 96)
-    patch: int = 2
-    token_size: int = 64
-    heads: int = 4
+from dagster_project.settings.sections import NetworkSettings
 
 
 class Residual(nn.Module):
@@ -94,9 +73,12 @@ class UNet(nn.Module):
     Args:
         layout: Blocks of the soft record.
         settings: Public shape of the network.
+        image_channels: 1 or 3.
     """
 
-    def __init__(self, layout: RecordLayout, settings: UNetSettings) -> None:
+    def __init__(
+        self, layout: RecordLayout, settings: NetworkSettings, *, image_channels: int
+    ) -> None:
         super().__init__()
         self.settings = settings
         widths, token = settings.channels, settings.token_size
@@ -105,7 +87,7 @@ class UNet(nn.Module):
         self.noise = nn.Sequential(nn.Linear(2 * _NOISE_FREQUENCIES, embedding), nn.SiLU())
         self.pooled = nn.Linear(token * len(layout.sizes), embedding)
         self.embed = nn.Sequential(nn.Linear(embedding, embedding), nn.SiLU())
-        pixels = settings.image_channels * settings.patch**2
+        pixels = image_channels * settings.patch**2
         self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()
@@ -118,7 +100,11 @@ class UNet(nn.Module):
         self.head = _zero(nn.Conv2d(widths[0], pixels, 3, padding=1))
 
     def forward(
-        self, x: torch.Tensor, c_noise: torch.Tensor, record: torch.Tensor, keep: torch.Tensor
+        self,
+        x: torch.Tensor,
+        c_noise: torch.Tensor,
+        record: torch.Tensor,
+        condition_mask: torch.Tensor,
     ) -> torch.Tensor:
         """One prediction for each image.
 
@@ -126,12 +112,12 @@ class UNet(nn.Module):
             x: (B, C, H, W) scaled noisy images.
             c_noise: (B,) scaled logarithm of the noise level.
             record: (B, width) soft records.
-            keep: (B,) one where the record conditions, zero for the null record.
+            condition_mask: (B,) one where the record conditions, zero for the null record.
 
         Returns:
             (B, C, H, W).
         """
-        tokens = self.table(record, keep)
+        tokens = self.table(record, condition_mask)
         emb = self.embed(self.noise(_fourier(c_noise)) + self.pooled(tokens.flatten(1)))
         height, width = x.shape[-2:]
         multiple = self.settings.patch * 2 ** (len(self.settings.channels) - 1)
@@ -150,19 +136,18 @@ class UNet(nn.Module):
         return functional.pixel_shuffle(h, self.settings.patch)[..., :height, :width]
 
 
-def new_network(schema: Schema, shape: Mapping[str, Any], *, seed: int) -> UNet:
+def new_network(schema: Schema, settings: NetworkSettings, *, seed: int) -> UNet:
     """The network with public initial weights.
 
     Args:
         schema: The public contract, which fixes the image's channels and the record's layout.
-        shape: The other fields of `UNetSettings`.
+        settings: Public shape of the network.
         seed: Public seed of the weights.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return UNet(
-            RecordLayout.of(schema), UNetSettings(image_channels=schema.image.channels, **shape)
-        )
+        layout = RecordLayout.of(schema)
+        return UNet(layout, settings, image_channels=schema.image.channels)
 
 
 _NOISE_FREQUENCIES = 16

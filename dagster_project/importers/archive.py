@@ -33,14 +33,14 @@ class Row:
     Attributes:
         person: Who it belongs to.
         record: A value, or None, for each attribute.
-        picture: Gives the bytes of the picture's file; may raise UnusablePicture. It is called
+        image: Gives the bytes of the picture's file; may raise UnusableImage. It is called
             once, perhaps in another thread.
         part: Where the row belongs, None where the archive knows no parts.
     """
 
     person: str
     record: Mapping[str, object]
-    picture: Callable[[], object]
+    image: Callable[[], object]
     part: Part | None = None
 
 

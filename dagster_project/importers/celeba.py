@@ -12,8 +12,8 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from dagster_project.data.images import read_inside
 from dagster_project.data.lines import WIDTH, BrokenRow, text_lines
-from dagster_project.data.pictures import read_inside
 from dagster_project.importers.archive import (
     YES_NO,
     Archive,
@@ -25,7 +25,7 @@ from dagster_project.importers.archive import (
     part_of,
 )
 
-PICTURES, PEOPLE = 202_599, 10_177  # from the data set's page
+IMAGES, PEOPLE = 202_599, 10_177  # from the data set's page
 # All 40 but Arched_Eyebrows, Attractive, Bags_Under_Eyes, Big_Lips, Big_Nose, Blurry, Chubby,
 # Double_Chin, High_Cheekbones, Narrow_Eyes, Oval_Face, Pale_Skin, Pointy_Nose and Rosy_Cheeks:
 # matters of taste or degree, on which annotators agree least (Wu et al., CVPRW 2023).
@@ -58,7 +58,7 @@ ATTRIBUTES = (
     "Young",
 )
 _VALUES = {"1": "yes", "-1": "no"}
-_NO_PICTURE = BrokenRow("line that names no picture")
+_NO_IMAGE = BrokenRow("line that names no picture")
 _NO_IDENTITY = BrokenRow("picture without one identity")
 
 
@@ -97,7 +97,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
             return line
         name, *values = line.split() or [""]
         if not name.endswith(".jpg"):
-            return _NO_PICTURE
+            return _NO_IMAGE
         if len(values) != len(names):
             return WIDTH
         found = dict(zip(names, values, strict=True))
@@ -107,7 +107,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         return Row(
             person=group if by_person and group is not None else name,
             record={a: _VALUES.get(found[a]) for a in attributes},
-            picture=partial(read_inside, images, name),
+            image=partial(read_inside, images, name),
             part=part_of(group or name),
         )
 
@@ -120,7 +120,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         else "Each picture counts as a person, as in the DP-TabImage paper: what is protected is "
         "one picture, not a celebrity with several."
     )
-    split = "identity, so that nobody is in two parts" if identities else "picture"
+    split = "identity, so that nobody is in two parts" if identities else "image"
     return Archive(
         name="celeba",
         attributes=attributes,
@@ -128,7 +128,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         size=request.size or (40, 40),
         rows=rows,
         total=int(count),
-        documented=int(round((PEOPLE if by_person else PICTURES) * share, -2)),
+        documented=int(round((PEOPLE if by_person else IMAGES) * share, -2)),
         about=(
             "CelebA (Liu et al., ICCV 2015). Attributes and their two values are those of its "
             "documentation (list_attr_celeba.txt: 1 is yes, -1 is no).",

@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from dagster_project.data.images import read_inside
 from dagster_project.data.lines import BrokenRow, csv_header, csv_rows
-from dagster_project.data.pictures import read_inside
 from dagster_project.importers.archive import (
     YES_NO,
     Archive,
@@ -26,7 +26,7 @@ from dagster_project.importers.archive import (
     part_of,
 )
 
-PICTURES, PEOPLE = 112_120, 30_805  # from the data set's README
+IMAGES, PEOPLE = 112_120, 30_805  # from the data set's README
 FINDINGS = (
     "Atelectasis",
     "Cardiomegaly",
@@ -64,7 +64,7 @@ ATTRIBUTES = (
     "follow_up",
 )
 _COLUMNS = ("Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age")
-_NO_PICTURE = BrokenRow("line that names no picture")
+_NO_IMAGE = BrokenRow("line that names no picture")
 _NO_PATIENT = BrokenRow("line that names no patient")
 _YEARS = {"Y": 1.0, "M": 1 / 12, "D": 1 / 365}
 
@@ -106,7 +106,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         entry = dict(zip(header, fields, strict=True))
         name = entry["Image Index"]
         if not name.endswith(".png"):
-            return _NO_PICTURE
+            return _NO_IMAGE
         # The first edition pads with zeros what the second does not.
         patient = entry["Patient ID"].strip().lstrip("0")
         if by_person and not patient:
@@ -115,7 +115,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         return Row(
             person=patient if by_person else name,
             record={a: record[a] for a in attributes},
-            picture=partial(read_inside, where.get(name, folders[0]), name),
+            image=partial(read_inside, where.get(name, folders[0]), name),
             part=part_of(patient or name),
         )
 
@@ -135,7 +135,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         size=request.size or (40, 40),
         rows=rows,
         total=len(where),
-        documented=int(round((PEOPLE if by_person else PICTURES) * share, -2)),
+        documented=int(round((PEOPLE if by_person else IMAGES) * share, -2)),
         about=(
             "ChestX-ray14 (Wang et al., CVPR 2017). From the NIH's list of entries: sex (Patient "
             "Gender), view (View Position), a finding is yes where Finding Labels names it, age in "

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from dagster_project.data.images import read_inside
 from dagster_project.data.lines import WIDTH, BrokenRow, text_lines
-from dagster_project.data.pictures import read_inside
 from dagster_project.importers.archive import (
     YES_NO,
     Archive,
@@ -24,7 +24,7 @@ from dagster_project.importers.archive import (
     part_of,
 )
 
-PICTURES = 42_544  # as many have labels; the page counts 44,096 pictures
+IMAGES = 42_544  # as many have labels; the page counts 44,096 pictures
 _ITEM = re.compile(r"id_\d{8}")
 _CODE = re.compile(r"[0-9]{1,4}")  # "²" is a digit to Python, and no number
 _NO_CODE = BrokenRow("line with an annotation that is no code")
@@ -93,7 +93,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
             yield Row(
                 person=item if by_item else name,
                 record={a: _answer(codes, a) for a in attributes},
-                picture=partial(read_inside, images, name),
+                image=partial(read_inside, images, name),
                 part=part_of(item),
             )
 
@@ -110,8 +110,8 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         channels=request.channels or 3,
         size=request.size or (48, 32),
         rows=rows,
-        total=PICTURES,
-        documented=None if by_item else int(round(PICTURES * share, -2)),
+        total=IMAGES,
+        documented=None if by_item else int(round(IMAGES * share, -2)),
         about=(
             "DeepFashion-MultiModal (Jiang et al., SIGGRAPH 2022). Each attribute is yes for the "
             "codes of its documentation that the name says, else no; parts that are not visible "

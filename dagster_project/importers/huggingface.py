@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dagster_project.data.images import read_inside
 from dagster_project.data.lines import BrokenRow
-from dagster_project.data.pictures import read_inside
 from dagster_project.data.rows import cell_values, one_by_one
 from dagster_project.importers.archive import (
     YES_NO,
@@ -67,7 +67,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
                         record={
                             a: _text(line[a], attributes[a], features.get(a)) for a in attributes
                         },
-                        picture=partial(_content, source, line[image]),
+                        image=partial(_content, source, line[image]),
                         part=part,
                     )
 

@@ -59,11 +59,11 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
 
     def rows() -> Iterator[Row]:
         for part, (images, _) in parts.items():
-            for number, pixels in enumerate(_pictures(images)):
+            for number, pixels in enumerate(_images(images)):
                 yield Row(
                     person=f"{part}-{number:06d}",
                     record={name: class_name(int(labels[part][number]), request)},
-                    picture=partial(png, pixels),
+                    image=partial(png, pixels),
                     part=part if len(parts) > 1 else None,
                 )
 
@@ -117,7 +117,7 @@ def _opened(file: Path, *, axes: int) -> Iterator[tuple[BinaryIO, tuple[int, ...
         yield stream, shape
 
 
-def _pictures(file: Path) -> Iterator[np.ndarray]:
+def _images(file: Path) -> Iterator[np.ndarray]:
     with _opened(file, axes=3) as (stream, (count, *shape)):
         for _ in range(count):
             pixels = _read(stream, math.prod(shape), file)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from dagster_project.data.pictures import read_inside
+from dagster_project.data.images import read_inside
 from dagster_project.importers.archive import (
     Archive,
     ImportRequest,
@@ -51,11 +51,11 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
     def rows() -> Iterator[Row]:
         for top, part in tops:
             for folder in _folders(top):
-                for name in _pictures(top, folder):
+                for name in _images(top, folder):
                     yield Row(
                         person=_person(pattern, name, top.name if split else ""),
                         record={label: folder},
-                        picture=partial(read_inside, top, name),
+                        image=partial(read_inside, top, name),
                         part=part,
                     )
 
@@ -85,7 +85,7 @@ def _folders(top: Path) -> list[str]:
         )
 
 
-def _pictures(top: Path, folder: str) -> Iterator[str]:
+def _images(top: Path, folder: str) -> Iterator[str]:
     """Paths, relative to `top`, of one class's pictures, however deep."""
     for place, folders, files in os.walk(top / folder):
         folders.sort()

@@ -90,11 +90,11 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
 
     def rows() -> Iterator[Row]:
         for stem, part in parts.items():
-            for number, pixels in enumerate(_pictures(source, f"{stem}_images")):
+            for number, pixels in enumerate(_images(source, f"{stem}_images")):
                 yield Row(
                     person=f"{stem}-{number:06d}",
                     record=record(labels[stem][number]),
-                    picture=partial(png, pixels),
+                    image=partial(png, pixels),
                     part=part if len(parts) > 1 else None,
                 )
 
@@ -145,7 +145,7 @@ def _labels(source: Path, name: str, count: int) -> np.ndarray:
     return found.reshape(count, -1).astype(np.int64)
 
 
-def _pictures(source: Path, name: str) -> Iterator[np.ndarray]:
+def _images(source: Path, name: str) -> Iterator[np.ndarray]:
     with _opened(source, name) as (stream, (count, *one), _):
         for _number in range(count):
             pixels = _read(stream, int(np.prod(one)), name)

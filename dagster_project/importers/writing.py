@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from dagster_project.data.images import UnusableImage, decode_image
 from dagster_project.data.lines import BrokenRow
-from dagster_project.data.pictures import UnusablePicture, decode_picture
 from dagster_project.data.schema import ImageSpec, Schema
 from dagster_project.importers.archive import Archive, ImportRequest, Row, WrongArchive, png
 
@@ -171,14 +171,14 @@ def _stream(
             left_out.update(row.reason for row in some if isinstance(row, BrokenRow))
             batch = [row for row in some if isinstance(row, Row)]
             sorted_rows: dict[str, list[dict[str, object]]] = {}
-            for row, picture in zip(batch, _pictures(batch, schema.image, pool), strict=True):
+            for row, image in zip(batch, _images(batch, schema.image, pool), strict=True):
                 part = request.validation if row.part == "validation" else row.part
-                if isinstance(picture, UnusablePicture):
-                    left_out[f"picture {picture}"] += 1
+                if isinstance(image, UnusableImage):
+                    left_out[f"picture {image}"] += 1
                 elif part == "drop":
                     left_out["validation part"] += 1
                 else:
-                    line = {**row.record, "person": row.person, "image": picture}
+                    line = {**row.record, "person": row.person, "image": image}
                     sorted_rows.setdefault(_FILES[part], []).append(line)
                     if part != "heldout":
                         people.add(row.person)
@@ -208,15 +208,15 @@ def _writable(row: Row | BrokenRow) -> Row | BrokenRow:
     return row
 
 
-def _pictures(
+def _images(
     batch: list[Row], spec: ImageSpec, pool: ThreadPoolExecutor
-) -> Iterator[bytes | UnusablePicture]:
+) -> Iterator[bytes | UnusableImage]:
     """A PNG of the schema's size, or why there is none, for each row."""
 
-    def convert(row: Row) -> bytes | UnusablePicture:
+    def convert(row: Row) -> bytes | UnusableImage:
         try:
-            pixels = decode_picture(row.picture(), spec)
-        except UnusablePicture as error:
+            pixels = decode_image(row.image(), spec)
+        except UnusableImage as error:
             return error
         return png(pixels[0] if spec.channels == 1 else pixels.transpose(1, 2, 0))
 

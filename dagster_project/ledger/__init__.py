@@ -24,13 +24,19 @@ from dagster_project.ledger.errors import (
 from dagster_project.ledger.files import file_sha256
 from dagster_project.ledger.ledger import Ledger
 from dagster_project.ledger.pricing import Price
-from dagster_project.ledger.records import Artifacts, BlockStatus, ReleaseRecord, Reservation, Stage
+from dagster_project.ledger.records import (
+    Artifacts,
+    CohortStatus,
+    ReleaseRecord,
+    Reservation,
+    Stage,
+)
 
 __all__ = [
     "ArtifactAltered",
     "Artifacts",
-    "BlockStatus",
     "BudgetExceeded",
+    "CohortStatus",
     "ConformanceError",
     "DeltaTooLarge",
     "Entry",

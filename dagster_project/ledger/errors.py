@@ -44,7 +44,7 @@ class PopulationChanged(LedgerError):
 
 
 class BudgetExceeded(LedgerError):
-    """The plan would pass the lifetime cap of a block."""
+    """The plan would pass the lifetime cap of a cohort."""
 
 
 class DeltaTooLarge(LedgerError):

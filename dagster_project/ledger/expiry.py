@@ -28,11 +28,11 @@ def overdue(state: State, days: int, *, kept: str = "") -> Iterator[str]:
 
 
 def freed(state: State, days: int, *, kept: str = "") -> dict[str, Fraction]:
-    """Cost by block that giving back what is overdue would free."""
+    """Cost by cohort that giving back what is overdue would free."""
     sums: dict[str, Fraction] = {}
     for name in overdue(state, days, kept=kept):
-        for block, cost in state.releases[name].charges.items():
-            sums[block] = sums.get(block, Fraction(0)) + Fraction(cost)
+        for cohort, cost in state.releases[name].charges.items():
+            sums[cohort] = sums.get(cohort, Fraction(0)) + Fraction(cost)
     return sums
 
 

@@ -46,7 +46,7 @@ class Journal:
             return _parsed(transaction.rows(), Head())
 
     def members(self) -> dict[bytes, str]:
-        """Block by member's keyed hash."""
+        """Cohort by member's keyed hash."""
         with self._store.reading() as transaction:
             return transaction.members()
 

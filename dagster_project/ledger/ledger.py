@@ -18,7 +18,7 @@ from dagster_project.ledger.journal import Journal
 from dagster_project.ledger.members import Members
 from dagster_project.ledger.opening import open_journal
 from dagster_project.ledger.pricing import Price
-from dagster_project.ledger.records import Artifacts, BlockStatus, ReleaseRecord, Reservation
+from dagster_project.ledger.records import Artifacts, CohortStatus, ReleaseRecord, Reservation
 from dagster_project.ledger.state import State
 from dagster_project.privacy.plan import canonical_json
 
@@ -77,16 +77,16 @@ class Ledger:
         """One release. Raises UnknownRelease."""
         return self._journal.fresh().release(release_id)
 
-    def blocks(self) -> list[BlockStatus]:
-        """What each block has spent and has left."""
+    def cohorts(self) -> list[CohortStatus]:
+        """What each cohort has spent and has left."""
         return pricing.accounts(self._journal.fresh())
 
-    def block(self, name: str) -> BlockStatus:
-        """One block. Raises PlanRefused."""
-        found = next((block for block in self.blocks() if block.name == name), None)
+    def cohort(self, name: str) -> CohortStatus:
+        """One cohort. Raises PlanRefused."""
+        found = next((cohort for cohort in self.cohorts() if cohort.name == name), None)
         if found is None:
-            remedy = "open it with `dptabimage ledger add-block`"
-            raise errors.PlanRefused(f"the ledger has no block {name!r}: {remedy}")
+            remedy = "open it with `dptabimage ledger add-cohort`"
+            raise errors.PlanRefused(f"the ledger has no cohort {name!r}: {remedy}")
         return found
 
     def price(self, plan: Plan, *, schema_public: bool = False, allow_delta: bool = False) -> Price:
@@ -112,15 +112,15 @@ class Ledger:
             pricing.require_repriced(state)
         return state.head
 
-    def add_block(self, name: str, *, n_public: int, approved_by: str) -> None:
+    def add_cohort(self, name: str, *, n_public: int, approved_by: str) -> None:
         """Opens a cohort for people first seen from now on, with its public size."""
-        body = {"block": name, "n_public": n_public, "approved_by": approved_by}
-        self._journal.record("BLOCK", lambda _state: body)
+        body = {"cohort": name, "n_public": n_public, "approved_by": approved_by}
+        self._journal.record("COHORT", lambda _state: body)
 
     def reserve(
         self, plan: Plan, *, approved_by: str, schema_public: bool, allow_delta: bool = False
     ) -> Reservation:
-        """Charges a plan to every block it touches, all or nothing.
+        """Charges a plan to every cohort it touches, all or nothing.
 
         The same plan again gives the same reservation at no cost. Others that were not opened in
         time are given back first.
@@ -134,12 +134,12 @@ class Ledger:
             BudgetExceeded, DeltaTooLarge, PlanRefused, ReleaseExists.
         """
         plan_json, plan_hash = plan.to_json(), plan.hash
-        # A price follows from the blocks and what never changes: it is taken without a lock.
+        # A price follows from the cohorts and what never changes: it is taken without a lock.
         before = self._journal.known()
-        if not {item.block for item in plan.mechanisms} <= {"all", *before.blocks}:
+        if not {item.cohort for item in plan.mechanisms} <= {"all", *before.cohorts}:
             before = self._journal.fresh()
         exception = pricing.require_plan(plan, before, schema_public, allow_delta)
-        charges, priced = pricing.charges(plan, before), set(before.blocks)
+        charges, priced = pricing.charges(plan, before), set(before.cohorts)
 
         def body(state: State) -> dict[str, Any] | None:
             known = state.releases.get(plan.release_id)
@@ -152,7 +152,9 @@ class Ledger:
                 "release_id": plan.release_id,
                 "plan_hash": plan_hash,
                 "plan": plan_json,
-                "charges": charges if set(state.blocks) == priced else pricing.charges(plan, state),
+                "charges": charges
+                if set(state.cohorts) == priced
+                else pricing.charges(plan, state),
                 "approved_by": approved_by,
                 "schema_public": schema_public,
                 "delta_exception": exception,
@@ -188,9 +190,9 @@ class Ledger:
     ) -> NDArray[np.bool_]:
         """Who of the people just read may be given to the release's mechanisms.
 
-        People never seen before become members: of the release's newest block if its plan is for
-        everybody or for the ledger's newest block, otherwise they are left out and stay unknown.
-        Members keep their block for good; held-out people are members that never spend.
+        People never seen before become members: of the release's newest cohort if its plan is for
+        everybody or for the ledger's newest cohort, otherwise they are left out and stay unknown.
+        Members keep their cohort for good; held-out people are members that never spend.
 
         Args:
             person_ids: N canonical ids.
@@ -198,7 +200,7 @@ class Ledger:
             id_rule: how ids were made canonical; the first use fixes it.
 
         Returns:
-            Boolean array (N,): True for members of a block that the release is charged to.
+            Boolean array (N,): True for members of a cohort that the release is charged to.
 
         Raises:
             WrongState: the release is not open; LedgerBroken: the table of members was altered;

@@ -1,4 +1,4 @@
-"""From any released file back to every use of private data, and what each block spent when.
+"""From any released file back to every use of private data, and what each cohort spent when.
 
 Reads the ledger and nothing else; draws nothing (plain dictionaries and text for others to show).
 """
@@ -142,7 +142,7 @@ def _describe_stage(name: str, stage: Stage) -> dict[str, Any]:
         "files": dict(made.files) if made is not None else {},
         "parents": list(made.parents) if made is not None else [],
         "mechanisms": [
-            {key: item[key] for key in ("name", "block", "event", "declared")}
+            {key: item[key] for key in ("name", "cohort", "event", "declared")}
             for item in stage.mechanisms
         ],
     }
@@ -203,7 +203,7 @@ def _release_lines(release: Mapping[str, Any]) -> list[str]:
         for item in stage["mechanisms"]:
             event = "  ".join(f"{k}={_short(v)}" for k, v in item["event"].items() if k != "type")
             lines.append(
-                f"    {item['name']}: {item['event']['type']}  {event}  block={item['block']}"
+                f"    {item['name']}: {item['event']['type']}  {event}  cohort={item['cohort']}"
             )
             declared = "  ".join(f"{key}={_short(v)}" for key, v in item["declared"].items())
             lines.append(f"      {declared}")
@@ -218,10 +218,10 @@ def _short(value: Any) -> str:
 
 
 def timeline(ledger: Ledger) -> list[dict[str, Any]]:
-    """What each block has spent against its cap, after each charge and each gift back.
+    """What each cohort has spent against its cap, after each charge and each gift back.
 
     Returns:
-        Rows in the ledger's order: "entry", "at", "block", "release_id", "event" (RESERVED or
+        Rows in the ledger's order: "entry", "at", "cohort", "release_id", "event" (RESERVED or
         VOID), "change", "spent", "cap" (sums of costs, see `gdp_filter`), "epsilon",
         "lifetime_epsilon".
     """
@@ -237,19 +237,19 @@ def timeline(ledger: Ledger) -> list[dict[str, Any]]:
         if entry.kind not in ("RESERVED", "VOID"):
             continue
         release_id, sign = entry.body["release_id"], 1 if entry.kind == "RESERVED" else -1
-        for block, cost in charges[release_id].items():
-            spent[block] = spent.get(block, Fraction(0)) + sign * Fraction(cost)
+        for cohort, cost in charges[release_id].items():
+            spent[cohort] = spent.get(cohort, Fraction(0)) + sign * Fraction(cost)
             rows.append(
                 {
                     "entry": entry.seq,
                     "at": entry.at,
-                    "block": block,
+                    "cohort": cohort,
                     "release_id": release_id,
                     "event": entry.kind,
                     "change": sign * cost,
-                    "spent": float(spent[block]),
+                    "spent": float(spent[cohort]),
                     "cap": fixed["cap"],
-                    "epsilon": pricing.lifetime_epsilon(float(spent[block]), fixed),
+                    "epsilon": pricing.lifetime_epsilon(float(spent[cohort]), fixed),
                     "lifetime_epsilon": fixed["lifetime_epsilon"],
                 }
             )

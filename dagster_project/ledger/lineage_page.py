@@ -1,6 +1,6 @@
 """A chain and the account as one self-contained page, for people. Nothing is loaded from outside.
 
-What it shows is `lineage`'s, in a template; the picture is `timeline_picture`'s.
+What it shows is `lineage`'s, in a template; the picture is `timeline_figure`'s.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dagster_project.ledger import timeline_picture
+from dagster_project.ledger import timeline_figure
 from dagster_project.ledger.lineage import public_view
 
 
@@ -34,7 +34,7 @@ def render_html(
     environment.filters["short"] = _short
     shown = public_view(chain) if public else dict(chain)
     page = environment.get_template("lineage.html.j2")
-    return page.render(chain=shown, picture=timeline_picture.svg(rows))
+    return page.render(chain=shown, figure=timeline_figure.svg(rows))
 
 
 def _short(value: Any) -> str:

@@ -1,7 +1,7 @@
-"""Who has been seen, and in which block of people each one's spending is counted.
+"""Who has been seen, and in which cohort each one's spending is counted.
 
 A person is kept as a keyed hash of the canonical id, in the ledger's database beside the chain,
-and keeps the block of the first sight for good. The chain holds a seal of the whole table, made
+and keeps the cohort of the first sight for good. The chain holds a seal of the whole table, made
 with the identity key and the entry's number: whoever alters the table is found out, and whoever
 reads the chain learns nothing, not even whether anybody new came. How ids are spelled does not
 belong here (`data.persons`).
@@ -73,8 +73,8 @@ class Members:
         journal.record_with("MEMBERS", body)
         return mask
 
-    def blocks_of(self, journal: Journal, people: Iterable[str]) -> dict[str, str]:
-        """The block of each of these people who is a member. Private: it tells who was seen."""
+    def cohorts_of(self, journal: Journal, people: Iterable[str]) -> dict[str, str]:
+        """The cohort of each of these people who is a member. Private: it tells who was seen."""
         key, known = identity.read(self._key_path), journal.members()
         hashed = {person: _hash(key, person) for person in people}
         return {person: known[name] for person, name in hashed.items() if name in known}
@@ -86,18 +86,18 @@ class Members:
 
 
 def _touched(release: ReleaseRecord, state: State) -> tuple[set[str], str | None]:
-    """The blocks whose people every mechanism of the release has paid for, and the one that people
+    """The cohorts whose people every mechanism of the release has paid for, and the one that people
     never seen before go to (None: they are not this release's)."""
-    named = {item["block"] for item in release.plan["mechanisms"]} - {"all"}
+    named = {item["cohort"] for item in release.plan["mechanisms"]} - {"all"}
     if len(named) > 1:
         raise errors.ConformanceError(
-            f"the mechanisms of release {release.release_id!r} touch different blocks: no person "
+            f"the mechanisms of release {release.release_id!r} touch different cohorts: no person "
             "may be read for all of them"
         )
     paid = named or set(release.charges)
-    newest = [name for name in state.blocks if name in paid][-1]
-    # Under a plan for everybody each block pays the same: any of them is right for a new person.
-    return paid, newest if not named or newest == list(state.blocks)[-1] else None
+    newest = [name for name in state.cohorts if name in paid][-1]
+    # Under a plan for everybody each cohort pays the same: any of them is right for a new person.
+    return paid, newest if not named or newest == list(state.cohorts)[-1] else None
 
 
 def _hash(key: bytes, person: str) -> bytes:
@@ -106,8 +106,8 @@ def _hash(key: bytes, person: str) -> bytes:
 
 def _seal(key: bytes, members: Mapping[bytes, str], entry: int) -> str:
     content = hashlib.sha256()
-    for name, block in sorted(members.items()):
-        content.update(name + block.encode() + b"\n")
+    for name, cohort in sorted(members.items()):
+        content.update(name + cohort.encode() + b"\n")
     return hmac.new(key, b"members:%d:" % entry + content.digest(), "sha256").hexdigest()
 
 

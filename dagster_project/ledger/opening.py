@@ -17,7 +17,7 @@ from dagster_project.ledger.store import Store
 if TYPE_CHECKING:
     from dagster_project.ledger.population import Population
 
-FIRST_BLOCK = "founding"
+FIRST_COHORT = "founding"
 
 
 def open_journal(population: Population, *, wait: float) -> Journal:
@@ -98,8 +98,8 @@ def _create(store: Store, population: Population) -> None:
         key = identity.prepare(population.key_path)
         fixed = population.fixed() | {"key_check": identity.check_value(key)}
         first = Entry.after(Head(), "CREATED", fixed)
-        block = {"block": FIRST_BLOCK, "n_public": population.n_public}
-        for entry in (first, Entry.after(Head(entries=1, head=first.hash), "BLOCK", block)):
+        cohort = {"cohort": FIRST_COHORT, "n_public": population.n_public}
+        for entry in (first, Entry.after(Head(entries=1, head=first.hash), "COHORT", cohort)):
             transaction.append(entry)
     store.settle()
 

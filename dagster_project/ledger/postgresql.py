@@ -20,7 +20,7 @@ _TABLES = {
         "CREATE TABLE entries "
         "(seq BIGINT PRIMARY KEY, entry TEXT NOT NULL, hash TEXT NOT NULL UNIQUE)"
     ),
-    MEMBERS: "CREATE TABLE members (member BYTEA PRIMARY KEY, block TEXT NOT NULL)",
+    MEMBERS: "CREATE TABLE members (member BYTEA PRIMARY KEY, cohort TEXT NOT NULL)",
 }
 _REFUSE = "BEGIN RAISE EXCEPTION 'the ledger is append-only'; END"
 _IN_ORDER = (

@@ -1,4 +1,4 @@
-"""What a plan costs each block of people, in the currency of the filter (`gdp_filter`).
+"""What a plan costs each cohort, in the currency of the filter (`gdp_filter`).
 
 Costs of events come from `privacy.accounting`; this says who pays them.
 """
@@ -12,32 +12,32 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from dagster_project.ledger import errors, gdp_filter
-from dagster_project.ledger.records import BlockStatus
+from dagster_project.ledger.records import CohortStatus
 from dagster_project.ledger.state import State
 from dagster_project.privacy import events
 
 if TYPE_CHECKING:
-    from dagster_project.privacy.plan import Mechanism, Plan
+    from dagster_project.privacy.plan import Plan, PlannedMechanism
 
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """What a plan would cost the block that it brings nearest to its cap.
+    """What a plan would cost the cohort that it brings nearest to its cap.
 
     Attributes:
-        block: that block.
+        cohort: that cohort.
         cost: squared Gaussian-DP parameter, as the filter adds them.
-        spent, cap, remaining: of the block, before the plan.
-        fits: whether every block can pay.
+        spent, cap, remaining: of the cohort, before the plan.
+        fits: whether every cohort can pay.
         epsilon_release: the release's own epsilon (joint privacy loss distribution).
         epsilon_lifetime_cap: the cap, as epsilon.
         epsilon_lifetime_before, epsilon_lifetime_after: what the filter has spent, as epsilon at
             the population's delta.
-        charges: cost by block.
+        charges: cost by cohort.
         advice: a sentence where delta is allowed and larger than advised, else empty.
     """
 
-    block: str
+    cohort: str
     cost: float
     spent: float
     cap: float
@@ -55,7 +55,7 @@ class Price:
         cap = self.epsilon_lifetime_cap
         return (
             f"the plan (epsilon {self.epsilon_release:.3f}) {fits} the lifetime cap of {cap:g}: "
-            f"cohort {self.block!r} would go from {self.epsilon_lifetime_before:.3f} to "
+            f"cohort {self.cohort!r} would go from {self.epsilon_lifetime_before:.3f} to "
             f"{self.epsilon_lifetime_after:.3f}"
         )
 
@@ -65,33 +65,33 @@ def lifetime_epsilon(spent: float, fixed: Mapping[str, Any]) -> float:
     return gdp_filter.epsilon_of(spent, target_delta=fixed["target_delta"])
 
 
-def accounts(state: State) -> list[BlockStatus]:
-    """What each block has spent and has left."""
+def accounts(state: State) -> list[CohortStatus]:
+    """What each cohort has spent and has left."""
     return [
-        BlockStatus(
+        CohortStatus(
             name=name,
-            n_public=block.n_public,
-            spent=float(block.spent),
+            n_public=cohort.n_public,
+            spent=float(cohort.spent),
             cap=state.cap,
-            remaining=state.cap - float(block.spent),
-            epsilon=lifetime_epsilon(float(block.spent), state.population),
+            remaining=state.cap - float(cohort.spent),
+            epsilon=lifetime_epsilon(float(cohort.spent), state.population),
             lifetime_epsilon=state.population["lifetime_epsilon"],
         )
-        for name, block in state.blocks.items()
+        for name, cohort in state.cohorts.items()
     ]
 
 
 def charges(plan: Plan, state: State) -> dict[str, float]:
-    """Cost by block: a mechanism on "all" costs every block, disjoint blocks pay their own."""
-    named = {mechanism.block for mechanism in plan.mechanisms} - {"all"}
-    if unknown := sorted(named - state.blocks.keys()):
-        raise errors.PlanRefused(f"the plan touches a block the ledger has not: {unknown[0]!r}")
-    touched = [name for name in state.blocks if "all" not in _blocks(plan) and name in named]
-    touched = touched or list(state.blocks)
+    """Cost by cohort: a mechanism on "all" costs every cohort, disjoint cohorts pay their own."""
+    named = {mechanism.cohort for mechanism in plan.mechanisms} - {"all"}
+    if unknown := sorted(named - state.cohorts.keys()):
+        raise errors.PlanRefused(f"the plan touches a cohort the ledger has not: {unknown[0]!r}")
+    touched = [name for name in state.cohorts if "all" not in _cohorts(plan) and name in named]
+    touched = touched or list(state.cohorts)
     costs: dict[tuple[events.Event, ...], float] = {}
     result = {}
     for name in touched:
-        paid = tuple(item.event for item in plan.mechanisms if item.block in ("all", name))
+        paid = tuple(item.event for item in plan.mechanisms if item.cohort in ("all", name))
         if paid not in costs:
             costs[paid] = _cost(paid, state.population)
             if not (math.isfinite(costs[paid]) and costs[paid] > 0):
@@ -101,10 +101,10 @@ def charges(plan: Plan, state: State) -> dict[str, float]:
 
 
 def _cost(paid: Sequence[events.Event], fixed: Mapping[str, Any]) -> float:
-    """What a block pays for these events: their Gaussian-DP cost, and no more than the whole cap
+    """What a cohort pays for these events: their Gaussian-DP cost, and no more than the whole cap
     where their own epsilon keeps to it.
 
-    A release that costs the whole cap is the first and the last that reads the block, and nothing
+    A release that costs the whole cap is the first and the last that reads the cohort, and nothing
     composes with it: its own privacy loss distribution is all there is.
     """
     from dagster_project.privacy import accounting
@@ -117,17 +117,17 @@ def _cost(paid: Sequence[events.Event], fixed: Mapping[str, Any]) -> float:
     return cost
 
 
-def _blocks(plan: Plan) -> set[str]:
-    return {mechanism.block for mechanism in plan.mechanisms}
+def _cohorts(plan: Plan) -> set[str]:
+    return {mechanism.cohort for mechanism in plan.mechanisms}
 
 
 def price(
     plan: Plan, costs: Mapping[str, float], state: State, *, freed: Mapping[str, Fraction]
 ) -> Price:
-    """The price of a plan whose costs are known, once what is `freed` by block was given back."""
+    """The price of a plan whose costs are known, once what is `freed` by cohort was given back."""
 
     def before(name: str) -> Fraction:
-        return state.blocks[name].spent - freed.get(name, 0)
+        return state.cohorts[name].spent - freed.get(name, 0)
 
     def after(name: str) -> Fraction:
         return before(name) + Fraction(costs[name])
@@ -135,7 +135,7 @@ def price(
     worst = max(costs, key=after)
     spent = float(before(worst))
     return Price(
-        block=worst,
+        cohort=worst,
         cost=costs[worst],
         spent=spent,
         cap=state.cap,
@@ -186,7 +186,7 @@ def require_plan(plan: Plan, state: State, schema_public: bool, allow_delta: boo
     )
 
 
-def _require_declared(mechanism: Mechanism) -> None:
+def _require_declared(mechanism: PlannedMechanism) -> None:
     """What a mechanism declares must be what its event charges."""
     declared, event = mechanism.declared, mechanism.event
     for name in ("noise_multiplier", "sample_rate"):
@@ -204,16 +204,16 @@ def _require_declared(mechanism: Mechanism) -> None:
 def require_repriced(state: State) -> None:
     """Recomputes every release's charges from its recorded events. Raises LedgerBroken."""
     for release in state.releases.values():
-        for block, charged in release.charges.items():
+        for cohort, charged in release.charges.items():
             paid = [
                 events.from_json(item["event"])
                 for item in release.plan["mechanisms"]
-                if item["block"] in ("all", block)
+                if item["cohort"] in ("all", cohort)
             ]
             cost = _cost(paid, state.population)
             if not math.isclose(cost, charged, rel_tol=1e-6):
                 raise errors.LedgerBroken(
-                    f"entry {release.entry} of the ledger charges block {block!r} {charged:.6g}, "
+                    f"entry {release.entry} of the ledger charges cohort {cohort!r} {charged:.6g}, "
                     f"and its events cost {cost:.6g}",
                     release.entry,
                 )

@@ -1,4 +1,4 @@
-"""The nouns of the ledger: releases, their stages, what a stage made, and blocks of people.
+"""The nouns of the ledger: releases, their stages, what a stage made, and cohorts.
 
 Plain records; which changes of them are lawful is said in `state`.
 """
@@ -63,7 +63,7 @@ class ReleaseRecord:
     """One reserved plan.
 
     Attributes:
-        charges: cost (see `gdp_filter`), by block.
+        charges: cost (see `gdp_filter`), by cohort.
         status: RESERVED, OPENED, COMMITTED (every planned stage is) or VOID.
         facts: what was attached, in order.
     """
@@ -98,7 +98,7 @@ class ReleaseRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class Cohort:
     """A cohort, and the exact sum of what it has spent (see `gdp_filter`)."""
 
     n_public: int
@@ -120,7 +120,7 @@ class Reservation:
     """A plan's place in the ledger.
 
     Attributes:
-        charges: cost (see `gdp_filter`), by block of people it may touch.
+        charges: cost (see `gdp_filter`), by cohort it may touch.
         status: RESERVED, OPENED, COMMITTED or VOID.
         entry: number of the entry that reserved it.
     """
@@ -144,8 +144,8 @@ class Reservation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlockStatus:
-    """A block's account: costs (see `gdp_filter`), and the lifetime epsilon they stand for."""
+class CohortStatus:
+    """A cohort's account: costs (see `gdp_filter`), and the lifetime epsilon they stand for."""
 
     name: str
     n_public: int

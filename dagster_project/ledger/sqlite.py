@@ -20,7 +20,7 @@ _TABLES = {
         "(seq INTEGER PRIMARY KEY, entry TEXT NOT NULL, hash TEXT NOT NULL UNIQUE) STRICT"
     ),
     MEMBERS: (
-        "CREATE TABLE members (member BLOB PRIMARY KEY, block TEXT NOT NULL) STRICT, WITHOUT ROWID"
+        "CREATE TABLE members (member BLOB PRIMARY KEY, cohort TEXT NOT NULL) STRICT, WITHOUT ROWID"
     ),
 }
 # The insert guards are needed too: INSERT OR REPLACE deletes a row without firing delete triggers.

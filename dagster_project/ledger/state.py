@@ -1,4 +1,4 @@
-"""What the entries mean: the population's releases, their states, and what each block has spent.
+"""What the entries mean: the population's releases, their states, and what each cohort has spent.
 
 The state is nothing but its entries replayed in order. `apply` checks an entry against the state
 before it changes anything, and does so alike for an entry about to be written and for one read
@@ -16,10 +16,10 @@ from typing import Any
 
 from dagster_project.ledger import errors
 from dagster_project.ledger.chain import Entry, Head
-from dagster_project.ledger.records import Artifacts, Block, ReleaseRecord, Seal, Stage
+from dagster_project.ledger.records import Artifacts, Cohort, ReleaseRecord, Seal, Stage
 from dagster_project.privacy.plan import canonical_hash, canonical_json, is_identifier
 
-# The block of people who are never read for a mechanism, so that it never spends.
+# The cohort of people who are never read for a mechanism, so that it never spends.
 HELD_OUT = "held-out"
 
 _WAYS_ON = (
@@ -34,7 +34,7 @@ class State:
     def __init__(self) -> None:
         self.head = Head()
         self.population: Mapping[str, Any] = {}
-        self.blocks: dict[str, Block] = {}
+        self.cohorts: dict[str, Cohort] = {}
         self.releases: dict[str, ReleaseRecord] = {}
         self.members: Seal | None = None
         # The ledger's own time, which never goes back, and that of each reservation not yet opened.
@@ -43,7 +43,7 @@ class State:
 
     @property
     def cap(self) -> float:
-        """What the costs of a block's releases may add up to."""
+        """What the costs of a cohort's releases may add up to."""
         return self.population["cap"]
 
     def release(self, release_id: str) -> ReleaseRecord:
@@ -79,7 +79,7 @@ class State:
             raise errors.WrongState("a ledger is created once, by its first entry")
         kinds = {
             "CREATED": self._created,
-            "BLOCK": self._block,
+            "COHORT": self._cohort,
             "RESERVED": self._reserved,
             "OPENED": self._opened,
             "MEMBERS": self._members,
@@ -110,16 +110,16 @@ class State:
             raise errors.PlanRefused("the cap is not positive")
         self.population = body
 
-    def _block(self, _entry: Entry, body: Mapping[str, Any]) -> None:
-        name, n_public = body["block"], body["n_public"]
-        if name in self.blocks or name in ("all", HELD_OUT):
-            raise errors.WrongState(f"block {name!r} exists already")
+    def _cohort(self, _entry: Entry, body: Mapping[str, Any]) -> None:
+        name, n_public = body["cohort"], body["n_public"]
+        if name in self.cohorts or name in ("all", HELD_OUT):
+            raise errors.WrongState(f"cohort {name!r} exists already")
         if not is_identifier(name) or type(n_public) is not int or n_public < 1:
             raise errors.PlanRefused(
-                "a block needs a name of letters, digits, '.', '_' or '-' and a public number of "
+                "a cohort needs a name of letters, digits, '.', '_' or '-' and a public number of "
                 "at least one person"
             )
-        self.blocks[body["block"]] = Block(n_public=body["n_public"])
+        self.cohorts[body["cohort"]] = Cohort(n_public=body["n_public"])
 
     def _reserved(self, entry: Entry, body: Mapping[str, Any]) -> None:
         name, plan = body["release_id"], body["plan"]
@@ -129,9 +129,9 @@ class State:
             )
         if canonical_hash(plan) != body["plan_hash"]:
             raise errors.PlanRefused(f"the plan of release {name!r} does not match its hash")
-        charges = {block: Fraction(cost) for block, cost in body["charges"].items()}
-        if not charges or min(charges.values()) <= 0 or not charges.keys() <= self.blocks.keys():
-            raise errors.PlanRefused(f"the plan of release {name!r} charges no known block")
+        charges = {cohort: Fraction(cost) for cohort, cost in body["charges"].items()}
+        if not charges or min(charges.values()) <= 0 or not charges.keys() <= self.cohorts.keys():
+            raise errors.PlanRefused(f"the plan of release {name!r} charges no known cohort")
         self._require_room(name, charges)
         stages: dict[str, list[Mapping[str, Any]]] = {}
         for mechanism in plan["mechanisms"]:
@@ -147,16 +147,16 @@ class State:
             at=entry.at,
             stages={key: Stage(mechanisms=tuple(value)) for key, value in stages.items()},
         )
-        for block, cost in charges.items():
-            self._spend(block, cost)
+        for cohort, cost in charges.items():
+            self._spend(cohort, cost)
 
     def _require_room(self, name: str, charges: Mapping[str, Fraction]) -> None:
         cap = Fraction(self.cap)
-        for block, cost in charges.items():
-            remaining = cap - self.blocks[block].spent
+        for cohort, cost in charges.items():
+            remaining = cap - self.cohorts[cohort].spent
             if cost > remaining:
                 raise errors.BudgetExceeded(
-                    f"release {name!r} costs block {block!r} {float(cost):.6g} of its budget, "
+                    f"release {name!r} costs cohort {cohort!r} {float(cost):.6g} of its budget, "
                     f"and {float(remaining):.6g} of {float(cap):.6g} remain under the lifetime cap"
                 )
 
@@ -184,8 +184,8 @@ class State:
                 "never opened can be given back"
             )
         self.releases[release.release_id] = replace(release, void=True)
-        for block, cost in release.charges.items():
-            self._spend(block, -Fraction(cost))
+        for cohort, cost in release.charges.items():
+            self._spend(cohort, -Fraction(cost))
 
     def _started(self, entry: Entry, body: Mapping[str, Any]) -> None:
         name, stage = body["stage"], self.stage(body["release_id"], body["stage"])
@@ -266,9 +266,9 @@ class State:
         facts = (*release.facts, body["facts"])
         self.releases[release.release_id] = replace(release, facts=facts)
 
-    def _spend(self, block: str, cost: Fraction) -> None:
-        known = self.blocks[block]
-        self.blocks[block] = replace(known, spent=known.spent + cost)
+    def _spend(self, cohort: str, cost: Fraction) -> None:
+        known = self.cohorts[cohort]
+        self.cohorts[cohort] = replace(known, spent=known.spent + cost)
 
     def _set_stage(self, body: Mapping[str, Any], stage: Stage) -> None:
         release = self.release(body["release_id"])

@@ -46,18 +46,18 @@ class Transaction:
         )
 
     def members(self) -> dict[bytes, str]:
-        """Block by member's keyed hash; empty where nobody was ever admitted."""
+        """Cohort by member's keyed hash; empty where nobody was ever admitted."""
         if not self._store.has_table(self._connection, MEMBERS):
             return {}
-        result = self._execute("SELECT member, block FROM members")
+        result = self._execute("SELECT member, cohort FROM members")
         return {bytes(row[0]): row[1] for row in result}
 
     def add_members(self, new: Sequence[tuple[bytes, str]]) -> None:
-        """Adds people, each with the block they belong to from now on."""
+        """Adds people, each with the cohort they belong to from now on."""
         if not self._store.has_table(self._connection, MEMBERS):
             self._store.create(self._connection, MEMBERS)
         if new:
-            self._execute("INSERT INTO members (member, block) VALUES (?, ?)", list(new))
+            self._execute("INSERT INTO members (member, cohort) VALUES (?, ?)", list(new))
 
     def is_empty(self) -> bool:
         """True where nothing was ever recorded."""

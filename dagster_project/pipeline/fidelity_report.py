@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from dagster_project.data.images import decode_image
 from dagster_project.data.pairs import Pairs
-from dagster_project.data.pictures import decode_picture
 from dagster_project.data.progress import Progress
 from dagster_project.data.schema import Schema
 from dagster_project.evaluation.fidelity import FidelityReport, evaluate
@@ -113,7 +113,7 @@ def read_bundle(folder: Path, schema: Schema, *, most: int) -> Pairs:
         frame = pq.read_table(shard).slice(0, most - read).to_pandas()
         read += len(frame)
         cells = image_column(schema)
-        images += [decode_picture(cell["bytes"], schema.image) for cell in frame[cells]]
+        images += [decode_image(cell["bytes"], schema.image) for cell in frame[cells]]
         codes.append(np.stack([a.encode(frame[a.name])[0] for a in schema.attributes], axis=1))
         values.append(np.stack([a.values(frame[a.name]) for a in schema.attributes], axis=1))
     return Pairs(

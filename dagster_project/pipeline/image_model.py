@@ -17,7 +17,7 @@ from dagster_project.data.progress import Progress
 from dagster_project.image import edm
 from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.edm import LEVELS
-from dagster_project.image.generator import Generator
+from dagster_project.image.generator import ImageGenerator
 from dagster_project.image.gradients import per_example_engine
 from dagster_project.image.private_training import (
     TrainingState,
@@ -92,7 +92,7 @@ def train(release: Release, progress: Progress) -> bool:
     return ran
 
 
-def load(release: Release) -> UNet | Generator:
+def load(release: Release) -> UNet | ImageGenerator:
     """The released model of pictures."""
     if pretrained_checkpoint.draws_directly(release):
         return pretrained_checkpoint.load_generator(release, _file(release))
@@ -118,7 +118,7 @@ def example_loss(
         example["sigma"],
         example["noise"],
         example["record"].expand(draws, -1),
-        example["keep"],
+        example["condition_mask"],
         sigma_data=LEVELS.sigma_data,
     )
 
@@ -139,7 +139,9 @@ def microbatches(
             "record": torch.from_numpy(schema.one_hot(people.codes)),
             "sigma": LEVELS.draw(draws, random),
             "noise": torch.randn(*draws, *image.shape[1:], generator=random),
-            "keep": (torch.rand(draws, generator=random) >= recipe.condition_dropout).float(),
+            "condition_mask": (
+                torch.rand(draws, generator=random) >= recipe.condition_dropout
+            ).float(),
             "present": present,
         }
         yield {name: tensor.to(device) for name, tensor in batch.items()}

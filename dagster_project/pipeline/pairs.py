@@ -21,7 +21,7 @@ def read(release: Release, data_dir: Path, *, heldout_key: bytes, progress: Prog
     """Writes `private/<id>/train`, `heldout` and `counts.json`; keeps what is there already.
 
     The ledger's OPENED entry is durable before the first byte of a record is read, and only
-    people of the blocks that the release is charged to come to train.
+    people of the cohorts that the release is charged to come to train.
     """
     release.ledger.open_reservation(release.id)
     finished = release.private / "counts.json"

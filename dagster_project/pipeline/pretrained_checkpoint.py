@@ -6,7 +6,7 @@ the checkpoint is the network as it came: untrained, or pre-trained on public pi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +16,10 @@ from torch.nn import functional
 
 from dagster_project.data.progress import Progress
 from dagster_project.image.edm import LEVELS
-from dagster_project.image.generator import (
-    Generator,
-    GeneratorSettings,
-    draw_pictures,
-    fit_generator,
-)
+from dagster_project.image.generator import ImageGenerator, draw_images, fit_generator
+from dagster_project.image.pretraining import ByNoiseLevel, pretrain
 from dagster_project.image.procedural import dead_leaves
 from dagster_project.image.unet import UNet
-from dagster_project.image.warm_up import WarmUpSettings, warm_up
 from dagster_project.pipeline import mean_pairs, public_checkpoint, public_images, table_model
 from dagster_project.pipeline.release import Release
 
@@ -34,14 +29,13 @@ _GENERATOR_PART = 0.5  # of the stage's time, for the progress bar
 
 @dataclass(frozen=True, kw_only=True)
 class Lessons:
-    """What a warm-up learns from: pictures in [-1, 1] and their records, see `warm_up`."""
+    """What pretraining learns from, see `pretrain`: pictures in [-1, 1] with their records, pixels
+    by which they are moved, and what else there is at some noise levels."""
 
-    pictures: torch.Tensor
+    images: torch.Tensor
     records: torch.Tensor
-    mean_images: torch.Tensor
-    soft_records: torch.Tensor
-    procedural: torch.Tensor
-    settings: WarmUpSettings
+    shift: int
+    by_noise_level: ByNoiseLevel | None = None
 
 
 def make(release: Release, progress: Progress) -> bool:
@@ -56,22 +50,22 @@ def make(release: Release, progress: Progress) -> bool:
         model = public_checkpoint.start(release)
         if lessons is not None:
             device = release.compute.torch_device
-            warm_up(
+            pretrain(
                 model.to(device),
-                lessons.pictures,
+                lessons.images,
                 lessons.records,
-                lessons.mean_images,
-                lessons.soft_records,
-                lessons.procedural,
+                settings=release.recipe.pretraining,
+                shift=lessons.shift,
+                seed=release.recipe.public_seed,
                 levels=LEVELS,
-                settings=lessons.settings,
                 device=device,
                 progress=lambda f, text: progress(_GENERATOR_PART * (1 + f), text),
+                by_noise_level=lessons.by_noise_level,
             )
         weights = {n: p.cpu() for n, p in model.state_dict().items()}
         save_file(weights, release.models / CHECKPOINT)
 
-    teaches = release.recipe.warm_up.teacher == "generator"
+    teaches = release.recipe.pretraining.source == "generator"
     return release.once(
         "pretrained_checkpoint",
         run,
@@ -95,9 +89,11 @@ def result(release: Release) -> str:
     return GENERATOR if draws_directly(release) else CHECKPOINT
 
 
-def load_generator(release: Release, file: Path) -> Generator:
+def load_generator(release: Release, file: Path) -> ImageGenerator:
     """A fitted generator in evaluation mode."""
-    generator = Generator(release.schema.width, _shape(release), _generator_settings(release))
+    generator = ImageGenerator(
+        release.schema.width, _shape(release), release.recipe.image_generator
+    )
     generator.load_state_dict(load_file(file))
     return generator.eval()
 
@@ -117,44 +113,32 @@ def draw_records(release: Release, n: int, rng: np.random.Generator) -> np.ndarr
 def preview(release: Release, n: int) -> np.ndarray:
     """Some of the generator's pictures, uint8 (n, C, H, W), where the teacher has one."""
     rng = np.random.default_rng(release.recipe.public_seed)
-    pictures = draw_pictures(
+    images = draw_images(
         load_generator(release, release.models / GENERATOR),
         draw_records(release, n, rng),
         generator=torch.Generator().manual_seed(release.recipe.public_seed),
     )
-    return (pictures * 255).round().to(torch.uint8).numpy()
+    return (images * 255).round().to(torch.uint8).numpy()
 
 
 def _lessons(release: Release, progress: Progress) -> Lessons | None:
-    recipe = release.recipe.warm_up
-    if recipe.teacher == "none":
+    settings = release.recipe.pretraining
+    if settings.source == "none":
         return None
-    settings = WarmUpSettings(
-        **recipe.model_dump(exclude={"teacher", "pictures", "procedural"}),
-        seed=release.recipe.public_seed,
-    )
-    images, soft = _prototypes(release)
-    if recipe.teacher == "mean_pairs":
-        if not len(images):  # every cell was too small
+    means, soft = _mean_pairs(release)
+    if settings.source == "mean_pairs":
+        if not len(means):  # every cell was too small
             return None
-        return Lessons(
-            pictures=images,
-            records=soft,
-            mean_images=images[:0],
-            soft_records=soft[:0],
-            procedural=images[:0],
-            settings=replace(settings, shift_pictures=recipe.shift),
-        )
+        return Lessons(images=means, records=soft, shift=settings.shift)
     generator = _fit(release, progress)
-    pictures, records = _pictures(release, generator)
-    return Lessons(
-        pictures=pictures,
-        records=records,
-        mean_images=images,
+    images, records = _images(release, generator)
+    further = ByNoiseLevel(
+        mean_images=means,
         soft_records=soft,
-        procedural=_procedural(release) if recipe.procedural_sigma else images[:0],
+        procedural=_procedural(release) if settings.procedural_sigma else means[:0],
         settings=settings,
     )
+    return Lessons(images=images, records=records, shift=0, by_noise_level=further)
 
 
 def _shape(release: Release) -> tuple[int, int, int]:
@@ -162,12 +146,7 @@ def _shape(release: Release) -> tuple[int, int, int]:
     return image.channels, image.height, image.width
 
 
-def _generator_settings(release: Release) -> GeneratorSettings:
-    settings = release.recipe.generator.model_dump()
-    return GeneratorSettings(**settings, seed=release.recipe.public_seed)
-
-
-def _fit(release: Release, progress: Progress) -> Generator:
+def _fit(release: Release, progress: Progress) -> ImageGenerator:
     released = mean_pairs.load(release)
     rng = np.random.default_rng(release.recipe.public_seed)
     generator = fit_generator(
@@ -177,23 +156,24 @@ def _fit(release: Release, progress: Progress) -> Generator:
         released.feature_map,
         _shape(release),
         released.noise,
-        _generator_settings(release),
+        release.recipe.image_generator,
         progress,
+        seed=release.recipe.public_seed,
     )
     save_file(generator.state_dict(), release.models / GENERATOR)
     return generator
 
 
-def _pictures(release: Release, generator: Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def _images(release: Release, generator: ImageGenerator) -> tuple[torch.Tensor, torch.Tensor]:
     """The generator's pictures in [-1, 1] and their records."""
     rng = np.random.default_rng(release.recipe.public_seed + 1)
-    records = draw_records(release, release.recipe.warm_up.pictures, rng)
+    records = draw_records(release, release.recipe.pretraining.images, rng)
     noise = torch.Generator().manual_seed(release.recipe.public_seed + 1)
-    pictures = draw_pictures(generator, records, generator=noise)
-    return pictures * 2 - 1, torch.from_numpy(records)
+    images = draw_images(generator, records, generator=noise)
+    return images * 2 - 1, torch.from_numpy(records)
 
 
-def _prototypes(release: Release) -> tuple[torch.Tensor, torch.Tensor]:
+def _mean_pairs(release: Release) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean images in [-1, 1], enlarged, and their soft records."""
     images, soft = (torch.from_numpy(part).float() for part in mean_pairs.mean_images(release))
     image = release.schema.image
@@ -206,6 +186,6 @@ def _prototypes(release: Release) -> tuple[torch.Tensor, torch.Tensor]:
 def _procedural(release: Release) -> torch.Tensor:
     """Public pictures drawn by a rule, in [-1, 1]."""
     image, rng = release.schema.image, np.random.default_rng(release.recipe.public_seed + 2)
-    number = release.recipe.warm_up.procedural
+    number = release.recipe.pretraining.procedural
     drawn = dead_leaves(number, image.channels, image.height, image.width, rng=rng)
     return torch.from_numpy(drawn) * 2 - 1

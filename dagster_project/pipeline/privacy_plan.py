@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dagster_project.data.schema import Schema
-from dagster_project.ledger import BlockStatus
+from dagster_project.ledger import CohortStatus
 from dagster_project.ledger.population import Population
 from dagster_project.pipeline.order import release_code
 from dagster_project.planning.planner import build_plan
@@ -24,7 +24,7 @@ def solve(
     settings: Mapping[str, Any],
     data_version: str,
     preset_name: str = DEFAULT,
-    people: BlockStatus | None = None,
+    people: CohortStatus | None = None,
 ) -> Plan:
     """The plan of a release; its ledger must have been opened, which makes the identity key.
 
@@ -45,6 +45,6 @@ def solve(
         data_version=data_version,
         code_version=release_code(),
         identity_key=population.member_key(),
-        block=people.name if people is not None else "all",
+        cohort=people.name if people is not None else "all",
         n_public=people.n_public if people is not None else None,
     )

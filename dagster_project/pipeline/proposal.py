@@ -13,7 +13,7 @@ from shlex import quote
 from typing import Any
 
 from dagster_project.data.schema import Schema
-from dagster_project.ledger import BlockStatus, Ledger
+from dagster_project.ledger import CohortStatus, Ledger
 from dagster_project.ledger.population import Population
 from dagster_project.ledger.records import ReleaseRecord
 from dagster_project.pipeline.privacy_plan import solve
@@ -107,7 +107,7 @@ def propose(
         ValueError: One sentence on why no plan can be solved.
     """
 
-    def priced(people: BlockStatus | None) -> tuple[str, bool]:
+    def priced(people: CohortStatus | None) -> tuple[str, bool]:
         plan = solve(
             schema,
             population,
@@ -125,8 +125,8 @@ def propose(
     asked = request.options
     refresh, fits = priced(None)
     return (
-        _reuse(latest(ledger), ledger.blocks()),
-        _new_people(ledger.blocks(), priced, asked),
+        _reuse(latest(ledger), ledger.cohorts()),
+        _new_people(ledger.cohorts(), priced, asked),
         Mode(
             name="refresh",
             meaning="a release on all of the data: everybody pays",
@@ -137,9 +137,9 @@ def propose(
     )
 
 
-def _reuse(release: ReleaseRecord | None, blocks: list[BlockStatus]) -> Mode:
+def _reuse(release: ReleaseRecord | None, cohorts: list[CohortStatus]) -> Mode:
     name = release.release_id if release is not None else "an earlier release"
-    stays = "; ".join(f"cohort {b.name!r} stays at {b.epsilon:.3f}" for b in blocks)
+    stays = "; ".join(f"cohort {b.name!r} stays at {b.epsilon:.3f}" for b in cohorts)
     return Mode(
         name="reuse",
         meaning=f"other pairs from the models of {name}: they know the data as it was then",
@@ -149,23 +149,23 @@ def _reuse(release: ReleaseRecord | None, blocks: list[BlockStatus]) -> Mode:
     )
 
 
-def _new_people(blocks: list[BlockStatus], priced: Any, asked: str) -> Mode:
+def _new_people(cohorts: list[CohortStatus], priced: Any, asked: str) -> Mode:
     meaning = "a release on the people of the newest cohort alone: everybody else pays 0"
-    if len(blocks) == 1:
+    if len(cohorts) == 1:
         return Mode(
             name="new people only",
             meaning=meaning,
             price="no cohort has been opened for them: a steward declares about how many they are",
             fits=None,
-            command="dptabimage ledger add-block NAME --n-public NUMBER --approved-by WHO",
+            command="dptabimage ledger add-cohort NAME --n-public NUMBER --approved-by WHO",
         )
-    price, fits = priced(blocks[-1])
+    price, fits = priced(cohorts[-1])
     return Mode(
         name="new people only",
         meaning=meaning,
         price=price,
         fits=fits,
-        command=f"dptabimage release --people {blocks[-1].name} {asked}",
+        command=f"dptabimage release --people {cohorts[-1].name} {asked}",
     )
 
 

@@ -15,15 +15,15 @@ from safetensors.torch import load_file, save_file
 
 from dagster_project.data.progress import Progress
 from dagster_project.image.edm import LEVELS
+from dagster_project.image.pretraining import pretrain
 from dagster_project.image.unet import UNet
-from dagster_project.image.warm_up import WarmUpSettings, warm_up
 from dagster_project.pipeline import mean_pairs, public_images, semantic_query, table_model
 from dagster_project.pipeline.release import Release
 from dagster_project.public_data.selection import (
     draw_records,
     label_order,
     records_of_labels,
-    select_pictures,
+    select_images,
 )
 
 CHECKPOINT, SELECTION = "public_checkpoint.safetensors", "public_selection.npz"
@@ -35,12 +35,12 @@ class Selection:
     """What was chosen from the pool.
 
     Attributes:
-        pictures: Positions in the pool.
+        images: Positions in the pool.
         labels: Their labels, in the order in which attribute values asked for them.
         soft: (labels of the pool, cells) P(A_i | label).
     """
 
-    pictures: np.ndarray
+    images: np.ndarray
     labels: np.ndarray
     soft: np.ndarray
 
@@ -80,7 +80,7 @@ def load(release: Release) -> Selection:
         return Selection(**{name: arrays[name] for name in arrays.files})
 
 
-def picture(release: Release, *, labels: int = 2, pictures: int = 6) -> bytes:
+def preview(release: Release, *, labels: int = 2, images: int = 6) -> bytes:
     """The chosen labels with the largest counts for each value of the first attribute, with
     pictures of theirs: a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -92,7 +92,7 @@ def picture(release: Release, *, labels: int = 2, pictures: int = 6) -> bytes:
         semantic_query.load(release),
     )
     attribute = release.schema.attributes[0]
-    figure = Figure(figsize=(0.55 * labels * (pictures + 0.5) + 1.2, 0.75 * attribute.size))
+    figure = Figure(figsize=(0.55 * labels * (images + 0.5) + 1.2, 0.75 * attribute.size))
     FigureCanvasAgg(figure)
     axes = figure.subplots(attribute.size, labels, squeeze=False)
     for row, value in enumerate(attribute.labels):
@@ -102,9 +102,9 @@ def picture(release: Release, *, labels: int = 2, pictures: int = 6) -> bytes:
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         for axis, label in zip(axes[row], best, strict=False):
-            own = selection.pictures[pool.labels[selection.pictures] == label]
+            own = selection.images[pool.labels[selection.images] == label]
             shown = pool.images[
-                own[np.linspace(0, len(own) - 1, min(pictures, len(own))).astype(int)]
+                own[np.linspace(0, len(own) - 1, min(images, len(own))).astype(int)]
             ]
             strip = np.concatenate(list(shown), axis=2).transpose(1, 2, 0)
             axis.imshow(strip.squeeze(), cmap="gray", vmin=0, vmax=255)
@@ -120,14 +120,14 @@ def picture(release: Release, *, labels: int = 2, pictures: int = 6) -> bytes:
 def _select(release: Release) -> Selection:
     settings, answer = release.recipe.semantic_query, semantic_query.load(release)
     pool = public_images.load_pool(release)
-    pictures = select_pictures(
+    images = select_images(
         answer.counts,
         pool.labels,
         share=settings.selected,
         noise_std=answer.noise_std,
         rng=np.random.default_rng([release.recipe.public_seed, 6]),
     )
-    chosen = set(pool.labels[pictures].tolist())
+    chosen = set(pool.labels[images].tolist())
     order = label_order(answer.counts, noise_std=answer.noise_std)
     soft = records_of_labels(
         answer.counts,
@@ -135,7 +135,7 @@ def _select(release: Release) -> Selection:
         mean_pairs.one_way(table_model.load(release).model),
         noise_std=answer.noise_std,
     )
-    return Selection(pictures, np.array([label for label in order if label in chosen]), soft)
+    return Selection(images, np.array([label for label in order if label in chosen]), soft)
 
 
 def _train(release: Release, selection: Selection, progress: Progress) -> UNet:
@@ -143,7 +143,7 @@ def _train(release: Release, selection: Selection, progress: Progress) -> UNet:
     rng = np.random.default_rng([release.recipe.public_seed, 7])
     pool = public_images.load_pool(release)
     # Each showing of a picture has a record of its own.
-    shown = rng.choice(selection.pictures, settings.pictures)
+    shown = rng.choice(selection.images, settings.images)
     if settings.records == "soft":
         records = selection.soft[pool.labels[shown]]
     else:
@@ -153,22 +153,16 @@ def _train(release: Release, selection: Selection, progress: Progress) -> UNet:
             selection.soft, pool.labels[shown], candidates, release.schema.sizes, rng=rng
         )
         records = release.schema.one_hot(codes)
-    pictures = torch.from_numpy(pool.images[shown]).float() / 127.5 - 1
+    images = torch.from_numpy(pool.images[shown]).float() / 127.5 - 1
     network = release.new_network().to(device)
-    none = pictures[:0]
-    warm_up(
+    pretrain(
         network,
-        pictures,
+        images,
         torch.from_numpy(records),
-        none,
-        torch.from_numpy(records[:0]),
-        none,
+        settings=settings,
+        shift=settings.shift,
+        seed=release.recipe.public_seed,
         levels=LEVELS,
-        settings=WarmUpSettings(
-            **settings.model_dump(exclude={"pictures", "records", "shift"}),
-            shift_pictures=settings.shift,
-            seed=release.recipe.public_seed,
-        ),
         device=device,
         progress=lambda f, text: progress(f, "pre-training on public pictures"),
     )

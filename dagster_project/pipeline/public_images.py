@@ -106,7 +106,7 @@ def _make(release: Release, folder: Path, progress: Progress) -> None:
     stated = {
         "name": given.name,
         "sha256": given.sha256,
-        "pictures": len(given),
+        "images": len(given),
         "labels": len(given.names),
         "skipped": dict(given.skipped),
         "statement": STATEMENT,
@@ -119,7 +119,7 @@ def _read(release: Release, progress: Progress) -> PublicPool:
     assert settings.source is not None
     if settings.source == PROCEDURAL:
         rng = np.random.default_rng([release.recipe.public_seed, 5])
-        return draw_pool(settings.pictures, spec, rng=rng)
+        return draw_pool(settings.images, spec, rng=rng)
     source = Path(settings.source).expanduser()
     if source.suffix != ".npz":
         return read_folder(

@@ -104,8 +104,7 @@ class Release:
 
     def new_network(self) -> UNet:
         """The diffusion network before it has learnt anything. Public."""
-        shape = self.recipe.network.model_dump()
-        return new_network(self.schema, shape, seed=self.recipe.public_seed)
+        return new_network(self.schema, self.recipe.network, seed=self.recipe.public_seed)
 
     def write_schema(self) -> None:
         """The schema beside the models, so that they can be used without the data. The plan is

@@ -17,7 +17,7 @@ from dagster_project.data.progress import Progress
 from dagster_project.evaluation.plots import data_uri
 from dagster_project.image import edm
 from dagster_project.image.edm import LEVELS
-from dagster_project.image.generator import Generator, draw_pictures
+from dagster_project.image.generator import ImageGenerator, draw_images
 from dagster_project.image.unet import UNet
 from dagster_project.ledger.errors import WrongState
 from dagster_project.ledger.files import file_sha256
@@ -170,18 +170,17 @@ def hash_seed(seed: int, index: int) -> int:
 
 def _draw(
     release: Release,
-    network: UNet | Generator,
+    network: UNet | ImageGenerator,
     codes: np.ndarray,
     generator: torch.Generator,
     progress: Any,
 ) -> np.ndarray:
     image, sampler = release.schema.image, release.recipe.sampler
     one_hot = release.schema.one_hot(codes)
-    if isinstance(network, Generator):
-        pictures = draw_pictures(network, one_hot, generator=generator)
+    if isinstance(network, ImageGenerator):
+        images = draw_images(network, one_hot, generator=generator)
         progress(1.0)
-        return (pictures * 255).round().to(torch.uint8).numpy()
-    settings = edm.SamplerSettings(**sampler.model_dump(exclude={"chunk", "model"}))
+        return (images * 255).round().to(torch.uint8).numpy()
     records = torch.from_numpy(one_hot)
     shape = (image.channels, image.height, image.width)
     drawn = []
@@ -192,7 +191,7 @@ def _draw(
                 part.to(release.compute.torch_device),
                 shape,
                 levels=LEVELS,
-                settings=settings,
+                settings=sampler,
                 generator=generator,
             )
         drawn.append(((images.float().cpu() + 1) * 127.5).round().to(torch.uint8).numpy())

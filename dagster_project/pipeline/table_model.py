@@ -16,7 +16,7 @@ from dagster_project.pipeline import public_images
 from dagster_project.pipeline.pairs import load_train
 from dagster_project.pipeline.release import Release
 from dagster_project.privacy.noise import SecureGenerator
-from dagster_project.table.aim import AimSettings, fit_aim
+from dagster_project.table.aim import fit_aim
 from dagster_project.table.estimation import TableFit
 from dagster_project.table.latent_column import hide_last
 from dagster_project.table.measurements import TableMeasurement, TableSelection, table_sizes
@@ -76,31 +76,15 @@ def _fit(
     if release.recipe.label_cells:
         codes = np.column_stack([codes, _labels(release, lambda f, text: progress(0.5 * f, text))])
         names = (*names, LABEL)
-    if settings.method == "mst":
-        return fit_mst(
-            codes,
-            sizes=sizes,
-            names=names,
-            n_public=release.plan.n_public,
-            measurement=measurement,
-            selection=selection,
-            generator=generator,
-            iterations=settings.final_iterations,
-            progress=progress,
-        )
-    return fit_aim(
+    fit_model = fit_mst if settings.method == "mst" else fit_aim
+    return fit_model(
         codes,
         sizes=sizes,
         names=names,
         n_public=release.plan.n_public,
         measurement=measurement,
         selection=selection,
-        settings=AimSettings(
-            selections_per_fit=settings.selections_per_fit or max(1, len(sizes) // 2),
-            iterations=settings.iterations,
-            final_iterations=settings.final_iterations,
-            max_model_bytes=settings.max_model_bytes,
-        ),
+        settings=settings,
         generator=generator,
         progress=progress,
     )

@@ -2,7 +2,7 @@
 
 Each has a share of the budget in the recipe; one without a share is not in the plan, and its stage
 spends nothing. A new mechanism is a class beside what it releases (`privacy.mechanism`), a line in
-`MECHANISMS`, and, where it has a share of its own, a field of `recipe.Shares`. Solving the scale
+`MECHANISMS`, and, where it has a share of its own, a field of `BudgetSplit`. Solving the scale
 for epsilon and delta does not belong here (`planner`).
 """
 
@@ -28,10 +28,10 @@ MECHANISMS: tuple[type[Mechanism], ...] = (
     DPSGD,
 )
 
-Mechanisms = Callable[[Schema, Recipe, float], tuple[plan.Mechanism, ...]]
+Mechanisms = Callable[[Schema, Recipe, float], tuple[plan.PlannedMechanism, ...]]
 
 
-def mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[plan.Mechanism, ...]:
+def mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[plan.PlannedMechanism, ...]:
     """Everything that touches private data, with the noise that the scalar `mu` gives.
 
     Args:
@@ -39,7 +39,7 @@ def mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[plan.Mechanis
         recipe: Public settings.
         mu: Gaussian-DP parameter of the whole plan, divided by the recipe's shares.
     """
-    shares = budget_split(recipe, mu)
+    shares = effective_split(recipe, mu)
     return tuple(
         mechanism.entry()
         for kind in MECHANISMS
@@ -47,20 +47,20 @@ def mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[plan.Mechanis
     )
 
 
-def budget_split(recipe: Recipe, mu: float) -> dict[str, float]:
+def effective_split(recipe: Recipe, mu: float) -> dict[str, float]:
     """Each part's share of mu^2: the recipe's, but no more than does any good.
 
-    Less noise than `least_noise` buys nothing in the semantic query and in the mean pairs; what is
-    left of their shares at a large epsilon goes to DP-SGD, which can use it. Where there is no
-    DP-SGD the table gets it: the planner raises mu until the budget is met.
+    Less noise than `min_noise_multiplier` buys nothing in the semantic query and in the mean pairs;
+    what is left of their shares at a large epsilon goes to DP-SGD, which can use it. Where there is
+    no DP-SGD the table gets it: the planner raises mu until the budget is met.
     """
-    shares = recipe.shares.model_dump()
+    shares = recipe.budget_split.model_dump()
     total = sum(shares.values())
     parts = {name: value / total for name, value in shares.items()}
     trained = parts["image"] > 0
     for name, least in (
-        ("query", recipe.semantic_query.least_noise),
-        ("pairs", recipe.mean_pairs.least_noise),
+        ("query", recipe.semantic_query.min_noise_multiplier),
+        ("pairs", recipe.mean_pairs.min_noise_multiplier),
     ):
         enough = min(parts[name], 1 / (least * mu) ** 2) if least else parts[name]
         if trained:

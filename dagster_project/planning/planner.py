@@ -17,7 +17,7 @@ from dagster_project.data.schema import Schema
 from dagster_project.planning.mechanisms import Mechanisms, mechanisms
 from dagster_project.privacy import accounting, calibration
 from dagster_project.privacy.events import Event
-from dagster_project.privacy.plan import Mechanism, Plan, canonical_json
+from dagster_project.privacy.plan import Plan, PlannedMechanism, canonical_json
 from dagster_project.settings.recipe import Recipe
 from dagster_project.table.aim import recommended_rounds
 from dagster_project.table.measurements import TableMeasurement, table_counts, table_sizes
@@ -36,13 +36,13 @@ def dp_sgd_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
     mechanisms have the budget; 15 are added for each further 2,000,000, up to 120, which is
     judgement. A warm-up that knows less leaves all to DP-SGD.
     """
-    if recipe.warm_up.teacher != "generator":
+    if recipe.pretraining.source != "generator":
         return _MOST_STEPS
     signal = target_epsilon * n_public / 2_000_000
     return round(min(max(15 * (signal - 1), 0), _MOST_STEPS))
 
 
-def warm_up_steps(dp_sgd_steps: int) -> int:
+def pretraining_steps(dp_sgd_steps: int) -> int:
     """Steps of the warm-up, when the recipe does not say: 1100, less what DP-SGD takes of the time.
 
     A step of DP-SGD lasts as long as about ten of the warm-up; 600 are the least that serve.
@@ -57,16 +57,16 @@ def with_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> Recipe:
     generator knows: then the generator draws the pictures, unless the recipe says otherwise. Taught
     for four minutes a diffusion model was as good, for less it was worse (docs/experiments.md).
     """
-    steps = recipe.dp_sgd.steps if recipe.shares.image else 0
+    steps = recipe.dp_sgd.steps if recipe.budget_split.image else 0
     if steps is None:
         steps = dp_sgd_steps(recipe, target_epsilon, n_public)
-        recipe = recipe.changed({"dp_sgd.steps": steps} if steps else {"shares.image": 0.0})
+        recipe = recipe.changed({"dp_sgd.steps": steps} if steps else {"budget_split.image": 0.0})
     if recipe.sampler.model is None:
-        taught = recipe.warm_up.teacher == "generator" and recipe.public_images.source is None
-        direct = taught and not recipe.shares.image
+        taught = recipe.pretraining.source == "generator" and recipe.public_images.source is None
+        direct = taught and not recipe.budget_split.image
         recipe = recipe.changed({"sampler.model": "generator" if direct else "diffusion"})
-    if recipe.warm_up.steps is None and recipe.sampler.model == "diffusion":
-        recipe = recipe.changed({"warm_up.steps": warm_up_steps(steps)})
+    if recipe.pretraining.steps is None and recipe.sampler.model == "diffusion":
+        recipe = recipe.changed({"pretraining.steps": pretraining_steps(steps)})
     return recipe
 
 
@@ -81,7 +81,7 @@ def build_plan(
     data_version: str,
     code_version: str,
     identity_key: bytes,
-    block: str = "all",
+    cohort: str = "all",
     n_public: int | None = None,
     mechanisms: Mechanisms = mechanisms,
 ) -> Plan:
@@ -92,7 +92,7 @@ def build_plan(
     The key keeps the public id from confirming a guess of the private data's version.
 
     Args:
-        block: The cohort of people whose records are read and who pay; "all" is everybody.
+        cohort: The cohort of people whose records are read and who pay; "all" is everybody.
         n_public: Public number of its people, where that is not the schema's.
         mechanisms: What touches private data at a scale mu, for systems with mechanisms of their
             own; their names decide the release's identity with the recipe.
@@ -104,7 +104,7 @@ def build_plan(
     recipe = with_steps(recipe, target_epsilon, people.n_public)
     recipe = _with_rounds(people, recipe, target_epsilon, target_delta, mechanisms)
     solved = tuple(
-        replace(mechanism, block=block)
+        replace(mechanism, cohort=cohort)
         for mechanism in _solve(people, recipe, target_epsilon, target_delta, mechanisms)
     )
     events = [m.event for m in solved]
@@ -116,7 +116,7 @@ def build_plan(
         "code_version": code_version,
         "epsilon": target_epsilon,
         "delta": target_delta,
-        "block": block,
+        "cohort": cohort,
         "n_public": people.n_public,
         "mechanisms": [mechanism.name for mechanism in solved],
         "recipe": settings,
@@ -146,7 +146,7 @@ def _solve(
     target_epsilon: float,
     target_delta: float,
     mechanisms: Mechanisms,
-) -> tuple[Mechanism, ...]:
+) -> tuple[PlannedMechanism, ...]:
     def events_of(mu: float) -> Sequence[Event]:
         return [m.event for m in mechanisms(schema, recipe, mu)]
 

@@ -40,7 +40,7 @@ from dagster_project.privacy.events import (
 )
 
 if TYPE_CHECKING:
-    from dagster_project.privacy.plan import Mechanism
+    from dagster_project.privacy.plan import PlannedMechanism
 
 
 _MOST_CELLS = 2 * 10**6
@@ -333,7 +333,7 @@ def true_positive_rates(
 
 
 def cost_table(
-    mechanisms: Sequence[Mechanism], *, target_delta: float, discretization: float = 1e-4
+    mechanisms: Sequence[PlannedMechanism], *, target_delta: float, discretization: float = 1e-4
 ) -> list[dict[str, Any]]:
     """What each mechanism would cost alone, and all together, for a reader's table.
 

@@ -39,7 +39,7 @@ class Mechanism(ABC):
     Attributes:
         name: Unique in a plan.
         stage: The stage that runs it.
-        part: The part of the budget that pays for it (`recipe.Shares`).
+        part: The part of the budget that pays for it (a field of `BudgetSplit`).
     """
 
     name: str = ""
@@ -88,18 +88,18 @@ class Mechanism(ABC):
         """What the plan declares, as JSON."""
         return {name: value for name, value in asdict(self).items() if name not in _PLACE}
 
-    def entry(self, *, block: str = "all") -> plan.Mechanism:
+    def entry(self, *, cohort: str = "all") -> plan.PlannedMechanism:
         """Its line in a plan, charged to a cohort."""
-        return plan.Mechanism(
+        return plan.PlannedMechanism(
             name=self.name,
             stage=self.stage,
             event=self.event(),
             declared=self.parameters(),
-            block=block,
+            cohort=cohort,
         )
 
     @classmethod
-    def of(cls, entry: plan.Mechanism) -> Self:
+    def of(cls, entry: plan.PlannedMechanism) -> Self:
         """The mechanism that a plan's line declares."""
         return cls(name=entry.name, stage=entry.stage, **entry.declared)
 

@@ -60,7 +60,7 @@ def _require_text(value: Any, name: str) -> None:
 
 
 def is_identifier(value: Any) -> bool:
-    """Whether a value can name a release, a population, a stage or a block."""
+    """Whether a value can name a release, a population, a stage or a cohort."""
     return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
 
 
@@ -69,15 +69,15 @@ def _require_identifier(value: Any, name: str) -> None:
         raise ValueError(f"{name} must be letters, digits, '.', '_' or '-', not {value!r}")
 
 
-def _exact_fields(cls: type, value: Any) -> dict[str, Any]:
+def _exact_fields(cls: type, value: Any, name: str) -> dict[str, Any]:
     names = {field.name for field in fields(cls)}
     if not isinstance(value, Mapping) or set(value) != names:
-        raise ValueError(f"a {cls.__name__.lower()} has exactly the fields {sorted(names)}")
+        raise ValueError(f"{name} has exactly the fields {sorted(names)}")
     return dict(value)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mechanism:
+class PlannedMechanism:
     """One use of private data.
 
     Attributes:
@@ -85,17 +85,17 @@ class Mechanism:
         stage: the asset that runs it.
         event: everything that is charged, replays included.
         declared: what must equal the parameters that run (noise, clip norm, rate, divisor, ...).
-        block: the cohort of people it touches; "all" for everyone.
+        cohort: the cohort it touches; "all" for everyone.
     """
 
     name: str
     stage: str
     event: Event
     declared: Mapping[str, Any]
-    block: str = "all"
+    cohort: str = "all"
 
     def __post_init__(self) -> None:
-        for field in ("name", "stage", "block"):
+        for field in ("name", "stage", "cohort"):
             _require_identifier(getattr(self, field), field)
         if not isinstance(self.event, Event):
             raise ValueError(f"event of {self.name!r} is not one of the known event types")
@@ -108,13 +108,13 @@ class Mechanism:
             "stage": self.stage,
             "event": events.to_json(self.event),
             "declared": _detached(self.declared, "declared"),
-            "block": self.block,
+            "cohort": self.cohort,
         }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Mechanism:
+    def from_json(cls, value: Mapping[str, Any]) -> PlannedMechanism:
         """The mechanism that `to_json` wrote. Raises ValueError for anything else."""
-        parameters = _exact_fields(cls, value)
+        parameters = _exact_fields(cls, value, "a planned mechanism")
         if not isinstance(parameters["event"], Mapping):
             raise ValueError("event must be a mapping")
         return cls(**parameters | {"event": events.from_json(dict(parameters["event"]))})
@@ -148,7 +148,7 @@ class Plan:
     target_delta: float
     n_public: int
     discretization: float
-    mechanisms: tuple[Mechanism, ...]
+    mechanisms: tuple[PlannedMechanism, ...]
     composed_epsilon: float
     epsilon_prv: float | None = None
     recipe: Mapping[str, Any]
@@ -175,7 +175,7 @@ class Plan:
         if type(self.n_public) is not int or self.n_public < 1:
             raise ValueError(f"n_public must be a whole number of people, not {self.n_public!r}")
         mechanisms = tuple(self.mechanisms)
-        if not mechanisms or not all(isinstance(item, Mechanism) for item in mechanisms):
+        if not mechanisms or not all(isinstance(item, PlannedMechanism) for item in mechanisms):
             raise ValueError("a plan needs at least one mechanism")
         if len({item.name for item in mechanisms}) < len(mechanisms):
             raise ValueError("two mechanisms of a plan share a name")
@@ -192,7 +192,7 @@ class Plan:
         """The release's epsilon at `target_delta`: `composed_epsilon`."""
         return self.composed_epsilon
 
-    def mechanism(self, name: str) -> Mechanism:
+    def mechanism(self, name: str) -> PlannedMechanism:
         """The mechanism called `name`. Raises KeyError where there is none."""
         for item in self.mechanisms:
             if item.name == name:
@@ -209,10 +209,10 @@ class Plan:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
         """The plan that `to_json` wrote. Raises ValueError for anything else."""
-        parameters = _exact_fields(cls, value)
+        parameters = _exact_fields(cls, value, "a plan")
         if not isinstance(parameters["mechanisms"], list | tuple):
             raise ValueError("mechanisms must be a list")
-        mechanisms = tuple(Mechanism.from_json(item) for item in parameters["mechanisms"])
+        mechanisms = tuple(PlannedMechanism.from_json(item) for item in parameters["mechanisms"])
         return cls(**parameters | {"mechanisms": mechanisms})
 
     @property

@@ -2,7 +2,7 @@
 
 The pool is held to be public because its owner says so; nothing here can check it. It must have
 been chosen without looking at the private data. Its files are hostile all the same: limits, links
-and formats are as for private pictures (`data.pictures`). What the labels are good for belongs to
+and formats are as for private pictures (`data.images`). What the labels are good for belongs to
 `query`. Relates to PrivImage (Li et al. 2024), where the pool is ImageNet.
 """
 
@@ -22,10 +22,10 @@ from zipfile import BadZipFile
 import numpy as np
 from PIL import Image, ImageOps
 
-from dagster_project.data.pictures import MAX_PIXELS, MAX_SIDE, UnusablePicture, read_inside
+from dagster_project.data.images import MAX_PIXELS, MAX_SIDE, UnusableImage, read_inside
 from dagster_project.data.schema import ImageSpec
 
-MAX_PICTURES = 1_000_000
+MAX_IMAGES = 1_000_000
 STATEMENT = (
     "The pool of public pictures was declared public by whoever asked for this release: it was "
     "chosen without looking at the private data, and its people are not protected."
@@ -159,14 +159,14 @@ def read_folder(
     if folder.is_symlink() or not folder.is_dir():
         raise ValueError(f"There is no folder of public pictures {folder.name!r}.")
     paths = sorted(_files(folder))
-    if len(paths) > MAX_PICTURES:
-        raise ValueError(f"The pool has more than {MAX_PICTURES:,} files.")
+    if len(paths) > MAX_IMAGES:
+        raise ValueError(f"The pool has more than {MAX_IMAGES:,} files.")
     images, labels, skipped = [], [], Counter[str]()
     for number, path in enumerate(paths):
         try:
             images.append(decode_public(read_inside(folder, path), spec))
             labels.append("/".join(PurePosixPath(path).parts[:-1][:depth]))
-        except UnusablePicture as reason:
+        except UnusableImage as reason:
             skipped[str(reason)] += 1
         if number % 100 == 0:
             progress(number / len(paths), "reading public pictures")
@@ -203,31 +203,31 @@ def decode_public(content: bytes, spec: ImageSpec) -> np.ndarray:
     """One public picture, of any raster format, as uint8 (channels, height, width).
 
     Raises:
-        UnusablePicture: Too large, of no known format, or damaged.
+        UnusableImage: Too large, of no known format, or damaged.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # judged below
-            picture = Image.open(io.BytesIO(content), formats=_FORMATS)
+            image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except Image.DecompressionBombError:
-        raise UnusablePicture("too many pixels") from None
+        raise UnusableImage("too many pixels") from None
     except Exception:  # a decoder fed with hostile bytes may raise anything
-        raise UnusablePicture("not a readable picture") from None
-    with picture:
-        width, height = picture.size
+        raise UnusableImage("not a readable picture") from None
+    with image:
+        width, height = image.size
         if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-            raise UnusablePicture("too many pixels")
+            raise UnusableImage("too many pixels")
         try:
-            array = np.asarray(_fit(picture, spec))
+            array = np.asarray(_fit(image, spec))
         except Exception:
-            raise UnusablePicture("truncated or damaged") from None
+            raise UnusableImage("truncated or damaged") from None
     return array[None] if spec.channels == 1 else array.transpose(2, 0, 1)
 
 
-def _fit(picture: Image.Image, spec: ImageSpec) -> Image.Image:
-    if picture.mode.startswith("I;16"):  # Pillow would clip sixteen bits to eight
-        picture = Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
-    whole = picture.convert("RGBA")
+def _fit(image: Image.Image, spec: ImageSpec) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow would clip sixteen bits to eight
+        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    whole = image.convert("RGBA")
     ground = Image.new("RGBA", whole.size, "white")
     flat = Image.alpha_composite(ground, whole).convert("L" if spec.channels == 1 else "RGB")
     return ImageOps.fit(flat, (spec.width, spec.height), Image.Resampling.LANCZOS)

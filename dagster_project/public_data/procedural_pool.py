@@ -31,11 +31,11 @@ def draw_pool(n: int, spec: ImageSpec, *, rng: np.random.Generator) -> PublicPoo
     images = np.empty((n, spec.channels, spec.height, spec.width), np.uint8)
     for label, draw in enumerate(CLASSES.values()):
         rows = np.flatnonzero(labels == label)
-        images[rows] = _pictures(len(rows), spec, draw, rng)
+        images[rows] = _images(len(rows), spec, draw, rng)
     return PublicPool(NAME, images, labels.astype(np.int32), tuple(CLASSES))
 
 
-def _pictures(
+def _images(
     n: int, spec: ImageSpec, draw: Callable[[Grid, np.random.Generator], np.ndarray],
     rng: np.random.Generator,
 ) -> np.ndarray:  # fmt: skip

@@ -3,7 +3,7 @@
 The counts (cells, labels) come from the Gaussian query or, scaled by the table's noisy total,
 from a table model with the label as a column. They say which public labels private pictures with
 an attribute value are like, and so both which public pictures to learn from and which records
-go with them: P(record | label). Training on them belongs to `image.warm_up`.
+go with them: P(record | label). Training on them belongs to `image.pretraining`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def select_pictures(
+def select_images(
     counts: np.ndarray,
     pool_labels: np.ndarray,
     *,

@@ -146,8 +146,8 @@ class BundleWriter:
             raise ValueError(f"{len(missing)} of {self.chunks} chunks are not written yet.")
         (self.folder / manifests.NAME).unlink(missing_ok=True)
         self._remove_strays()
-        for name, picture in self._draw_previews().items():
-            write_atomically(self.folder / "previews" / name, picture)
+        for name, image in self._draw_previews().items():
+            write_atomically(self.folder / "previews" / name, image)
         write_atomically(self.folder / "quality.json", _json(quality))
         write_atomically(self.folder / "README.md", card.encode())
         whole = {**manifest, "files": manifests.file_hashes(self.folder)}
@@ -177,8 +177,8 @@ class BundleWriter:
             shards.append(pq.read_table(self.path(index)))
             rows += len(shards[-1])
         table = pa.concat_tables(shards).slice(0, _PREVIEWED)
-        pictures = [item["bytes"] for item in table[self.image_column].to_pylist()]
-        return previews.draw(pictures, table.select(self.schema.names).to_pandas(), self.schema)
+        images = [item["bytes"] for item in table[self.image_column].to_pylist()]
+        return previews.draw(images, table.select(self.schema.names).to_pandas(), self.schema)
 
 
 _IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})

@@ -22,23 +22,23 @@ _GAP = 4
 def encode_png(image: np.ndarray) -> bytes:
     """The PNG bytes of one picture, uint8 (C, H, W) with one or three channels."""
     stream = io.BytesIO()
-    picture = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
-    Image.fromarray(np.ascontiguousarray(picture)).save(stream, format="png")
+    array = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
+    Image.fromarray(np.ascontiguousarray(array)).save(stream, format="png")
     return stream.getvalue()
 
 
-def draw(pictures: list[bytes], records: pd.DataFrame, schema: Schema) -> dict[str, bytes]:
+def draw(images: list[bytes], records: pd.DataFrame, schema: Schema) -> dict[str, bytes]:
     """PNG grids by file name: one of everything, then one for each attribute.
 
     Args:
-        pictures: PNG bytes of N pictures.
+        images: PNG bytes of N pictures.
         records: Their records, one column per attribute.
         schema: Cells and labels of the attributes.
     """
-    sheets = {"00-all.png": _sheet([("", list(range(min(len(pictures), 96))))], pictures)}
+    sheets = {"00-all.png": _sheet([("", list(range(min(len(images), 96))))], images)}
     for i, attribute in enumerate(schema.attributes, start=1):
         rows = _rows(attribute, records[attribute.name])
-        sheets[f"{i:02d}-{attribute.name.replace(' ', '-')}.png"] = _sheet(rows, pictures)
+        sheets[f"{i:02d}-{attribute.name.replace(' ', '-')}.png"] = _sheet(rows, images)
     return sheets
 
 
@@ -50,7 +50,7 @@ def _rows(attribute: Attribute, column: pd.Series) -> list[tuple[str, list[int]]
     ]
 
 
-def _sheet(rows: list[tuple[str, list[int]]], pictures: list[bytes]) -> bytes:
+def _sheet(rows: list[tuple[str, list[int]]], images: list[bytes]) -> bytes:
     """Labelled rows of pictures; a row longer than the sheet is broken."""
     font = ImageFont.load_default(size=13)
     margin = max(int(font.getlength(label)) for label, _ in rows)
@@ -60,7 +60,7 @@ def _sheet(rows: list[tuple[str, list[int]]], pictures: list[bytes]) -> bytes:
         for label, indices in rows
         for start in range(0, max(len(indices), 1), _COLUMNS)
     ]
-    first = Image.open(io.BytesIO(pictures[0]))
+    first = Image.open(io.BytesIO(images[0]))
     scale = max(1, -(-_SIDE // max(first.size)))
     width, height = (side * scale for side in first.size)
     size = (margin + _COLUMNS * (width + _GAP), _GAP + len(lines) * (height + _GAP))
@@ -70,8 +70,8 @@ def _sheet(rows: list[tuple[str, list[int]]], pictures: list[bytes]) -> bytes:
         top = _GAP + row * (height + _GAP)
         pen.text((_GAP, top + height // 2), label, fill="black", font=font, anchor="lm")
         for column, index in enumerate(indices):
-            picture = Image.open(io.BytesIO(pictures[index])).convert("RGB")
-            enlarged = picture.resize((width, height), Image.Resampling.NEAREST)
+            image = Image.open(io.BytesIO(images[index])).convert("RGB")
+            enlarged = image.resize((width, height), Image.Resampling.NEAREST)
             sheet.paste(enlarged, (margin + column * (width + _GAP), top))
     stream = io.BytesIO()
     sheet.save(stream, format="png")

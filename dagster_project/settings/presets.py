@@ -26,9 +26,9 @@ _GUIDANCE = 1.5
 # do there is no warm-up.
 _PUBLISHED = Recipe().changed(
     {
-        "shares.table": 0.2,
-        "shares.pairs": 0.2,
-        "shares.image": 0.6,
+        "budget_split.table": 0.2,
+        "budget_split.pairs": 0.2,
+        "budget_split.image": 0.6,
         "mean_pairs.sample_rate": 0.05,
         "mean_pairs.side": None,
         "mean_pairs.pixel_share": 1.0,
@@ -38,8 +38,8 @@ _PUBLISHED = Recipe().changed(
         "mean_pairs.minimum_count": 100.0,
         "mean_pairs.consistent": False,
         "mean_pairs.denoised": False,
-        "mean_pairs.least_noise": 0.0,
-        "warm_up.teacher": "mean_pairs",
+        "mean_pairs.min_noise_multiplier": 0.0,
+        "pretraining.source": "mean_pairs",
         "sampler.guidance": _GUIDANCE,
     }
 )
@@ -47,17 +47,17 @@ _PUBLISHED = Recipe().changed(
 # Table first, and all that the table leaves to DP-SGD.
 _BASE = Recipe().changed(
     {
-        "shares.table": 0.2,
-        "shares.pairs": 0.0,
-        "shares.image": 0.8,
-        "warm_up.teacher": "none",
+        "budget_split.table": 0.2,
+        "budget_split.pairs": 0.0,
+        "budget_split.image": 0.8,
+        "pretraining.source": "none",
         "sampler.guidance": _GUIDANCE,
     }
 )
 
 # PrivImage (Li et al., arXiv 2311.12850, 2024) for records. Drawn shapes stand in for the pool of
 # public pictures until `public_images.source` names a better one.
-_PUBLIC = {"shares.query": 0.02, "public_images.source": "procedural"}
+_PUBLIC = {"budget_split.query": 0.02, "public_images.source": "procedural"}
 
 PRESETS: dict[str, Recipe] = {
     DEFAULT: Recipe(),

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from dagster_project.privacy.noise import SecureGenerator
+from dagster_project.settings.sections import TableSettings
 from dagster_project.table import marginals
 from dagster_project.table.estimation import (
     TableFit,
@@ -30,30 +30,6 @@ from dagster_project.table.measurements import (
     expected_counts,
     noisy_total,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AimSettings:
-    """The public schedule.
-
-    Attributes:
-        selections_per_fit: rounds between two refits of the model, which take nearly all the time.
-            Between refits the selected pairs form a forest while they can.
-        iterations: mirror-descent steps of each refit.
-        final_iterations: those of the last fit.
-        max_model_bytes: bound on the model's tables, and so on time and memory.
-    """
-
-    selections_per_fit: int = 1
-    iterations: int = 300
-    final_iterations: int = 2000
-    max_model_bytes: float = 80e6
-
-    def __post_init__(self) -> None:
-        if min(self.selections_per_fit, self.iterations) < 1:
-            raise ValueError("selections_per_fit and iterations must be 1 or more")
-        if self.final_iterations < 1 or not self.max_model_bytes > 0:
-            raise ValueError("final_iterations and max_model_bytes must be positive")
 
 
 def recommended_rounds(sizes: Sequence[int], *, n_public: int, sigma: float) -> int:
@@ -86,7 +62,7 @@ def fit_aim(
     n_public: int,
     measurement: TableMeasurement,
     selection: TableSelection | None,
-    settings: AimSettings,
+    settings: TableSettings,
     generator: SecureGenerator,
     progress: Callable[[float, str], None] | None = None,
 ) -> TableFit:
@@ -102,7 +78,7 @@ def fit_aim(
         n_public: public rough number of persons.
         measurement: measures each one-way marginal and each selected pair.
         selection: selects a pair in each of its rounds; None for a table of one column.
-        settings: the schedule.
+        settings: the schedule; its rounds are those of `selection`.
         generator: source of the private randomness.
         progress: told the fraction done.
 
@@ -113,6 +89,7 @@ def fit_aim(
     require_table(codes, names=names, sizes=sizes, n_public=n_public)
     pairs = marginals.attribute_pairs(len(sizes))
     rounds = selection.rounds if selection else 0
+    per_fit = settings.selections_per_fit or max(1, len(sizes) // 2)
     if rounds and not pairs:
         raise ValueError("a table of one attribute has no pairs to select")
     report = progress or (lambda fraction, text: None)
@@ -127,7 +104,7 @@ def fit_aim(
     fresh: list[tuple[int, int]] = []  # measured since the last fit
     for number in range(rounds):
         report(number / (rounds + 1), f"selection {number + 1} of {rounds}")
-        if len(fresh) == settings.selections_per_fit:
+        if len(fresh) == per_fit:
             model = estimate(
                 measurements, names=names, sizes=sizes, total=total, iterations=settings.iterations
             )

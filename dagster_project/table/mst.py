@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dagster_project.privacy.noise import SecureGenerator
+from dagster_project.settings.sections import TableSettings
 from dagster_project.table import marginals
 from dagster_project.table.estimation import TableFit, estimate, independent_model, require_table
 from dagster_project.table.measurements import (
@@ -32,8 +33,8 @@ def fit_mst(
     n_public: int,
     measurement: TableMeasurement,
     selection: TableSelection | None,
+    settings: TableSettings,
     generator: SecureGenerator,
-    iterations: int = 2000,
     progress: Callable[[float, str], None] | None = None,
 ) -> TableFit:
     """Fits MST to private records.
@@ -43,8 +44,8 @@ def fit_mst(
     predicts (sensitivity 1, see `measurements.selection_scores`).
 
     Privacy (add/remove one person): the events of the two mechanisms, of 2d − 1 measurements and
-    d − 1 selections. Arguments as in `aim.fit_aim`; `iterations` are the mirror-descent steps of
-    the fit.
+    d − 1 selections. Arguments as in `aim.fit_aim`; of the settings only
+    `final_iterations` matters.
 
     Raises:
         ValueError: the shapes do not match.
@@ -76,6 +77,12 @@ def fit_mst(
         pair_names = tuple(names[axis] for axis in pair)
         measurements.append(measurement.run(exact[pair], names=pair_names, generator=generator))
     report(0.5, "fitting the table model")
-    model = estimate(measurements, names=names, sizes=sizes, total=total, iterations=iterations)
+    model = estimate(
+        measurements,
+        names=names,
+        sizes=sizes,
+        total=total,
+        iterations=settings.final_iterations,
+    )
     report(1.0, "table model fitted")
     return TableFit(model=model, measurements=tuple(measurements))

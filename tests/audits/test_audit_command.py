@@ -40,7 +40,7 @@ TINY = replace(
     inputs=12,
     entries=60,
     traced=10,
-    pictures=50,
+    images=50,
 )
 # Those that trace processes or run crowds have tests of their own.
 HERE = (
@@ -179,7 +179,7 @@ def test_leaks_are_found_wherever_they_are_packed(tmp_path: Path) -> None:
     assert len(toy_release.leaks(tmp_path)[1]) == 4
 
 
-def test_copies_of_private_pictures_are_counted(tmp_path: Path) -> None:
+def test_copies_of_private_images_are_counted(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     private = rng.integers(0, 256, (40, 3, 8, 8), dtype=np.uint8)
     released = rng.integers(0, 256, (10, 3, 8, 8), dtype=np.uint8)
@@ -195,11 +195,11 @@ def test_copies_in_a_release_are_looked_for_by_its_name(tmp_path, capsys) -> Non
     train, shards = tmp_path / "private/r/train", tmp_path / "releases/r/data"
     train.mkdir(parents=True)
     shards.mkdir(parents=True)
-    pictures = np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), dtype=np.uint8)
-    np.save(train / "images.npy", pictures[:4])
-    for taken, code in ((pictures[4:], 0), (pictures[3:], 1)):
-        images = [{"bytes": toys.encode(p[0]), "path": "x.png"} for p in taken]
-        pq.write_table(pa.table({"image": images}), shards / "train-0.parquet")
+    images = np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), dtype=np.uint8)
+    np.save(train / "images.npy", images[:4])
+    for taken, code in ((images[4:], 0), (images[3:], 1)):
+        cells = [{"bytes": toys.encode(p[0]), "path": "x.png"} for p in taken]
+        pq.write_table(pa.table({"image": cells}), shards / "train-0.parquet")
         assert cli.main(["audit", "--root", str(tmp_path), "--release", "r"]) == code
     assert cli.main(["audit", "--root", str(tmp_path), "--release", "other"]) == 2
     assert "1 exact copies" in capsys.readouterr().out

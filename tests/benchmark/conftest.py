@@ -21,7 +21,7 @@ from dagster_project.pipeline.release import Release
 from dagster_project.planning.planner import build_plan
 from dagster_project.privacy.calibration import gaussian_noise_multiplier
 from dagster_project.privacy.events import Gaussian
-from dagster_project.privacy.plan import Mechanism, Plan
+from dagster_project.privacy.plan import Plan, PlannedMechanism
 from dagster_project.settings.recipe import Recipe
 from tests.toy_project import write_project
 
@@ -66,10 +66,10 @@ class Count:
         return train.take(np.random.default_rng(seed).integers(len(train), size=n))
 
 
-def _mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[Mechanism, ...]:
+def _mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[PlannedMechanism, ...]:
     noise = gaussian_noise_multiplier(mu=mu, share=1.0)
     return (
-        Mechanism(
+        PlannedMechanism(
             name="count",
             stage="count",
             event=Gaussian(noise_multiplier=noise),

@@ -124,7 +124,7 @@ def test_whatever_decides_a_cell_is_in_its_key(data: Path) -> None:
     assert keys(entries=entries(["again=count"], [])) == keys()
 
 
-def test_pictures_changed_in_the_pool_make_another_cell(data: Path, tmp_path: Path) -> None:
+def test_images_changed_in_the_pool_make_another_cell(data: Path, tmp_path: Path) -> None:
     def key() -> str:
         configuration = configured(data)
         recipe = {"public_images": {"source": str(tmp_path / "pool")}}
@@ -133,12 +133,12 @@ def test_pictures_changed_in_the_pool_make_another_cell(data: Path, tmp_path: Pa
         }
         return configuration.with_resolved(places).cells()[0].key
 
-    picture = tmp_path / "pool" / "cats" / "1.png"
-    picture.parent.mkdir(parents=True)
-    picture.write_bytes(b"one")
+    image = tmp_path / "pool" / "cats" / "1.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"one")
     first = key()
     assert key() == first
-    picture.write_bytes(b"another")
+    image.write_bytes(b"another")
     assert key() != first
 
 
@@ -203,6 +203,6 @@ def test_a_finished_cell_is_not_run_again(places: Places) -> None:
     content = json.loads((places.out / "results.json").read_text())
     configuration = Configuration.from_json(content["configuration"])
     (one,) = configuration.cells()
-    places.pictures(one).unlink()
+    places.images(one).unlink()
     assert cell.run(configuration, one, places)["auc_mean"] == row["auc_mean"]
-    assert not places.pictures(one).exists()
+    assert not places.images(one).exists()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dagster_project.benchmark.budget import allot, seconds_per_step
 
 parts = st.dictionaries(
-    st.sampled_from(("generator", "warm_up", "dp_sgd")),
+    st.sampled_from(("image_generator", "pretraining", "dp_sgd")),
     st.tuples(st.floats(1e-3, 2.0), st.integers(1, 500)),
     min_size=1,
 )

@@ -29,7 +29,7 @@ EXPECTED = {
     "jointmerf": {"joint_embedding": "gaussian"},
     "jointdm": {"joint_model": "poisson_sampled_gaussian"},
     "imagetab": {
-        "picture_model": "poisson_sampled_gaussian",
+        "unconditional_model": "poisson_sampled_gaussian",
         "record_model": "poisson_sampled_gaussian",
     },
 }
@@ -118,7 +118,7 @@ def test_one_person_moves_the_joint_embedding_by_exactly_one(
     assert np.array(generator.scales) / np.sqrt(len(SIZES)) == pytest.approx(3.0)
 
 
-def test_the_joint_picture_sees_every_attribute_of_its_noisy_record(data: Path) -> None:
+def test_the_joint_image_sees_every_attribute_of_its_noisy_record(data: Path) -> None:
     """Records less the uniform one sum to zero in each block: numbers must not cancel there."""
     schema = Schema.from_file(data / "schema.yaml")
     assert {a.kind for a in schema.attributes} == {"categorical", "numeric"}

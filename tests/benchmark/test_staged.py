@@ -132,24 +132,24 @@ def test_a_budget_becomes_steps_before_the_plan(
 ) -> None:
     recipe = Recipe().changed({**SETTINGS, "dp_sgd.steps": None})
     costs = stage_costs(places.schema(), recipe, Compute(), cache=places.cache)
-    fitted = {"generator.steps", "generator.perceptual_steps"}
-    assert set(costs) == fitted | {"warm_up.steps", "dp_sgd.steps"}
-    other = recipe.changed({"warm_up.teacher": "none"})
+    fitted = {"image_generator.steps", "image_generator.perceptual_steps"}
+    assert set(costs) == fitted | {"pretraining.steps", "dp_sgd.steps"}
+    other = recipe.changed({"pretraining.source": "none"})
     others = stage_costs(places.schema(), other, Compute(), cache=places.cache)
     assert others["dp_sgd.steps"] == costs["dp_sgd.steps"]  # one price for all methods
-    assert others["warm_up.steps"] < costs["warm_up.steps"]
+    assert others["pretraining.steps"] < costs["pretraining.steps"]
     # Without its share DP-SGD does not run: no price of nothing that others would share.
-    bare = recipe.changed({"shares.image": 0.0})
+    bare = recipe.changed({"budget_split.image": 0.0})
     assert set(stage_costs(places.schema(), bare, Compute(), cache=places.cache)) == set(costs) - {
         "dp_sgd.steps"
     }
     given = entries(["default"], list({**SETTINGS, "dp_sgd.steps": None}.items()))
-    total = 200 * costs["dp_sgd.steps"] + 15 * costs["generator.steps"]
-    total += 6 * costs["warm_up.steps"] + 2 * costs["generator.perceptual_steps"]
+    total = 200 * costs["dp_sgd.steps"] + 15 * costs["image_generator.steps"]
+    total += 6 * costs["pretraining.steps"] + 2 * costs["image_generator.perceptual_steps"]
     budgeted = configured(places.data, entries=given, budget_seconds=total)
     # Where the rule wants no step of so few people, what is left of the limit stays unused.
     none = resolve(budgeted, given[0], 2.0, places)
-    assert none["shares"]["image"] == 0 and none["warm_up"]["steps"] == 6
+    assert none["budget_split"]["image"] == 0 and none["pretraining"]["steps"] == 6
     monkeypatch.setattr(planner, "dp_sgd_steps", lambda *_: 60)
     steps = resolve(budgeted, given[0], 2.0, places)["dp_sgd"]["steps"]
     assert abs(steps - 200) <= 2  # what the fixed parts leave
@@ -164,9 +164,11 @@ def test_presets_have_titles() -> None:
 def test_a_table_of_one_column_and_a_generator_that_draws_have_their_prices(places: Places) -> None:
     schema = places.schema()
     unimodal = replace(schema, attributes=schema.attributes[:1])
-    recipe = Recipe().changed({**SETTINGS, "shares.image": 0.0, "sampler.model": "generator"})
+    recipe = Recipe().changed({**SETTINGS, "budget_split.image": 0.0, "sampler.model": "generator"})
     costs = stage_costs(unimodal, recipe, Compute(), cache=places.cache)
-    assert set(costs) == {"generator.steps", "generator.perceptual_steps"}
+    assert set(costs) == {"image_generator.steps", "image_generator.perceptual_steps"}
     assert all(cost > 0 for cost in costs.values())
     plain = recipe.changed({"mean_pairs.perceptual_share": 0.0})
-    assert set(stage_costs(unimodal, plain, Compute(), cache=places.cache)) == {"generator.steps"}
+    assert set(stage_costs(unimodal, plain, Compute(), cache=places.cache)) == {
+        "image_generator.steps"
+    }

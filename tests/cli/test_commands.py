@@ -117,7 +117,7 @@ def test_missing_folder(project):
     refused(project, 2, "", data=str(project / "nowhere"))
 
 
-def test_missing_pictures(project):
+def test_missing_images(project):
     with moved(project / "data" / "images"):
         refused(project, 2, "images")
 

@@ -61,14 +61,14 @@ def test_an_abandoned_reservation_is_given_back(run, root: Path) -> None:
 
 
 def test_a_cohort_is_opened_once_by_somebody(run, root: Path) -> None:
-    arguments = ("ledger", "add-block", "newcomers", "--n-public", "90", "--approved-by", "me")
+    arguments = ("ledger", "add-cohort", "newcomers", "--n-public", "90", "--approved-by", "me")
     assert run(*arguments)[0] == 0
     assert run(*arguments)[0] == 3
     assert "cohort newcomers" in run("ledger")[1]
     entry = Ledger.open(Population.load(root / "population.yaml")).entries()[-1]
-    assert entry.body == {"block": "newcomers", "n_public": 90, "approved_by": "me"}
+    assert entry.body == {"cohort": "newcomers", "n_public": 90, "approved_by": "me"}
     with pytest.raises(SystemExit):
-        run("ledger", "add-block", "nobody", "--n-public", "90")
+        run("ledger", "add-cohort", "nobody", "--n-public", "90")
 
 
 def test_an_export_is_verified_without_the_database(run, root: Path, capsys) -> None:

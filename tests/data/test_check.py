@@ -67,7 +67,7 @@ def test_one_valued_attributes_empty_tables_and_huge_values(tmp_path, schema_pat
     assert [fault.text for fault in check(folder, schema_path)] == ["the table is empty."]
 
 
-def test_pictures_without_a_row_and_names_that_lead_out(tmp_path, schema_path):
+def test_images_without_a_row_and_names_that_lead_out(tmp_path, schema_path):
     lines = [
         "id,image,kind,weight",
         "1,a.png,ball,0.5",

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dagster_project.data import layout
+from dagster_project.data.images import MAX_PIXELS, UnusableImage, decode_image, read_inside
 from dagster_project.data.persons import is_held_out
-from dagster_project.data.pictures import MAX_PIXELS, UnusablePicture, decode_picture, read_inside
 from dagster_project.data.reading import ReadingError, column_faults, read_pairs
 from dagster_project.data.schema import ImageSpec
 from tests.data.toys import SCHEMA, bomb, columns, png, shades, write, write_csv
@@ -154,14 +154,14 @@ def test_keyed_split_is_by_person_and_for_good(tmp_path):
         read(folder, heldout_share=1.0)
 
 
-def test_scratch_keeps_the_pictures_on_disk(tmp_path):
+def test_scratch_keeps_the_images_on_disk(tmp_path):
     folder = write(tmp_path / "data", columns(9, image={4: None}))
     train, _, _ = read(folder, scratch=tmp_path / "scratch")
     assert isinstance(train.images, np.memmap)
     assert shades(train) == [0, 1, 2, 3, 5, 6, 7, 8]
 
 
-def test_records_beside_a_folder_of_pictures(tmp_path):
+def test_records_beside_a_folder_of_images(tmp_path):
     folder = write_csv(
         tmp_path / "data",
         [
@@ -193,13 +193,13 @@ def test_records_beside_a_folder_of_pictures(tmp_path):
     }
 
 
-def test_pictures_are_named_after_their_person_by_default(tmp_path):
+def test_images_are_named_after_their_person_by_default(tmp_path):
     lines = ["weight,kind,id", "1,ball,7", "1,ball,../7", "1,ball,8"]
     folder = write_csv(tmp_path / "data", lines, {"7.png": png(7), "8.png": png(8)})
     assert shades(read(folder)[0]) == [7, 8]
 
 
-def test_whole_number_ids_and_struct_pictures(tmp_path):
+def test_whole_number_ids_and_struct_images(tmp_path):
     table = columns(5)
     table["id"] = [1, 2, None, 2, 3]
     table["image"] = [{"bytes": b, "path": None} for b in table["image"][:4]] + [None]
@@ -341,40 +341,40 @@ def test_the_encoding_of_a_csv_file_is_decided_by_its_first_line(tmp_path, conte
         read(folder)
 
 
-def test_pictures_are_cropped_to_the_centre_and_converted():
+def test_images_are_cropped_to_the_centre_and_converted():
     wide = np.zeros((10, 30), np.uint8)
     wide[:, 10:20] = 200
     buffer = BytesIO()
     Image.fromarray(wide).save(buffer, "PNG")
-    assert (decode_picture(buffer.getvalue(), ImageSpec("image", 1, 8, 8)) > 190).all()
-    colour = decode_picture(buffer.getvalue(), ImageSpec("image", 3, 8, 24))
+    assert (decode_image(buffer.getvalue(), ImageSpec("image", 1, 8, 8)) > 190).all()
+    colour = decode_image(buffer.getvalue(), ImageSpec("image", 3, 8, 24))
     assert colour.shape == (3, 8, 24)
     assert (colour[0] == colour[2]).all()
     for mode in ("1", "P", "LA", "RGBA", "RGB"):
-        assert decode_picture(png(1, (9, 9), mode), GREY).shape == (1, 8, 8)
+        assert decode_image(png(1, (9, 9), mode), GREY).shape == (1, 8, 8)
     clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     buffer = BytesIO()
     clear.save(buffer, "PNG")
-    assert (decode_picture(buffer.getvalue(), GREY) == 255).all()
+    assert (decode_image(buffer.getvalue(), GREY) == 255).all()
 
 
 def test_pixel_limits_hold_before_decoding():
     assert len(bomb()) < 12_000 and MAX_PIXELS < 9000**2
     for side in (4097, 9000, 20_000):
-        with pytest.raises(UnusablePicture, match="too many pixels"):
-            decode_picture(bomb(side), GREY)
-    with pytest.raises(UnusablePicture, match="too many bytes"):
-        decode_picture(bytes(33 * 2**20), GREY)
+        with pytest.raises(UnusableImage, match="too many pixels"):
+            decode_image(bomb(side), GREY)
+    with pytest.raises(UnusableImage, match="too many bytes"):
+        decode_image(bytes(33 * 2**20), GREY)
 
 
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 10**6), st.binary(max_size=8))
-def test_damaged_pictures_raise_one_kind_of_error(place, junk):
+def test_damaged_images_raise_one_kind_of_error(place, junk):
     content = png(7, (12, 12), "RGB")
     place %= len(content)
     try:
-        array = decode_picture(content[:place] + junk + content[place + 4 :], GREY)
-    except UnusablePicture:
+        array = decode_image(content[:place] + junk + content[place + 4 :], GREY)
+    except UnusableImage:
         return
     assert array.shape == (1, 8, 8) and array.dtype == np.uint8
 
@@ -399,5 +399,5 @@ def test_names_stay_in_their_folder(tmp_path):
         "\ud800",
         "a/../../out.png",
     ):
-        with pytest.raises(UnusablePicture):
+        with pytest.raises(UnusableImage):
             read_inside(tmp_path / "in", name)

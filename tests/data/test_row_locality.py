@@ -117,7 +117,7 @@ def test_a_broken_line_before_three_thousand_rows_costs_itself_alone(tmp_path, l
     lines = ["id,kind,weight", *(f"{i},ball,{i % 10}" for i in range(2999))]
     folder = write_csv(tmp_path / "data", lines, {})
     for i in range(2999):
-        (folder / "images" / f"{i}.png").hardlink_to(_picture(tmp_path))
+        (folder / "images" / f"{i}.png").hardlink_to(_image(tmp_path))
     head, rest = (folder / "records.csv").read_bytes().split(b"\n", 1)
     (folder / "records.csv").write_bytes(b"\n".join([head, line, rest]))
     train, _, counts = read_pairs(folder, SCHEMA, heldout_key=None)
@@ -125,7 +125,7 @@ def test_a_broken_line_before_three_thousand_rows_costs_itself_alone(tmp_path, l
     assert counts.rows == 3000 and sum(counts.reasons.values()) == 1
 
 
-def _picture(folder):
+def _image(folder):
     path = folder / "picture.png"
     if not path.exists():
         path.write_bytes(png(5))

@@ -66,10 +66,10 @@ def write(folder, table, name="train.parquet"):
     return folder
 
 
-def write_csv(folder, lines, pictures):
+def write_csv(folder, lines, images):
     (folder / "images").mkdir(parents=True)
     (folder / "records.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    for name, content in pictures.items():
+    for name, content in images.items():
         (folder / "images" / name).write_bytes(content)
     return folder
 

@@ -21,7 +21,7 @@ from dagster_project.evaluation.plots import (
 )
 
 
-def test_grid_holds_every_picture_in_order() -> None:
+def test_grid_holds_every_image_in_order() -> None:
     images = np.random.default_rng(0).integers(0, 256, size=(5, 1, 4, 6), dtype=np.uint8)
     grid = np.asarray(image_grid(images, 3, scale=2))
     assert grid.shape == ((4 * 2 + 1) * 2, (6 * 3 + 2) * 2, 3)
@@ -29,7 +29,7 @@ def test_grid_holds_every_picture_in_order() -> None:
     assert (grid[10:, 28:] == 255).all()  # the empty sixth place
 
 
-def test_small_pictures_are_enlarged_and_colour_is_kept() -> None:
+def test_small_images_are_enlarged_and_colour_is_kept() -> None:
     images = np.zeros((1, 3, 28, 28), dtype=np.uint8)
     images[:, 2] = 200
     grid = image_grid(images, 1)

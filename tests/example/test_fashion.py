@@ -53,7 +53,7 @@ def test_build_is_deterministic_and_fits_its_schema(tmp_path, source):
     assert (len(train), len(held_out), counts.reasons) == (50, 15, {})
 
 
-def test_pictures_survive_and_departments_follow_categories(tmp_path, source):
+def test_images_survive_and_departments_follow_categories(tmp_path, source):
     fashion.build(source, tmp_path / "out", train=60, heldout=20)
     images = fashion.read_idx(source, "train-images-idx3-ubyte", axes=3)
     table = pd.read_parquet(tmp_path / "out" / "train.parquet")

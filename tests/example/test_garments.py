@@ -33,7 +33,7 @@ def source(tmp_path):
 def test_the_pool_is_labelled_the_same_each_time_and_none_of_the_catalogue(tmp_path, source):
     fashion.build(source, tmp_path / "data", train=100, heldout=5)
     for name in ("a", "b"):
-        assert garments.build(source, tmp_path / name, pictures=25, catalogue=100) == 25
+        assert garments.build(source, tmp_path / name, count=25, catalogue=100) == 25
     files = {path.relative_to(tmp_path / "a"): path for path in (tmp_path / "a").rglob("*.png")}
     assert len(files) == 25
     for name, path in files.items():
@@ -54,6 +54,6 @@ def test_the_pool_is_labelled_the_same_each_time_and_none_of_the_catalogue(tmp_p
     assert all(label.split("/")[1] in fashion.LEVELS for label in pool.names)
 
 
-def test_too_few_pictures_are_refused(tmp_path, source):
+def test_too_few_images_are_refused(tmp_path, source):
     with pytest.raises(ValueError, match="pullover are left"):
-        garments.build(source, tmp_path / "a", pictures=200, catalogue=100)
+        garments.build(source, tmp_path / "a", count=200, catalogue=100)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from dagster_project.image import edm
+from dagster_project.settings.sections import SamplerSettings
 from tests.image.toys import LEVELS, network, records
 
 DATA = LEVELS.sigma_data
@@ -32,7 +33,7 @@ def test_without_noise_the_denoiser_is_the_identity():
 def test_preconditioning_is_equation_7(sigma):
     seen = {}
 
-    def raw(x, c_noise, record, keep):
+    def raw(x, c_noise, record, condition_mask):
         seen.update(x=x, c_noise=c_noise)
         return torch.ones_like(x)
 
@@ -68,13 +69,13 @@ def test_loss_is_the_mean_over_draws():
     """Noise multiplicity averages inside an example, before any clipping."""
     model, clean = network(), torch.rand(1, 1, 8, 8)
     sigma, noise = torch.tensor([0.1, 1.0, 7.0]), torch.randn(3, 1, 8, 8)
-    record, keep = records(1), torch.ones(3)
+    record, condition_mask = records(1), torch.ones(3)
 
     def loss(chosen):
         n = len(chosen)
         return edm.loss(
             model, clean.expand(n, -1, -1, -1), sigma[chosen], noise[chosen],
-            record.expand(n, -1), keep[chosen], sigma_data=DATA,
+            record.expand(n, -1), condition_mask[chosen], sigma_data=DATA,
         )  # fmt: skip
 
     with torch.no_grad():
@@ -95,7 +96,7 @@ def sample(model, *, seed=0, people=3, shape=(1, 8, 8), record=None, levels=LEVE
         records(people) if record is None else record,
         shape,
         levels=levels,
-        settings=edm.SamplerSettings(**{"steps": 4, **changes}),
+        settings=SamplerSettings(**{"steps": 4, "guidance": 1.0, **changes}),
         generator=torch.Generator().manual_seed(seed),
     )
 
@@ -122,11 +123,11 @@ class GaussianDenoiser(nn.Module):
 
     spread = 0.1
 
-    def forward(self, scaled, c_noise, record, keep):
+    def forward(self, scaled, c_noise, record, condition_mask):
         sigma = (4 * c_noise).exp()[:, None, None, None]
         total = (sigma**2 + DATA**2).sqrt()
         noisy = scaled * total
-        mean = (0.4 * (2 * record[:, 0] - 1) * keep)[:, None, None, None]
+        mean = (0.4 * (2 * record[:, 0] - 1) * condition_mask)[:, None, None, None]
         best = (self.spread**2 * noisy + sigma**2 * mean) / (self.spread**2 + sigma**2)
         return (best - DATA**2 / total**2 * noisy) / (sigma * DATA / total)
 
@@ -163,9 +164,9 @@ def test_without_guidance_the_network_is_asked_once(guidance):
     asked = []
 
     class Counted(GaussianDenoiser):
-        def forward(self, x, c_noise, record, keep):
-            asked.append(keep.unique().tolist())
-            return super().forward(x, c_noise, record, keep)
+        def forward(self, x, c_noise, record, condition_mask):
+            asked.append(condition_mask.unique().tolist())
+            return super().forward(x, c_noise, record, condition_mask)
 
     options = {"record": torch.ones(200, 2), "shape": (1, 4, 4), "steps": 9}
     drawn = sample(Counted(), guidance=guidance, **options)

@@ -11,7 +11,7 @@ from dagster_project.image.embeddings import FeatureMap, cell_sums
 from dagster_project.privacy.grid import to_numbers
 from tests.image.feature_toys import feature_map, one_hot
 
-pictures = hnp.arrays(
+image_batches = hnp.arrays(
     np.uint8,
     st.tuples(st.integers(1, 3), st.sampled_from([1, 3]), st.integers(1, 12), st.integers(1, 12)),
     elements=st.sampled_from([0, 1, 127, 128, 254, 255]),
@@ -27,8 +27,8 @@ maps = st.fixed_dictionaries(
 
 
 @settings(max_examples=60, deadline=None)
-@given(images=pictures, changes=maps)
-def test_no_picture_has_a_norm_above_one(images, changes):
+@given(images=image_batches, changes=maps)
+def test_no_image_has_a_norm_above_one(images, changes):
     size = dict(zip(("channels", "height", "width"), images.shape[1:], strict=True))
     public = feature_map(**size, **changes)
     pooled = torch.from_numpy(images).float() / 255
@@ -41,7 +41,7 @@ def test_no_picture_has_a_norm_above_one(images, changes):
     assert (pixel.norm(dim=1) <= 1 + 1e-6).all()
 
 
-def test_values_beyond_any_picture_are_clipped_too():
+def test_values_beyond_any_image_are_clipped_too():
     """The bound is the map's own and does not rest on what a picture can hold."""
     pooled = torch.tensor([[1e9] * 16, [-1e9] * 16, [1e30] + [0.0] * 15]).reshape(3, 1, 4, 4)
     assert (feature_map()(pooled).double().norm(dim=1) <= 1 + 1e-6).all()
@@ -55,7 +55,7 @@ def test_the_two_parts_share_the_norm():
     assert features[:, public.fourier_size :].square().sum(1).numpy() == pytest.approx(0.1)
 
 
-def test_pictures_of_the_largest_norm_meet_the_clip_and_pass_it_nowhere():
+def test_images_of_the_largest_norm_meet_the_clip_and_pass_it_nowhere():
     """The release's clip is the largest norm a centred picture can have: nothing is lost."""
     public = feature_map(pixel_clip=0.5 * 16**0.5)
     extreme = torch.stack([torch.zeros(1, 4, 4), torch.ones(1, 4, 4)])

@@ -6,15 +6,15 @@ import torch
 
 from dagster_project.image.embeddings import cell_sums
 from dagster_project.image.generator import (
-    Generator,
-    GeneratorSettings,
+    ImageGenerator,
     _matching_loss,
-    draw_pictures,
+    draw_images,
     fit_generator,
     saturation,
     total_variation,
 )
 from dagster_project.privacy.grid import to_numbers
+from dagster_project.settings.sections import ImageGeneratorSettings
 from tests.image.feature_toys import feature_map, one_hot
 
 TINY = {
@@ -90,24 +90,25 @@ def fit(shape=(1, 4, 4), levels=(30, 220), **changes):
         public,
         shape,
         0.01,
-        GeneratorSettings(**{**TINY, **changes}),
+        ImageGeneratorSettings(**{**TINY, **changes}),
         silent,
+        seed=0,
     )
 
 
 def drawn(model, cell, n=50, seed=0):
     record = np.tile(np.eye(2, dtype=np.float32)[cell], (n, 1))
-    return draw_pictures(model, record, generator=torch.Generator().manual_seed(seed)).numpy()
+    return draw_images(model, record, generator=torch.Generator().manual_seed(seed)).numpy()
 
 
 def test_fits_two_different_cells():
     model = fit()
     assert not model.training
     for cell, bright in ((0, slice(0, 2)), (1, slice(2, 4))):
-        picture = drawn(model, cell).mean(0)[0]
+        image = drawn(model, cell).mean(0)[0]
         dark = slice(2, 4) if cell == 0 else slice(0, 2)
-        assert picture[:, bright].mean() == pytest.approx(220 / 255, abs=0.15)
-        assert picture[:, dark].mean() == pytest.approx(30 / 255, abs=0.15)
+        assert image[:, bright].mean() == pytest.approx(220 / 255, abs=0.15)
+        assert image[:, dark].mean() == pytest.approx(30 / 255, abs=0.15)
 
 
 def test_progress_and_seed():
@@ -116,7 +117,7 @@ def test_progress_and_seed():
     images, member = halves(50, rng)
     public = feature_map()
     means = to_numbers(cell_sums(images, member, public)) / member.sum(0)[:, None]
-    settings = GeneratorSettings(**{**TINY, "steps": 4})
+    settings = ImageGeneratorSettings(**{**TINY, "steps": 4})
 
     def once(seed=0, progress=silent):
         draw = np.random.default_rng(3)
@@ -127,8 +128,9 @@ def test_progress_and_seed():
             public,
             (1, 4, 4),
             0.0,
-            GeneratorSettings(**{**vars(settings), "seed": seed}),
+            settings,
             progress,
+            seed=seed,
         ).state_dict()
 
     torch.manual_seed(11)
@@ -151,7 +153,7 @@ def test_cells_left_out_have_no_weight():
     assert torch.equal(one, _matching_loss(features, record, target, weight))
 
 
-def test_total_variation_of_known_pictures():
+def test_total_variation_of_known_images():
     """A half-white picture has one edge of length and height 1, at any size and in each channel."""
     for size in ((8, 8), (40, 20)):
         half = torch.zeros(2, 3, *size)
@@ -202,7 +204,7 @@ def test_the_price_of_saturation_brings_back_what_the_sigmoid_lost():
             optimizer.step()
         return logit.item()
 
-    assert fitted(0.0) < -25 and fitted(GeneratorSettings().saturation) > 2
+    assert fitted(0.0) < -25 and fitted(ImageGeneratorSettings().saturation) > 2
 
 
 def test_the_fit_keeps_logits_within_reach():
@@ -214,13 +216,13 @@ def test_the_fit_keeps_logits_within_reach():
     assert furthest(10.0) < 7 < furthest(0.0)
 
 
-def test_pictures_are_within_bounds_and_repeat_with_the_seed():
-    model = Generator(2, (3, 4, 5), GeneratorSettings(**TINY)).eval()
+def test_images_are_within_bounds_and_repeat_with_the_seed():
+    model = ImageGenerator(2, (3, 4, 5), ImageGeneratorSettings(**TINY)).eval()
     records = np.eye(2, dtype=np.float32)[np.arange(7) % 2]
 
     def draw(seed, chunk=2048):
         random = torch.Generator().manual_seed(seed)
-        return draw_pictures(model, records, generator=random, chunk=chunk)
+        return draw_images(model, records, generator=random, chunk=chunk)
 
     assert draw(0).shape == (7, 3, 4, 5)
     assert draw(0).min() >= 0 and draw(0).max() <= 1
@@ -228,8 +230,8 @@ def test_pictures_are_within_bounds_and_repeat_with_the_seed():
     assert draw(0, chunk=3).shape == (7, 3, 4, 5)
 
 
-def test_a_picture_is_a_window_of_a_larger_one_that_moves_by_a_share_of_its_sides():
-    model = Generator(2, (1, 20, 10), GeneratorSettings(**{**TINY, "shift": 0.1})).eval()
+def test_a_image_is_a_window_of_a_larger_one_that_moves_by_a_share_of_its_sides():
+    model = ImageGenerator(2, (1, 20, 10), ImageGeneratorSettings(**{**TINY, "shift": 0.1})).eval()
     record = torch.eye(2)[[0, 1] * 40]
     noise = torch.randn(80, TINY["latent"], generator=torch.Generator().manual_seed(0))
     whole, drawn = model(record, noise), model.draw(record, torch.Generator().manual_seed(0))
@@ -242,7 +244,7 @@ def test_a_picture_is_a_window_of_a_larger_one_that_moves_by_a_share_of_its_side
 
 
 def test_basis_is_orthonormal():
-    model = Generator(2, (1, 4, 5), GeneratorSettings(**TINY))
+    model = ImageGenerator(2, (1, 4, 5), ImageGeneratorSettings(**TINY))
     for basis, size in ((model.rows, 4), (model.columns, 5)):
         assert torch.allclose(basis @ basis.T, torch.eye(size), atol=1e-6)
     assert (model.prior.diff(dim=0) < 0).all() and (model.prior.diff(dim=1) < 0).all()

@@ -33,7 +33,7 @@ def one_at_a_time(model, examples):
                 (noisy / norm)[None],
                 (sigma.log() / 4)[None],
                 examples["record"][i][None],
-                examples["keep"][i, k][None],
+                examples["condition_mask"][i, k][None],
             )[0]
             skip, out = (LEVELS.sigma_data / norm) ** 2, sigma * LEVELS.sigma_data / norm
             error = skip * noisy + out * raw - clean

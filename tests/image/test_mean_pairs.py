@@ -89,7 +89,7 @@ def test_one_person_moves_sums_and_counts_together_by_at_most_sqrt_2d(
     np.testing.assert_array_equal(moved[:, -1], one_hot(codes[None], SIZES)[0])
 
 
-def test_a_white_picture_in_rare_cells_or_an_empty_data_set_meets_the_joint_bound():
+def test_a_white_image_in_rare_cells_or_an_empty_data_set_meets_the_joint_bound():
     white = np.full((1, 1, 8, 8), 255, np.uint8)
     crowd = np.zeros((5, 1, 8, 8), np.uint8)
     rare, common = np.array([[1, 2, 1]]), np.zeros((5, 3), int)

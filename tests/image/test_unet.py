@@ -27,11 +27,11 @@ def test_depth_follows_the_settings(widths):
     assert out.shape == (1, 1, 28, 28)
 
 
-def answer(record, keep, noise=0.0):
+def answer(record, condition_mask, noise=0.0):
     torch.manual_seed(3)
     x = torch.randn(1, 1, 8, 8).expand(len(record), -1, -1, -1)
     with torch.no_grad():
-        return network()(x, torch.full((len(record),), noise), record, keep)
+        return network()(x, torch.full((len(record),), noise), record, condition_mask)
 
 
 def test_null_record_is_independent_of_the_record():
@@ -60,11 +60,11 @@ def test_soft_records_lie_between_the_hard_ones():
     """A categorical token is the mean of its cells' tokens; a number enters by its mean value."""
     encoder = TableEncoder(LAYOUT, 12)
     encoder.mix = torch.nn.Sequential(torch.nn.Identity())  # linear up to here
-    keep = torch.ones(3)
+    condition_mask = torch.ones(3)
 
     def tokens(*blocks):
         record = torch.cat([torch.tensor(block) for block in blocks])
-        return encoder(record[None], keep[:1])[0]
+        return encoder(record[None], condition_mask[:1])[0]
 
     number, other = [1.0, 0.0], [1.0, 0.0, 0.0, 0.0]
     hard = [tokens(torch.eye(3)[i].tolist(), number, other) for i in range(3)]
@@ -75,7 +75,7 @@ def test_soft_records_lie_between_the_hard_ones():
     middle = TableEncoder(RecordLayout(LAYOUT.sizes, (None, (0.5, 0.75), LAYOUT.midpoints[2])), 12)
     middle.mix = encoder.mix
     middle.load_state_dict(encoder.state_dict())
-    at_half = middle(torch.tensor([[1.0, 0, 0, 1, 0, *other]]), keep[:1])
+    at_half = middle(torch.tensor([[1.0, 0, 0, 1, 0, *other]]), condition_mask[:1])
     assert torch.allclose(tokens([1.0, 0, 0], [0.5, 0.5], other)[1], at_half[0, 1], atol=1e-6)
 
 

@@ -6,7 +6,8 @@ import torch
 
 from dagster_project.image import edm
 from dagster_project.image.table_encoder import RecordLayout
-from dagster_project.image.unet import UNet, UNetSettings
+from dagster_project.image.unet import UNet
+from dagster_project.settings.sections import NetworkSettings
 
 # A categorical attribute, a numeric one, and a numeric one with a missing cell.
 LAYOUT = RecordLayout(sizes=(3, 2, 4), midpoints=(None, (0.25, 0.75), (0.1, 0.4, 0.9)))
@@ -16,8 +17,8 @@ LEVELS = edm.NoiseLevels()
 def network(channels: int = 1, *, widths: tuple[int, ...] = (8, 16), seed: int = 0) -> UNet:
     """A U-Net whose zero-initialised layers have been moved, so that every gradient flows."""
     torch.manual_seed(seed)
-    settings = UNetSettings(image_channels=channels, channels=widths, token_size=12, heads=2)
-    model = UNet(LAYOUT, settings)
+    settings = NetworkSettings(channels=widths, token_size=12, heads=2)
+    model = UNet(LAYOUT, settings, image_channels=channels)
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.1 * torch.randn_like(p))
@@ -45,5 +46,5 @@ def batch(
         "record": records(people, seed=seed),
         "sigma": LEVELS.draw((people, draws), random),
         "noise": torch.randn(people, draws, *shape, generator=random),
-        "keep": (torch.rand(people, draws, generator=random) > 0.3).float(),
+        "condition_mask": (torch.rand(people, draws, generator=random) > 0.3).float(),
     }

@@ -70,7 +70,7 @@ def test_an_archive_becomes_a_data_folder_without_a_fault(kind, tmp_path):
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
-def test_pictures_stay_with_their_records(tmp_path):
+def test_images_stay_with_their_records(tmp_path):
     """The fixtures' upper half is bright where the label is odd."""
     label = {"celeba": "Male", "idx": "label", "arrow": "label", "medmnist": "label"}
     bright = {"celeba": "yes", "idx": "one", "arrow": "dog", "medmnist": "malignant"}
@@ -108,9 +108,9 @@ def test_nobody_is_in_two_parts(kind, tmp_path):
         set(pd.read_parquet(data / f)["person"]) for f in ("train.parquet", "heldout.parquet")
     ]
     assert not people[0] & people[1]
-    pictures = sum(len(pd.read_parquet(data / f)) for f in ("train.parquet", "heldout.parquet"))
-    assert pictures == archives.PAIRS * (2 if kind == "chestxray14" else 1)
-    assert len(people[0] | people[1]) < pictures
+    images = sum(len(pd.read_parquet(data / f)) for f in ("train.parquet", "heldout.parquet"))
+    assert images == archives.PAIRS * (2 if kind == "chestxray14" else 1)
+    assert len(people[0] | people[1]) < images
 
 
 def test_split_is_seven_to_one_to_two():
@@ -127,7 +127,7 @@ def test_validation_goes_where_it_is_sent(tmp_path):
     assert rows == {"drop": [60, 15], "train": [70, 15], "heldout": [60, 25]}
 
 
-def test_broken_pictures_are_counted_and_end_nothing(tmp_path, capsys):
+def test_broken_images_are_counted_and_end_nothing(tmp_path, capsys):
     source = archives.celeba(tmp_path / "source")
     images = source / "Img" / "img_align_celeba"
     (images / "000001.jpg").unlink()
@@ -282,10 +282,10 @@ def test_a_source_that_is_not_there_is_refused(tmp_path, capsys):
         refused(capsys, tmp_path, "nowhere", command)
 
 
-def test_an_archive_without_a_usable_picture_is_refused(tmp_path, capsys):
+def test_an_archive_without_a_usable_image_is_refused(tmp_path, capsys):
     source = archives.celeba(tmp_path / "source")
-    for picture in (source / "Img" / "img_align_celeba").iterdir():
-        picture.write_bytes(b"")
+    for image in (source / "Img" / "img_align_celeba").iterdir():
+        image.write_bytes(b"")
     refused(capsys, tmp_path, "no pair to train on", lambda out: bring("celeba", source, out))
 
 

@@ -54,7 +54,7 @@ def rows_of(name: str, source: Path) -> Counter:
     return Counter(
         row
         if isinstance(row, BrokenRow)
-        else (row.person, repr(row.record), repr(row.picture), row.part)
+        else (row.person, repr(row.record), repr(row.image), row.part)
         for row in rows
     )
 
@@ -108,7 +108,7 @@ def test_broken_lines_are_counted_by_reason(tmp_path, capsys):
         assert f"1 left out: {reason}" in told
 
 
-def test_a_picture_of_two_identities_is_left_out(tmp_path):
+def test_a_image_of_two_identities_is_left_out(tmp_path):
     source = archives.celeba(tmp_path / "source", 9)
     listed = source / "Anno" / "identity_CelebA.txt"
     lines = listed.read_text().splitlines()

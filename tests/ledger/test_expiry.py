@@ -53,14 +53,14 @@ def test_an_abandoned_reservation_is_given_back_at_the_next(ledger: Ledger, cloc
     reserve(ledger, "second")
     assert ledger.release("forgotten").status == "RESERVED"
     clock.jump(2)
-    spent = ledger.blocks()[0].spent
+    spent = ledger.cohorts()[0].spent
     price = ledger.price(plan("third", gaussian(20.0)))
     assert price.spent == pytest.approx(spent / 2)  # priced as it will be charged, and not yet told
     assert ledger.release("forgotten").status == "RESERVED"
     reserve(ledger, "third")
     assert ledger.release("forgotten").status == "VOID"
     assert ledger.release("second").status == "RESERVED"
-    assert ledger.blocks()[0].spent == spent
+    assert ledger.cohorts()[0].spent == spent
     last = ledger.entries()[-2]
     assert last.kind == "VOID" and last.body["expired_after_days"] == 10
     with pytest.raises(WrongState, match="VOID"):
@@ -113,8 +113,8 @@ def test_clocks_that_jump_at_random_never_free_what_was_opened(tmp_path, clock: 
                 opened.add(name)
             except WrongState:
                 assert one.release(name).void
-        block = coin.choice(crowd).blocks()[0]
-        assert block.spent >= len(opened) * cost * (1 - 1e-9)
+        cohort = coin.choice(crowd).cohorts()[0]
+        assert cohort.spent >= len(opened) * cost * (1 - 1e-9)
     told = crowd[0].releases()
     assert {name for name, item in told.items() if item.opened} == opened
     assert len(opened) > 10 and sum(item.void for item in told.values()) > 10
@@ -149,5 +149,5 @@ def test_one_opens_while_another_lets_it_expire(tmp_path: Path, clock: Clock) ->
             outcomes.add(allowed)
             other.void(later)
     assert outcomes == {True, False}
-    assert other.blocks()[0].spent > 0
+    assert other.cohorts()[0].spent > 0
     other.verify()

@@ -40,7 +40,7 @@ def test_the_export_alone_says_what_the_ledger_says(toy: Population, lines: list
     state = verify_lines([f"{line}\n" for line in lines], toy)
     ledger = Ledger.open(toy)
     assert state.head == ledger.anchor()
-    assert float(state.blocks["founding"].spent) == ledger.blocks()[0].spent
+    assert float(state.cohorts["founding"].spent) == ledger.cohorts()[0].spent
     assert state.releases["first"] == ledger.release("first")
 
 

@@ -21,7 +21,7 @@ from dagster_project.privacy.events import (
     Gaussian,
     PoissonSampledGaussian,
 )
-from dagster_project.privacy.plan import Mechanism
+from dagster_project.privacy.plan import PlannedMechanism
 from tests.ledger.toys import plan, population
 
 DELTA = 1e-6
@@ -140,7 +140,7 @@ def test_no_adaptive_choice_passes_the_cap(bold_after_luck: bool) -> None:
 
 def released(ledger: Ledger, name: str, *events: Event, target_epsilon: float = 10.0) -> None:
     mechanisms = [
-        Mechanism(name=f"table_model.{i}", stage="table_model", event=event, declared={})
+        PlannedMechanism(name=f"table_model.{i}", stage="table_model", event=event, declared={})
         for i, event in enumerate(events)
     ]
     made = plan(name, *mechanisms, target_epsilon=target_epsilon, composed_epsilon=target_epsilon)
@@ -157,8 +157,8 @@ def test_a_release_within_the_cap_by_its_own_epsilon_fits_alone(tmp_path) -> Non
     leak = gdp_filter.leak(cap, target_delta=DELTA)
     assert gdp_cost([tailed], leak=leak) > gdp_filter.cap(cap, target_delta=DELTA)
     released(ledger, "first", tailed, target_epsilon=cap)
-    block = ledger.blocks()[0]
-    assert block.remaining == 0 and block.epsilon == pytest.approx(cap)
+    cohort = ledger.cohorts()[0]
+    assert cohort.remaining == 0 and cohort.epsilon == pytest.approx(cap)
     with pytest.raises(BudgetExceeded):
         released(ledger, "second", Gaussian(noise_multiplier=1e4))
     ledger.verify(reprice=True)

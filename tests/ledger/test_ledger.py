@@ -45,10 +45,10 @@ def opened(ledger: Ledger, a_plan=None):
 
 def unchanged_by(ledger: Ledger, error: type[Exception], call, *args, **kwargs) -> str:
     """The message of a refusal that wrote nothing."""
-    before, blocks = ledger.anchor(), ledger.blocks()
+    before, cohorts = ledger.anchor(), ledger.cohorts()
     with pytest.raises(error) as caught:
         call(*args, **kwargs)
-    assert (ledger.anchor(), ledger.blocks()) == (before, blocks)
+    assert (ledger.anchor(), ledger.cohorts()) == (before, cohorts)
     return str(caught.value)
 
 
@@ -59,7 +59,7 @@ def test_at_least_thirteen_releases_of_epsilon_1_fit_under_5(ledger: Ledger) -> 
             reserve(ledger, plan(f"release-{granted}"))
             granted += 1
     assert granted >= 13
-    assert ledger.blocks()[0].epsilon <= 5.0
+    assert ledger.cohorts()[0].epsilon <= 5.0
 
 
 def test_price_writes_nothing_and_agrees_with_what_reserve_charges(ledger: Ledger) -> None:
@@ -83,10 +83,10 @@ def test_same_plan_is_charged_once_and_its_name_is_taken(ledger: Ledger) -> None
 
 
 def test_void_gives_back_everything_but_only_before_opening(ledger: Ledger) -> None:
-    empty = ledger.blocks()
+    empty = ledger.cohorts()
     reserve(ledger)
     ledger.void("first")
-    assert ledger.blocks() == empty
+    assert ledger.cohorts() == empty
     assert ledger.release("first").status == "VOID"
     for call in (ledger.void, ledger.open_reservation):
         unchanged_by(ledger, WrongState, call, "first")
@@ -152,16 +152,16 @@ def test_post_processing_needs_committed_parents(ledger: Ledger) -> None:
     a_plan = opened(ledger)
     commit = ledger.commit
     unchanged_by(ledger, ConformanceError, commit, "first", "pairs", {"a": SHA})
-    unchanged_by(ledger, WrongState, commit, "first", "warm_up", {"a": SHA}, ["table_model"])
+    unchanged_by(ledger, WrongState, commit, "first", "pretraining", {"a": SHA}, ["table_model"])
     ledger.begin("first", "table_model", executed(a_plan, "table_model"))
-    unchanged_by(ledger, WrongState, commit, "first", "warm_up", {"a": SHA}, ["table_model"])
+    unchanged_by(ledger, WrongState, commit, "first", "pretraining", {"a": SHA}, ["table_model"])
     commit("first", "table_model", {"model.npz": SHA})
-    spent = ledger.blocks()
-    made = commit("first", "warm_up", {"a": SHA}, ["table_model"])
-    assert made.parents == ("table_model",) and ledger.blocks() == spent
+    spent = ledger.cohorts()
+    made = commit("first", "pretraining", {"a": SHA}, ["table_model"])
+    assert made.parents == ("table_model",) and ledger.cohorts() == spent
     second = opened(ledger, plan("second"))
     assert second.release_id == "second"
-    commit("second", "warm_up", {"b": SHA}, ["first/table_model"])
+    commit("second", "pretraining", {"b": SHA}, ["first/table_model"])
 
 
 @pytest.mark.parametrize("files", [{}, {"../a": SHA}, {"/a": SHA}, {"a": "short"}, {"": SHA}])
@@ -197,16 +197,16 @@ def test_a_stage_with_fewer_steps_than_declared_is_not_committed(ledger: Ledger)
     unchanged_by(ledger, ConformanceError, ledger.commit, "first", "image_model", {"w": SHA})
 
 
-def test_disjoint_blocks_pay_in_parallel(ledger: Ledger) -> None:
-    ledger.add_block("newcomers", n_public=5000, approved_by="steward")
-    old = reserve(ledger, plan("old", gaussian(block="founding")))
-    new = reserve(ledger, plan("new", gaussian(block="newcomers")))
+def test_disjoint_cohorts_pay_in_parallel(ledger: Ledger) -> None:
+    ledger.add_cohort("newcomers", n_public=5000, approved_by="steward")
+    old = reserve(ledger, plan("old", gaussian(cohort="founding")))
+    new = reserve(ledger, plan("new", gaussian(cohort="newcomers")))
     assert (set(old.charges), set(new.charges)) == ({"founding"}, {"newcomers"})
     both = reserve(ledger, plan("both"))
     assert set(both.charges) == {"founding", "newcomers"}
-    assert {block.spent for block in ledger.blocks()} == {2 * old.charges["founding"]}
-    unchanged_by(ledger, PlanRefused, reserve, ledger, plan("odd", gaussian(block="strangers")))
-    unchanged_by(ledger, WrongState, ledger.add_block, "newcomers", n_public=1, approved_by="x")
+    assert {cohort.spent for cohort in ledger.cohorts()} == {2 * old.charges["founding"]}
+    unchanged_by(ledger, PlanRefused, reserve, ledger, plan("odd", gaussian(cohort="strangers")))
+    unchanged_by(ledger, WrongState, ledger.add_cohort, "newcomers", n_public=1, approved_by="x")
 
 
 def test_delta_above_the_rule_is_refused_except_on_public_data(ledger: Ledger) -> None:

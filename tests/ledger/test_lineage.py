@@ -87,7 +87,7 @@ def test_what_is_in_no_release_is_said_so(ledger: Ledger, tmp_path: Path) -> Non
         lineage.trace(ledger, "third")
 
 
-def test_text_shows_noise_clip_rate_steps_and_block(ledger: Ledger) -> None:
+def test_text_shows_noise_clip_rate_steps_and_cohort(ledger: Ledger) -> None:
     text = lineage.render_text(lineage.trace(ledger, "first"))
     for words in (
         "noise_multiplier=4.2",
@@ -95,7 +95,7 @@ def test_text_shows_noise_clip_rate_steps_and_block(ledger: Ledger) -> None:
         "sample_rate=0.01",
         "steps=2",
         "count=3",
-        "block=all",
+        "cohort=all",
         "post-processing, no cost",
         "2 steps authorised",
         "git_commit: abc",
@@ -129,9 +129,9 @@ def test_the_timeline_follows_the_account(ledger: Ledger) -> None:
         ("third", "RESERVED"),
         ("third", "VOID"),
     ]
-    (block,) = ledger.blocks()
-    assert (rows[-1]["spent"], rows[-1]["cap"]) == (block.spent, block.cap)
-    assert rows[-1]["epsilon"] == block.epsilon == rows[1]["epsilon"]
+    (cohort,) = ledger.cohorts()
+    assert (rows[-1]["spent"], rows[-1]["cap"]) == (cohort.spent, cohort.cap)
+    assert rows[-1]["epsilon"] == cohort.epsilon == rows[1]["epsilon"]
 
 
 def test_tracing_among_many_entries_is_quick(ledger: Ledger, tmp_path: Path) -> None:

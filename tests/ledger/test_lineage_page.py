@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dagster_project.ledger import Ledger, lineage, timeline_picture
+from dagster_project.ledger import Ledger, lineage, timeline_figure
 from dagster_project.ledger.lineage_page import render_html
 from tests.ledger.toys import SHA, executed, gaussian, plan, population
 
@@ -25,9 +25,9 @@ def ledger(tmp_path: Path) -> Ledger:
     ledger.commit("first", "table_model", {"table.npz": SHA})
     ledger.reserve(plan("mistake"), approved_by="x", schema_public=False)
     ledger.void("mistake")
-    ledger.add_block("newcomers", n_public=900, approved_by="x")
+    ledger.add_cohort("newcomers", n_public=900, approved_by="x")
     ledger.reserve(
-        plan("second", gaussian(block="newcomers")), approved_by="x", schema_public=False
+        plan("second", gaussian(cohort="newcomers")), approved_by="x", schema_public=False
     )
     return ledger
 
@@ -84,7 +84,7 @@ def test_the_same_account_gives_the_same_page(ledger: Ledger) -> None:
 
 def test_bars_show_the_account_as_shares_of_the_cap(ledger: Ledger) -> None:
     rows = lineage.timeline(ledger)
-    founding, newcomers = timeline_picture.figure(rows).axes
+    founding, newcomers = timeline_figure.figure(rows).axes
     tops = [p.get_y() + p.get_height() for p in founding.patches]
     share = 100 * rows[0]["spent"] / rows[0]["cap"]
     assert max(tops) == pytest.approx(2 * share)
@@ -94,10 +94,10 @@ def test_bars_show_the_account_as_shares_of_the_cap(ledger: Ledger) -> None:
     assert re.search(r"ε [\d.]+ of 5 spent", founding.get_title(loc="left"))
 
 
-def test_pictures_of_nothing_and_of_much(tmp_path: Path, ledger: Ledger) -> None:
-    assert "nothing has been spent" in timeline_picture.svg([])
+def test_images_of_nothing_and_of_much(tmp_path: Path, ledger: Ledger) -> None:
+    assert "nothing has been spent" in timeline_figure.svg([])
     row = lineage.timeline(ledger)[0]
     many = [row | {"release_id": f"release-{i}", "entry": i} for i in range(300)]
-    text = timeline_picture.svg(many)
+    text = timeline_figure.svg(many)
     assert "260 earlier charges not shown" in text and "release-299" in text
-    assert timeline_picture.png(many).startswith(b"\x89PNG")
+    assert timeline_figure.png(many).startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""People keep their block, held-out people never train, and only who is paid for is read."""
+"""People keep their cohort, held-out people never train, and only who is paid for is read."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger.open(population(tmp_path, lifetime_epsilon=50.0))
 
 
-def opened(ledger: Ledger, name: str, block: str = "all") -> None:
-    wanted = plan(name, gaussian(block=block))
+def opened(ledger: Ledger, name: str, cohort: str = "all") -> None:
+    wanted = plan(name, gaussian(cohort=cohort))
     ledger.reserve(wanted, approved_by="x", schema_public=False)
     ledger.open_reservation(name)
 
@@ -36,10 +36,10 @@ def admitted(ledger: Ledger, name: str, people: str, held_out: str = "") -> str:
     return "".join(one for one, yes in zip(people, mask, strict=True) if yes)
 
 
-def test_returning_people_keep_their_block_and_new_ones_get_the_newest(ledger: Ledger) -> None:
+def test_returning_people_keep_their_cohort_and_new_ones_get_the_newest(ledger: Ledger) -> None:
     opened(ledger, "first")
     assert admitted(ledger, "first", "abc") == "abc"
-    ledger.add_block("newcomers", n_public=100, approved_by="x")
+    ledger.add_cohort("newcomers", n_public=100, approved_by="x")
     opened(ledger, "second", "newcomers")
     assert admitted(ledger, "second", "bdac") == "d"
     opened(ledger, "third", "founding")
@@ -51,17 +51,17 @@ def test_returning_people_keep_their_block_and_new_ones_get_the_newest(ledger: L
     ledger.verify()
 
 
-def test_new_people_are_left_out_of_an_older_block_and_stay_unknown(ledger: Ledger) -> None:
-    ledger.add_block("newcomers", n_public=100, approved_by="x")
+def test_new_people_are_left_out_of_an_older_cohort_and_stay_unknown(ledger: Ledger) -> None:
+    ledger.add_cohort("newcomers", n_public=100, approved_by="x")
     opened(ledger, "first", "founding")
     assert admitted(ledger, "first", "ab") == ""
     opened(ledger, "second", "newcomers")
     assert admitted(ledger, "second", "ab") == "ab"
 
 
-def test_a_block_opened_after_the_reservation_is_not_read_for_it(ledger: Ledger) -> None:
+def test_a_cohort_opened_after_the_reservation_is_not_read_for_it(ledger: Ledger) -> None:
     opened(ledger, "first")
-    ledger.add_block("newcomers", n_public=100, approved_by="x")
+    ledger.add_cohort("newcomers", n_public=100, approved_by="x")
     opened(ledger, "second", "newcomers")
     assert admitted(ledger, "second", "a") == "a"
     assert admitted(ledger, "first", "ab") == "b"
@@ -89,14 +89,14 @@ def test_nobody_is_admitted_before_opened(ledger: Ledger) -> None:
     assert admitted(ledger, "third", "") == ""
 
 
-def test_one_reading_cannot_serve_mechanisms_of_two_blocks(ledger: Ledger) -> None:
-    ledger.add_block("newcomers", n_public=100, approved_by="x")
-    mechanisms = (gaussian(block="founding"), gaussian(stage="image_model", block="newcomers"))
+def test_one_reading_cannot_serve_mechanisms_of_two_cohorts(ledger: Ledger) -> None:
+    ledger.add_cohort("newcomers", n_public=100, approved_by="x")
+    mechanisms = (gaussian(cohort="founding"), gaussian(stage="image_model", cohort="newcomers"))
     ledger.reserve(plan("first", *mechanisms), approved_by="x", schema_public=False)
     ledger.open_reservation("first")
-    with pytest.raises(ConformanceError, match="different blocks"):
+    with pytest.raises(ConformanceError, match="different cohorts"):
         ledger.admit("first", ["a"])
-    mechanisms = (gaussian(block="all"), gaussian(stage="image_model", block="newcomers"))
+    mechanisms = (gaussian(cohort="all"), gaussian(stage="image_model", cohort="newcomers"))
     ledger.reserve(plan("second", *mechanisms), approved_by="x", schema_public=False)
     ledger.open_reservation("second")
     assert ledger.admit("second", ["a"]).tolist() == [True]
@@ -112,15 +112,15 @@ def test_the_rule_of_ids_is_fixed_at_the_first_reading(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize(("name", "size"), [("a b", 5), ("new", 0), ("new", True), ("", 5)])
-def test_a_block_needs_a_name_and_a_size(ledger: Ledger, name: str, size: int) -> None:
+def test_a_cohort_needs_a_name_and_a_size(ledger: Ledger, name: str, size: int) -> None:
     with pytest.raises(PlanRefused):
-        ledger.add_block(name, n_public=size, approved_by="x")
+        ledger.add_cohort(name, n_public=size, approved_by="x")
 
 
 @pytest.mark.parametrize("name", ["all", "held-out", "founding"])
-def test_names_of_blocks_that_are_taken(ledger: Ledger, name: str) -> None:
+def test_names_of_cohorts_that_are_taken(ledger: Ledger, name: str) -> None:
     with pytest.raises(WrongState, match="exists"):
-        ledger.add_block(name, n_public=5, approved_by="x")
+        ledger.add_cohort(name, n_public=5, approved_by="x")
 
 
 def behind_the_back(folder: Path, *statements: str) -> None:
@@ -141,8 +141,8 @@ def behind_the_back(folder: Path, *statements: str) -> None:
     "statement",
     [
         "DELETE FROM members",
-        "DELETE FROM members WHERE block = 'held-out'",
-        "UPDATE members SET block = 'founding' WHERE block = 'held-out'",
+        "DELETE FROM members WHERE cohort = 'held-out'",
+        "UPDATE members SET cohort = 'founding' WHERE cohort = 'held-out'",
         "INSERT INTO members VALUES (x'ab', 'founding')",
         "DROP TABLE members",
     ],
@@ -163,7 +163,7 @@ def test_an_altered_table_of_members_is_refused(
     "statement",
     [
         "DELETE FROM members",
-        "UPDATE members SET block = 'x'",
+        "UPDATE members SET cohort = 'x'",
         "INSERT OR REPLACE INTO members SELECT member, 'x' FROM members",
     ],
 )
@@ -207,6 +207,6 @@ def test_what_is_refused_registers_nobody(ledger: Ledger, monkeypatch) -> None:
         with pytest.raises(KeyboardInterrupt):
             ledger.admit("first", ["a"])
     ledger.verify()
-    ledger.add_block("newcomers", n_public=5, approved_by="x")
+    ledger.add_cohort("newcomers", n_public=5, approved_by="x")
     opened(ledger, "second", "newcomers")
     assert ledger.admit("second", ["a"]).tolist() == [True]

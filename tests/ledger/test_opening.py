@@ -43,7 +43,7 @@ def used(folder: Path, *, anchored: bool = True) -> Population:
 def test_first_use_creates_ledger_and_key(tmp_path: Path) -> None:
     toy = population(tmp_path)
     ledger = Ledger.open(toy)
-    assert [entry.kind for entry in ledger.entries()] == ["CREATED", "BLOCK"]
+    assert [entry.kind for entry in ledger.entries()] == ["CREATED", "COHORT"]
     assert len(toy.member_key()) == 32
     assert stat.S_IMODE(toy.key_path.stat().st_mode) == 0o600
     assert not list(tmp_path.rglob("*.new"))
@@ -114,7 +114,7 @@ def test_the_cap_is_fixed_at_creation(tmp_path: Path, monkeypatch) -> None:
     fixed = toy.cap
     monkeypatch.setattr(gdp_filter, "cap", lambda *a, **k: 12.0)
     assert toy.cap == 12.0
-    assert Ledger.open(toy).blocks()[0].cap == fixed
+    assert Ledger.open(toy).cohorts()[0].cap == fixed
 
 
 def test_a_ledger_of_version_0_1_is_one_sentence() -> None:

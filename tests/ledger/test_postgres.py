@@ -168,7 +168,7 @@ def test_members_are_kept_and_guarded(toy: Population) -> None:
     assert ledger.admit("first", people, held_out=people[:7]).sum() == 493
     assert ledger.admit("first", people).sum() == 493
     ledger.verify()
-    for statement in ("DELETE FROM members", "UPDATE members SET block = 'x'", "TRUNCATE members"):
+    for statement in ("DELETE FROM members", "UPDATE members SET cohort = 'x'", "TRUNCATE members"):
         with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
             Server.sql(toy.ledger, statement)
     Server.sql(toy.ledger, "INSERT INTO members VALUES ('x', 'founding')")

@@ -119,7 +119,7 @@ def test_killed_at_any_boundary_nothing_is_under_counted(ahead) -> None:
         if release is None:
             assert not saw
             continue
-        assert ledger.blocks()[0].spent > 0
+        assert ledger.cohorts()[0].spent > 0
         assert release.opened or not saw
         assert release.stages["table_model"].starts >= saw["table_model"]
         assert release.stages["image_model"].steps >= saw["step"]

@@ -39,14 +39,14 @@ def ledger(tmp_path: Path, monkeypatch) -> Ledger:
 def test_what_is_old_is_found_and_purged(ledger: Ledger, tmp_path: Path) -> None:
     assert retention.expired(ledger, tmp_path, days=30) == ["old"]
     assert retention.expired(ledger, tmp_path, days=0.5) == ["old", "new"]
-    before = ledger.blocks()
+    before = ledger.cohorts()
     done = retention.purge(ledger, tmp_path, "old")
     assert done.files == 1 and not (tmp_path / "private/old").exists()
     assert (tmp_path / "private/new/train/images.npy").is_file()
     text = "\n".join(done.remains)
     assert "models/old" in text and "releases/old-n5-seed2" in text and "backup" in text
     assert ledger.release("old").facts == ({retention.NOTE: "purged"},)
-    assert ledger.blocks() == before  # nothing is given back
+    assert ledger.cohorts() == before  # nothing is given back
     assert retention.expired(ledger, tmp_path, days=30) == []
 
 

@@ -185,7 +185,7 @@ def test_every_flipped_byte_is_seen_or_harmless(toy: Population) -> None:
 def test_a_ledger_replaced_while_open_is_not_continued(toy: Population) -> None:
     ledger = Ledger.open(toy)
     run(toy, f"DELETE FROM entries WHERE seq = {ENTRIES}")
-    for call in (lambda: ledger.open_reservation("second"), ledger.blocks, ledger.verify):
+    for call in (lambda: ledger.open_reservation("second"), ledger.cohorts, ledger.verify):
         with pytest.raises(LedgerBroken, match="replaced"):
             call()
 

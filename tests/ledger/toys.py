@@ -7,7 +7,7 @@ from typing import Any
 
 from dagster_project.ledger.population import Population
 from dagster_project.privacy.events import Gaussian, PoissonSampledGaussian
-from dagster_project.privacy.plan import Mechanism, Plan
+from dagster_project.privacy.plan import Plan, PlannedMechanism
 
 SHA = "ab" * 32
 
@@ -36,21 +36,21 @@ def population(folder: Path, **changes: Any) -> Population:
 
 
 def gaussian(
-    sigma: float = 4.2, *, stage: str = "table_model", name: str = "", block: str = "all"
-) -> Mechanism:
+    sigma: float = 4.2, *, stage: str = "table_model", name: str = "", cohort: str = "all"
+) -> PlannedMechanism:
     """One Gaussian mechanism; sigma 4.2 is about epsilon 1 at delta 1e-6."""
-    return Mechanism(
+    return PlannedMechanism(
         name=name or f"{stage}.measurement",
         stage=stage,
         event=Gaussian(noise_multiplier=sigma),
         declared={"noise_multiplier": sigma, "clip_norm": 1.0},
-        block=block,
+        cohort=cohort,
     )
 
 
-def training(*, steps: int = 20, replay_steps: int = 10) -> Mechanism:
+def training(*, steps: int = 20, replay_steps: int = 10) -> PlannedMechanism:
     """A stage that runs, and can resume, in steps."""
-    return Mechanism(
+    return PlannedMechanism(
         name="image_model",
         stage="image_model",
         event=PoissonSampledGaussian(
@@ -65,7 +65,7 @@ def training(*, steps: int = 20, replay_steps: int = 10) -> Mechanism:
     )
 
 
-def plan(release_id: str = "first", *mechanisms: Mechanism, **changes: Any) -> Plan:
+def plan(release_id: str = "first", *mechanisms: PlannedMechanism, **changes: Any) -> Plan:
     """A plan of one Gaussian mechanism, or of those given."""
     values: dict[str, Any] = {
         "release_id": release_id,

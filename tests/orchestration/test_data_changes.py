@@ -43,7 +43,7 @@ def add_to_dvc(root: Path, version: str) -> None:
 
 def spent(root: Path) -> dict[str, float]:
     with ledger_of(root) as ledger:
-        return {block.name: block.spent for block in ledger.blocks()}
+        return {cohort.name: cohort.spent for cohort in ledger.cohorts()}
 
 
 def trained(root: Path, release_id: str) -> int:
@@ -73,11 +73,11 @@ def grown(root: Path, first: str) -> Path:
     """The same data with new people in it, and a cohort for them."""
     records = root / "data" / "records.csv"
     lines = records.read_text().splitlines()
-    picture = sorted((root / "data" / "images").iterdir())[0].name
-    lines += [f"new-{i},{picture},disc,yes,1.5" for i in range(NEW)]
+    image = sorted((root / "data" / "images").iterdir())[0].name
+    lines += [f"new-{i},{image},disc,yes,1.5" for i in range(NEW)]
     records.write_text("\n".join(lines) + "\n")
     add_to_dvc(root, "b" * 32)
-    arguments = ("add-block", "newcomers", "--n-public", str(NEW), "--approved-by", "a steward")
+    arguments = ("add-cohort", "newcomers", "--n-public", str(NEW), "--approved-by", "a steward")
     assert command(root, "ledger", *arguments)[0] == 0
     return root
 
@@ -116,7 +116,7 @@ def test_a_release_for_the_new_people_reads_and_charges_them_alone(grown: Path, 
     with ledger_of(grown) as ledger:
         release = ledger.release(second)
         assert release.plan["n_public"] == NEW and set(release.charges) == {"newcomers"}
-        assert {item["block"] for item in release.plan["mechanisms"]} == {"newcomers"}
+        assert {item["cohort"] for item in release.plan["mechanisms"]} == {"newcomers"}
         ledger.verify(reprice=True)
     result = materialise(grown, assets=TO_TABLE_MODEL, name="third")
     assert trained(grown, result.output_for_node("privacy_plan")) == trained(
@@ -127,7 +127,7 @@ def test_a_release_for_the_new_people_reads_and_charges_them_alone(grown: Path, 
 def test_an_unknown_cohort_is_one_sentence(grown: Path) -> None:
     data = str(grown / "data")
     code, text = command(grown, "plan", "--data", data, "--people", "nobody", *ASKED)
-    assert code == 3 and text.count("\n") == 1 and "add-block" in text
+    assert code == 3 and text.count("\n") == 1 and "add-cohort" in text
 
 
 def test_plan_and_release_name_the_same_release(grown: Path, first: str) -> None:
@@ -251,7 +251,7 @@ def test_a_complete_release_can_be_reused_at_no_cost_and_its_request_repeated(
     ledger.commit(done.release_id, "table_model", {"table.npz": SHA})
     latest = proposal.latest(ledger)
     assert latest is not None
-    mode = proposal._reuse(latest, ledger.blocks())
+    mode = proposal._reuse(latest, ledger.cohorts())
     assert mode.price.startswith("adds 0: cohort 'founding' stays at")
     assert mode.command.startswith("dptabimage sample autumn-0123456789")
     request = proposal.ReleaseRequest.like(latest)

@@ -14,7 +14,7 @@ from dagster_project.cli import main as cli
 from dagster_project.data.progress import silent
 from dagster_project.data.schema import Schema
 from dagster_project.image import edm
-from dagster_project.image.generator import Generator
+from dagster_project.image.generator import ImageGenerator
 from dagster_project.ledger import Ledger
 from dagster_project.ledger.population import Population
 from dagster_project.pipeline import (
@@ -74,7 +74,7 @@ def test_counts_and_sums_of_a_sample_are_one_event(name):
 def test_what_has_no_share_is_not_in_the_plan(name):
     found = at(name)
     assert set(found) == {"table_model.selection", "table_model.measurement", "image_model"}
-    default = at("default", **{"shares.table": 0.2, "shares.pairs": 0.5})
+    default = at("default", **{"budget_split.table": 0.2, "budget_split.pairs": 0.5})
     noise, more = (m["image_model"].event.noise_multiplier for m in (found, default))
     assert noise < more
 
@@ -167,14 +167,14 @@ def test_the_unrelated_images_do_not_see_their_record(made):
     """Other records and the same public noise: only a guidance of 0 leaves the images alone."""
     release = made["indep"]
     records = torch.from_numpy(release.schema.one_hot(np.array([[0, 0, 0], [1, 1, 1]])))
-    settings = release.recipe.sampler.model_dump(exclude={"chunk", "model"})
-    assert settings["guidance"] == 0 and release.recipe.dp_sgd.condition_dropout == 1
+    settings = release.recipe.sampler
+    assert settings.guidance == 0 and release.recipe.dp_sgd.condition_dropout == 1
 
     def drawn(record, **changes):
         return edm.sample(
             image_model.load(release), record.expand(4, -1), (1, 12, 12),
             levels=pretrained_checkpoint.LEVELS,
-            settings=edm.SamplerSettings(**{**settings, **changes}),
+            settings=settings.model_copy(update=changes),
             generator=torch.Generator().manual_seed(0),
         )  # fmt: skip
 
@@ -207,7 +207,7 @@ def test_half_the_size_follows_the_images(made):
     assert public_map.pixel_clip == pytest.approx((3 * 24 * 17) ** 0.5)
 
 
-def test_where_every_cell_is_too_small_there_is_no_warm_up(tmp_path, monkeypatch):
+def test_where_every_cell_is_too_small_there_is_no_pretraining(tmp_path, monkeypatch):
     """The published rule on the toys: no cell has a hundred people."""
     monkeypatch.setattr(planner, "DISCRETIZATION", 1e-3)
     release = run(tmp_path, "published", **{"mean_pairs.minimum_count": 1e9})
@@ -267,7 +267,7 @@ def test_all_presets_are_here():
 @pytest.mark.parametrize("model", ["generator", "diffusion"])
 def test_without_dp_sgd_either_model_draws_the_same_bundle_twice(tmp_path, monkeypatch, model):
     monkeypatch.setattr(planner, "DISCRETIZATION", 1e-3)
-    release = run(tmp_path, "default", **{"shares.image": 0.0, "sampler.model": model})
+    release = run(tmp_path, "default", **{"budget_split.image": 0.0, "sampler.model": model})
     drawn = read_bundle(release.bundle, release.schema, most=100)
     again = tmp_path / "again"
     synthetic_release.make(release, again, n=60, seed=1, progress=silent)
@@ -275,4 +275,4 @@ def test_without_dp_sgd_either_model_draws_the_same_bundle_twice(tmp_path, monke
     other = tmp_path / "other"
     synthetic_release.make(release, other, n=60, seed=2, progress=silent)
     assert (read_bundle(other, release.schema, most=100).images != drawn.images).any()
-    assert isinstance(image_model.load(release), Generator) == (model == "generator")
+    assert isinstance(image_model.load(release), ImageGenerator) == (model == "generator")

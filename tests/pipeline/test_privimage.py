@@ -39,16 +39,16 @@ from dagster_project.settings.presets import preset
 from tests.toy_project import SETTINGS, materialise, write_project
 
 SMALL = SETTINGS | {
-    "public_images.pictures": 120,
+    "public_images.images": 120,
     "public_images.extractor": "pixels",
     "semantic_query.selected": 0.2,
     "public_training.steps": 4,
     "public_training.batch": 16,
-    "public_training.pictures": 100,
+    "public_training.images": 100,
 }
 COLUMN = {
     "public_training.records": "soft",
-    "shares.query": 0.0,
+    "budget_split.query": 0.0,
     "semantic_query.form": "column",
     "public_images.labels": 5,
 }
@@ -197,13 +197,13 @@ def test_a_pool_of_fewer_labels_than_are_counted_is_refused_before_it_costs(rele
     assert not (release.models / public_images.CLASSIFIER).exists()
 
 
-def test_chosen_pictures_are_the_share_and_their_records_follow_the_label(release_of):
+def test_chosen_images_are_the_share_and_their_records_follow_the_label(release_of):
     release = release_of()
     run_public(release)
     pool, selection = public_images.load_pool(release), public_checkpoint.load(release)
-    assert len(selection.pictures) == round(0.2 * len(pool))
-    assert set(pool.labels[selection.pictures]) == set(selection.labels)
-    assert public_checkpoint.picture(release).startswith(b"\x89PNG")
+    assert len(selection.images) == round(0.2 * len(pool))
+    assert set(pool.labels[selection.images]) == set(selection.labels)
+    assert public_checkpoint.preview(release).startswith(b"\x89PNG")
     before, after = release.new_network(), public_checkpoint.start(release)
     moved = [not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(),
                                                    strict=True)]  # fmt: skip
@@ -226,7 +226,7 @@ def test_to_a_finished_release(release_of, name, changes):
     manifest = json.loads((bundle / "manifest.json").read_text())
     pool = public_images.facts(release)
     assert manifest["public_images"] == pool
-    assert pool["pictures"] == 120 and "declared public" in pool["statement"]
+    assert pool["images"] == 120 and "declared public" in pool["statement"]
     card = (bundle / "README.md").read_text()
     assert pool["name"] in card and pool["statement"] in card
     spent = {m.name for m in release.plan.mechanisms}
@@ -262,12 +262,12 @@ def test_a_prepared_pool_is_kept_and_a_change_of_files_shows(release_of, monkeyp
         return other
 
     first = public_images.facts(prepared())
-    assert first["name"] == "pool" and first["pictures"] == 18
+    assert first["name"] == "pool" and first["images"] == 18
     with monkeypatch.context() as patched:
         patched.setattr(public_images, "_make", lambda *_: pytest.fail("made again"))
         assert public_images.facts(prepared()) == first
     (folder / "dark" / "0.png").unlink()
-    assert public_images.facts(prepared())["pictures"] == 17
+    assert public_images.facts(prepared())["images"] == 17
 
 
 def test_images_with_one_label_and_no_other_column(release_of):

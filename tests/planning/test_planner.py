@@ -9,7 +9,7 @@ from dp_accounting.pld import privacy_loss_distribution as pld
 
 from dagster_project.data.schema import Schema
 from dagster_project.planning import planner
-from dagster_project.planning.mechanisms import budget_split, mechanisms
+from dagster_project.planning.mechanisms import effective_split, mechanisms
 from dagster_project.planning.planner import build_plan
 from dagster_project.privacy import accounting
 from dagster_project.privacy.events import (
@@ -194,7 +194,7 @@ def test_a_sampled_mean_release_is_charged_as_one():
 
 
 def test_a_share_moves_noise_from_one_mechanism_to_another():
-    plain, less = events_of(), events_of(**{"shares.pairs": 0.02})
+    plain, less = events_of(), events_of(**{"budget_split.pairs": 0.02})
     assert less["mean_pairs"].event.noise_multiplier > plain["mean_pairs"].event.noise_multiplier
     assert less["image_model"].event.noise_multiplier < plain["image_model"].event.noise_multiplier
 
@@ -206,8 +206,8 @@ def test_mean_pairs_take_no_more_than_they_can_use():
     assert large["mean_pairs"].event.noise_multiplier == pytest.approx(1.5)
     # What is left goes to DP-SGD: the shares still fill the whole budget.
     spent = 1 / 1.5**2 / 9
-    table = recipe.shares.table / sum(recipe.shares.model_dump().values())
-    assert budget_split(recipe, 3.0)["image"] == pytest.approx(1 - spent - table)
+    table = recipe.budget_split.table / sum(recipe.budget_split.model_dump().values())
+    assert effective_split(recipe, 3.0)["image"] == pytest.approx(1 - spent - table)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_mean_pairs_take_no_more_than_they_can_use():
 )
 def test_steps_follow_the_public_rule(epsilon, people, steps):
     assert planner.dp_sgd_steps(Recipe(), epsilon, people) == steps
-    taught_less = Recipe().changed({"warm_up.teacher": "mean_pairs"})
+    taught_less = Recipe().changed({"pretraining.source": "mean_pairs"})
     assert planner.dp_sgd_steps(taught_less, epsilon, people) == 120
 
 
@@ -234,16 +234,16 @@ def test_a_plan_without_steps_gives_their_budget_to_the_others():
 
 
 @pytest.mark.parametrize(("people", "steps"), [(4_000_000, 950), (6_000_000, 800), (10**7, 600)])
-def test_the_warm_up_takes_the_time_that_is_left(people, steps):
-    assert planner.with_steps(Recipe(), 1.0, people).warm_up.steps == steps
-    own = Recipe().changed({"warm_up.steps": 7})
-    assert planner.with_steps(own, 1.0, people).warm_up.steps == 7
+def test_pretraining_takes_the_time_that_is_left(people, steps):
+    assert planner.with_steps(Recipe(), 1.0, people).pretraining.steps == steps
+    own = Recipe().changed({"pretraining.steps": 7})
+    assert planner.with_steps(own, 1.0, people).pretraining.steps == 7
 
 
 def test_without_dp_sgd_the_generator_draws_unless_something_else_taught_the_diffusion():
     def model(epsilon=1.0, name="default", **changes):
         filled = planner.with_steps(preset(name).changed(changes), epsilon, 20_000)
-        assert (filled.warm_up.steps is None) == (filled.sampler.model == "generator")
+        assert (filled.pretraining.steps is None) == (filled.sampler.model == "generator")
         return filled.sampler.model
 
     assert model() == model(10.0) == "generator"
@@ -251,14 +251,14 @@ def test_without_dp_sgd_the_generator_draws_unless_something_else_taught_the_dif
     assert model(name="published") == model(name="base") == "diffusion"
     assert model(name="privimage+pairs") == "diffusion"
     assert model(**{"sampler.model": "diffusion"}) == "diffusion"
-    with pytest.raises(ValueError, match=r"shares\.image=0"):
+    with pytest.raises(ValueError, match=r"budget_split\.image=0"):
         model(**{"sampler.model": "generator"})
 
 
 def test_without_a_share_dp_sgd_takes_no_time():
-    recipe = Recipe().changed({"shares.image": 0.0, "sampler.model": "diffusion"})
+    recipe = Recipe().changed({"budget_split.image": 0.0, "sampler.model": "diffusion"})
     filled = planner.with_steps(recipe, 10.0, 20_000)
-    assert filled.warm_up.steps == planner.warm_up_steps(0)
+    assert filled.pretraining.steps == planner.pretraining_steps(0)
     assert filled.dp_sgd == recipe.dp_sgd
 
 
@@ -286,7 +286,7 @@ def test_rounds_are_filled_in_by_the_public_rule(monkeypatch):
 @pytest.mark.parametrize("changes", [
     {"name": "other"}, {"target_epsilon": 1.5}, {"target_delta": 2e-5}, {"population": "others"},
     {"data_version": "md5:2"}, {"code_version": "beef"}, {"identity_key": b"j" * 32},
-    {"settings": {"generator.steps": 3}}, {"settings": {"public_seed": 1}},
+    {"settings": {"image_generator.steps": 3}}, {"settings": {"public_seed": 1}},
     {"a_schema": schema(2001)}, {"a_schema": schema(name="dolls")},
 ])  # fmt: skip
 def test_release_id_depends_on_everything_that_decides_it(changes, monkeypatch):

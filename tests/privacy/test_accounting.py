@@ -30,7 +30,7 @@ from dagster_project.privacy.events import (
     Gaussian,
     PoissonSampledGaussian,
 )
-from dagster_project.privacy.plan import Mechanism
+from dagster_project.privacy.plan import PlannedMechanism
 
 DELTA = 1e-5
 PLAN = [
@@ -225,7 +225,7 @@ def test_second_opinion_agrees_on_gaussian_plans():
 
 def test_cost_table():
     mechanisms = [
-        Mechanism(name=f"stage.{index}", stage="stage", event=event, declared={})
+        PlannedMechanism(name=f"stage.{index}", stage="stage", event=event, declared={})
         for index, event in enumerate(PLAN)
     ]
     rows = cost_table(mechanisms, target_delta=DELTA, discretization=1e-3)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dagster_project.privacy.events import BoundedRange, Gaussian
-from dagster_project.privacy.plan import Mechanism, Plan, canonical_hash, canonical_json
+from dagster_project.privacy.plan import Plan, PlannedMechanism, canonical_hash, canonical_json
 
 
 def mechanism(**changes):
@@ -17,7 +17,7 @@ def mechanism(**changes):
         "event": Gaussian(noise_multiplier=4.0),
         "declared": {"clip_norm": 1.0, "cells": [1, 2]},
     }
-    return Mechanism(**fields | changes)
+    return PlannedMechanism(**fields | changes)
 
 
 def plan(**changes):
@@ -70,7 +70,7 @@ def test_hash_does_not_depend_on_spelling_but_on_every_field():
         {"mechanisms": (mechanism(),)},
         {"mechanisms": (mechanism(declared={"clip_norm": 2.0}),)},
         {"mechanisms": (mechanism(event=Gaussian(noise_multiplier=4.0, count=2)),)},
-        {"mechanisms": (mechanism(block="2024"),)},
+        {"mechanisms": (mechanism(cohort="2024"),)},
     ]
     assert len({plan(**change).hash for change in changes} | {original.hash}) == len(changes) + 1
 
@@ -136,7 +136,7 @@ def test_refuses_malformed_plans(changes):
         {"name": ""},
         {"name": "a b"},
         {"stage": None},
-        {"block": ""},
+        {"cohort": ""},
         {"event": {"type": "gaussian"}},
         {"event": None},
         {"declared": {"sigma": math.inf}},

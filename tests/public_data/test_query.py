@@ -18,7 +18,7 @@ from dagster_project.public_data.selection import (
     draw_records,
     label_order,
     records_of_labels,
-    select_pictures,
+    select_images,
 )
 from tests.image.feature_toys import Silent, one_hot
 
@@ -101,7 +101,7 @@ def test_the_noise_has_the_planned_scale_and_covers_empty_cells():
     assert noise.std() == pytest.approx(5 * math.sqrt(6), rel=0.1)
 
 
-def test_labels_are_those_of_the_public_pictures():
+def test_labels_are_those_of_the_public_images():
     train, fresh = (draw_pool(n, SPEC, rng=np.random.default_rng(n)) for n in (400, 100))
     _, classifier = fit_classifier(train, extractor="efficientnet-lite0", progress=silent)
     top = classifier.top(fresh.images, 3, silent)
@@ -110,7 +110,7 @@ def test_labels_are_those_of_the_public_pictures():
 
 
 @pytest.mark.parametrize("extractor", ["pixels", "efficientnet-lite0"])
-def test_a_pictures_labels_depend_on_it_alone(pool, extractor, monkeypatch):
+def test_an_images_labels_depend_on_it_alone(pool, extractor, monkeypatch):
     """Bit by bit the same scores whoever else is in the batch, wherever in it: nobody's presence
     can flip another's label, not even in a tie."""
     few = draw_pool(60, SPEC, rng=np.random.default_rng(3))
@@ -134,7 +134,7 @@ def test_a_pictures_labels_depend_on_it_alone(pool, extractor, monkeypatch):
     assert np.array_equal(scores(images[order]), whole[order])
 
 
-def test_labels_may_be_merged_to_groups_that_keep_every_picture(pool):
+def test_labels_may_be_merged_to_groups_that_keep_every_image(pool):
     grouped, classifier = fit_classifier(pool, extractor="pixels", most=7, progress=silent)
     assert len(grouped.names) == 7 == classifier.weights.shape[1]
     assert len(grouped) == len(pool) and set(grouped.labels) == set(range(7))
@@ -177,9 +177,7 @@ def test_cells_ask_for_labels_in_turn_and_noise_comes_last():
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.37, 1.0])
 def test_the_selection_is_the_share_asked_for(share):
     labels = np.repeat(np.arange(6), [10, 20, 30, 40, 50, 50])
-    chosen = select_pictures(
-        COUNTS, labels, share=share, noise_std=1.0, rng=np.random.default_rng(0)
-    )
+    chosen = select_images(COUNTS, labels, share=share, noise_std=1.0, rng=np.random.default_rng(0))
     assert len(chosen) == round(share * 200) == len(set(chosen.tolist()))
     wanted = label_order(COUNTS, noise_std=1.0)
     taken = set(labels[chosen].tolist())

@@ -15,7 +15,7 @@ from dagster_project.privacy.events import (
     Gaussian,
     PoissonSampledGaussian,
 )
-from dagster_project.privacy.plan import Mechanism, Plan
+from dagster_project.privacy.plan import Plan, PlannedMechanism
 from dagster_project.release.bundle import BundleWriter
 from dagster_project.release.card import write_card
 
@@ -50,7 +50,7 @@ def make_plan(schema: Schema) -> Plan:
         "image_model": PoissonSampledGaussian(noise_multiplier=2.0, sample_rate=0.05, count=40),
     }
     mechanisms = tuple(
-        Mechanism(name=name, stage=name.split(".")[0], event=event, declared={"seen": 1})
+        PlannedMechanism(name=name, stage=name.split(".")[0], event=event, declared={"seen": 1})
         for name, event in events.items()
     )
     epsilon = accounting.epsilon(tuple(events.values()), target_delta=1e-5, discretization=1e-3)

@@ -36,8 +36,8 @@ def test_pandas_reads_the_pairs_that_were_written(bundle: Path, schema: Schema) 
     assert list(pairs.columns) == ["image", *schema.names]
     assert len(pairs) == TOTAL
     chunks = [make_chunk(schema, i, n) for i, n in enumerate((10, 10, 5))]
-    pictures = [np.asarray(Image.open(io.BytesIO(item["bytes"]))) for item in pairs["image"]]
-    np.testing.assert_array_equal(pictures, np.concatenate([c[0][:, 0] for c in chunks]))
+    images = [np.asarray(Image.open(io.BytesIO(item["bytes"]))) for item in pairs["image"]]
+    np.testing.assert_array_equal(images, np.concatenate([c[0][:, 0] for c in chunks]))
     codes = np.concatenate([c[1] for c in chunks])
     for i, attribute in enumerate(schema.attributes):
         np.testing.assert_array_equal(attribute.encode(pairs[attribute.name])[0], codes[:, i])
@@ -50,11 +50,11 @@ def test_colour_survives(tmp_path: Path) -> None:
     writer = BundleWriter(tmp_path, schema, 4, 4)
     write_missing(writer)
     first = pq.read_table(writer.path(0))["image"][0].as_py()
-    picture = np.asarray(Image.open(io.BytesIO(first["bytes"])))
-    np.testing.assert_array_equal(picture, make_chunk(schema, 0, 4)[0][0].transpose(1, 2, 0))
+    array = np.asarray(Image.open(io.BytesIO(first["bytes"])))
+    np.testing.assert_array_equal(array, make_chunk(schema, 0, 4)[0][0].transpose(1, 2, 0))
 
 
-def test_picture_column_gives_way_to_an_attribute_called_image() -> None:
+def test_image_column_gives_way_to_an_attribute_called_image() -> None:
     attributes = {"image": {"kind": "categorical", "categories": ["x", "y"]}}
     image = {"column": "photo", "channels": 1, "height": 8, "width": 8}
     assert image_column(make_schema(image=image, attributes=attributes)) == "photo"
@@ -118,7 +118,7 @@ def test_bundle_of_another_size_leaves_nothing_behind(
     assert len(pd.read_parquet(bundle / "data")) == 4
 
 
-def test_previews_are_labelled_rows_of_released_pictures(bundle: Path) -> None:
+def test_previews_are_labelled_rows_of_released_images(bundle: Path) -> None:
     names = sorted(path.name for path in (bundle / "previews").iterdir())
     assert names == ["00-all.png", "01-kind-of-thing.png", "02-weight.png"]
     sheet = Image.open(bundle / "previews" / "02-weight.png")

@@ -46,8 +46,8 @@ def test_no_other_name_is_taken(name):
 @pytest.mark.parametrize(
     "changes",
     [{"dp_sgd.steps": 0}, {"dp_sgd.steps": 1.5}, {"dp_sgd.max_grad_norm": -1},
-     {"table.method": "magic"}, {"mean_pairs.sample_rate": 1.1}, {"shares.table": 0},
-     {"dp_sgd.learning_rate": float("nan")}, {"shares.image": float("inf")},
+     {"table.method": "magic"}, {"mean_pairs.sample_rate": 1.1}, {"budget_split.table": 0},
+     {"dp_sgd.learning_rate": float("nan")}, {"budget_split.image": float("inf")},
      {"dp_sgd": {"stepz": 1}}, {"dp_sgd": 3}, {"network.channels": "wide"}],
 )  # fmt: skip
 def test_values_out_of_range_are_refused_in_one_sentence(changes):
@@ -70,10 +70,15 @@ def test_every_setting_is_bound_to_the_plan(name):
         Recipe.restored(stored)
 
 
-def test_a_warm_up_without_its_teacher_is_refused():
-    with pytest.raises(ValueError, match=r"^without shares\.pairs only warm_up\.teacher=none"):
-        Recipe().changed({"shares.pairs": 0})
-    assert Recipe().changed({"shares.pairs": 0, "warm_up.teacher": "none"}).shares.pairs == 0
+def test_pretraining_without_its_source_is_refused():
+    with pytest.raises(
+        ValueError, match=r"^without budget_split\.pairs only pretraining\.source=none"
+    ):
+        Recipe().changed({"budget_split.pairs": 0})
+    assert (
+        Recipe().changed({"budget_split.pairs": 0, "pretraining.source": "none"}).budget_split.pairs
+        == 0
+    )
 
 
 def test_settings_cannot_be_changed_in_place():

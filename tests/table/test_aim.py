@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from dagster_project.privacy.noise import SecureGenerator
+from dagster_project.settings.sections import TableSettings
 from dagster_project.table import estimation, marginals
-from dagster_project.table.aim import AimSettings, fit_aim, recommended_rounds
+from dagster_project.table.aim import fit_aim, recommended_rounds
 from dagster_project.table.estimation import TableFit, estimate, independent_model, model_bytes
 from dagster_project.table.measurements import (
     Measurement,
@@ -54,7 +55,16 @@ def mechanisms(marginals, rounds, *, sigma=2.0):
 
 
 def fit(
-    codes, generator, *, rounds=3, names=NAMES, sizes=SIZES, sigma=2.0, n_public=4000, **settings
+    codes,
+    generator,
+    *,
+    rounds=3,
+    names=NAMES,
+    sizes=SIZES,
+    sigma=2.0,
+    n_public=4000,
+    selections_per_fit=1,
+    **settings,
 ) -> TableFit:
     return fit_aim(
         codes,
@@ -62,7 +72,7 @@ def fit(
         names=names,
         n_public=n_public,
         **mechanisms(len(sizes) + rounds, rounds, sigma=sigma),
-        settings=AimSettings(**settings),
+        settings=TableSettings(selections_per_fit=selections_per_fit, **settings),
         generator=generator,
     )
 
@@ -76,7 +86,7 @@ def noiseless() -> tuple[TableFit, Recorder, list[float]]:
         names=NAMES,
         n_public=4000,
         **mechanisms(len(SIZES) + 3, 3),
-        settings=AimSettings(),
+        settings=TableSettings(selections_per_fit=1),
         generator=recorder,
         progress=lambda fraction, text: fractions.append(fraction),
     )
@@ -188,8 +198,8 @@ def test_arguments_that_do_not_fit_are_refused(changed, message):
 
 @pytest.mark.parametrize("bad", [{"iterations": 0}, {"selections_per_fit": 0}])
 def test_settings_without_sense_are_refused(bad):
-    with pytest.raises(ValueError, match="selections_per_fit"):
-        AimSettings(**bad)
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        TableSettings(**bad)
 
 
 def test_one_attribute_and_no_rounds():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dagster_project.settings.sections import TableSettings
 from dagster_project.table import marginals
 from dagster_project.table.measurements import MechanismCounts, TableMeasurement, TableSelection
 from dagster_project.table.mst import fit_mst
@@ -51,6 +52,7 @@ def fit(codes: np.ndarray, recorder: Recorder, names=NAMES, sizes=SIZES):
         selection=TableSelection(method="mst", epsilon=0.25, rounds=len(names) - 1)
         if len(names) > 1
         else None,
+        settings=TableSettings(),
         generator=recorder,
     )
 

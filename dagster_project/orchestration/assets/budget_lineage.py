@@ -16,7 +16,7 @@ from dagster_project.planning.provenance import LEDGER
 def budget_lineage(run: StageRun) -> Mapping[str, Any]:
     """The chain from the released files back to every event that touched private data, and the
     population's spending so far."""
-    from dagster_project.ledger import lineage, timeline_picture
+    from dagster_project.ledger import lineage, timeline_figure
 
     release = run.release
     chain = lineage.trace(release.ledger, release.id)
@@ -26,14 +26,14 @@ def budget_lineage(run: StageRun) -> Mapping[str, Any]:
             "| cohort | spent (lifetime epsilon) | cap |",
             "|---|---|---|",
             *(f"| {b.name} | {b.epsilon:.3f} | {b.lifetime_epsilon:g} |"
-              for b in release.ledger.blocks()),
+              for b in release.ledger.cohorts()),
         ]
     )  # fmt: skip
     text = lineage.render_text(chain, public=public)
-    picture = b64encode(timeline_picture.png(lineage.timeline(release.ledger))).decode()
+    figure = b64encode(timeline_figure.png(lineage.timeline(release.ledger))).decode()
     return {
         "timeline": dg.MetadataValue.md(
-            f"![spent against the cap, by cohort and release](data:image/png;base64,{picture})"
+            f"![spent against the cap, by cohort and release](data:image/png;base64,{figure})"
         ),
         "account": dg.MetadataValue.md(account),
         "chain": dg.MetadataValue.md(f"```\n{text}\n```"),

@@ -19,7 +19,7 @@ def pretrained_checkpoint(run: StageRun) -> Mapping[str, Any]:
     from dagster_project.pipeline import pretrained_checkpoint as library
 
     shown = {}
-    if run.release.recipe.warm_up.teacher == "generator":
+    if run.release.recipe.pretraining.source == "generator":
         grid = png_bytes(image_grid(library.preview(run.release, 48), columns=12))
         shown["generator's pictures"] = dg.MetadataValue.md(f"![pictures]({data_uri(grid)})")
     return {

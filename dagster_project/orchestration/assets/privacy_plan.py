@@ -73,7 +73,7 @@ def privacy_plan(
             settings=config.settings,
             preset_name=config.preset,
             data_version=version,
-            people=None if config.people == "all" else ledger.block(config.people),
+            people=None if config.people == "all" else ledger.cohort(config.people),
         )
         price = ledger.price(plan, schema_public=schema.public, allow_delta=config.allow_delta)
         if price.fits:

@@ -19,13 +19,13 @@ def public_checkpoint(run: StageRun) -> Mapping[str, Any]:
 
     made = run.release.ledger.committed(run.release.id, "public_checkpoint")
     if made is None:
-        return {"pictures": 0, "data_version": "none"}
+        return {"images": 0, "data_version": "none"}
     selection = library.load(run.release)
     return {
         "chosen public pictures": dg.MetadataValue.md(
-            f"![chosen public pictures]({data_uri(library.picture(run.release))})"
+            f"![chosen public pictures]({data_uri(library.preview(run.release))})"
         ),
-        "pictures": len(selection.pictures),
+        "images": len(selection.images),
         "labels": len(selection.labels),
         "data_version": made.files[library.CHECKPOINT],
     }

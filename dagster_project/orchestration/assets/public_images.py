@@ -19,7 +19,7 @@ def public_images(run: StageRun) -> Mapping[str, Any]:
         return {"pool": "none", "data_version": "none"}
     return {
         "pool": facts["name"],
-        "pictures": facts["pictures"],
+        "images": facts["images"],
         "labels": facts["labels"],
         "statement": facts["statement"],
         "data_version": facts["sha256"],

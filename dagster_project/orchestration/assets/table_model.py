@@ -21,9 +21,9 @@ def table_model(run: StageRun) -> Mapping[str, Any]:
 
     fitted = library.load(run.release)
     records = fitted.model.sample(20_000, np.random.default_rng(0))
-    picture = marginal_bars(run.release.schema, {"table model": records})
+    figure = marginal_bars(run.release.schema, {"table model": records})
     return {
-        "marginals": dg.MetadataValue.md(f"![marginals]({data_uri(picture)})"),
+        "marginals": dg.MetadataValue.md(f"![marginals]({data_uri(figure)})"),
         "measured": ", ".join(" x ".join(m.names) for m in fitted.measurements),
         "cliques": ", ".join(" x ".join(c) for c in fitted.model.cliques),
         "data_version": run.release.ledger.committed(run.release.id, "table_model").files[

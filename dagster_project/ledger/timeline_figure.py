@@ -26,8 +26,8 @@ def figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    cohorts = list(dict.fromkeys(row["block"] for row in rows))
-    longest = max((sum(row["block"] == name for row in rows) for name in cohorts), default=1)
+    cohorts = list(dict.fromkeys(row["cohort"] for row in rows))
+    longest = max((sum(row["cohort"] == name for row in rows) for name in cohorts), default=1)
     width = min(12.0, max(5.0, 2.2 + 0.55 * min(longest, _MOST)))
     made = Figure(figsize=(width, max(1.0, 2.9 * len(cohorts))), layout="constrained")
     if not cohorts:
@@ -35,7 +35,7 @@ def figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         return made
     panels = made.subplots(len(cohorts), 1, squeeze=False)[:, 0]
     for panel, name in zip(panels, cohorts, strict=True):
-        _panel(panel, name, [row for row in rows if row["block"] == name])
+        _panel(panel, name, [row for row in rows if row["cohort"] == name])
         panel.set_xlim(-0.6, min(max(longest, 4), _MOST) - 0.4)
     return made
 

@@ -1,4 +1,4 @@
-"""Warm-up of the diffusion model: it learns, and from released things alone."""
+"""Pretraining of the diffusion model: it learns, and from released things alone."""
 
 import ast
 import inspect
@@ -8,46 +8,53 @@ import pytest
 import torch
 
 from dagster_project.image import edm
-from dagster_project.image import warm_up as module
-from dagster_project.image.warm_up import WarmUpSettings, warm_up
+from dagster_project.image import pretraining as module
+from dagster_project.image.pretraining import ByNoiseLevel, pretrain
+from dagster_project.settings.sections import PretrainingSettings
 from tests.image.toys import LEVELS, network, records
 
 
 def halves(record):
     """Bright on the left or on the right, by the first attribute's first cell."""
-    pictures = torch.full((len(record), 1, 8, 8), -0.8)
+    images = torch.full((len(record), 1, 8, 8), -0.8)
     left = record[:, 0] == 1
-    pictures[left, :, :, :4] = 0.8
-    pictures[~left, :, :, 4:] = 0.8
-    return pictures
+    images[left, :, :, :4] = 0.8
+    images[~left, :, :, 4:] = 0.8
+    return images
 
 
-def run(model, *, seed=0, prototypes=4, **changes):
+def run(model, *, seed=0, mean_pairs=4, steps=120):
     record = records(200, seed=4)
     told = []
-    settings = {"steps": 120, "batch": 16, "learning_rate": 3e-3, "prototypes": prototypes}
-    settings |= {"procedural_sigma": 0.0}
-    warm_up(
+    settings = PretrainingSettings(
+        steps=steps, batch=16, learning_rate=3e-3, mean_pairs=mean_pairs, procedural_sigma=0.0
+    )
+    pretrain(
         model,
         halves(record),
         record,
-        halves(record[:5]),
-        record[:5],
-        halves(record[:5]),
+        settings=settings,
+        shift=0,
+        seed=seed,
         levels=LEVELS,
-        settings=WarmUpSettings(**{**settings, "seed": seed, **changes}),
         device=torch.device("cpu"),
         progress=lambda fraction, text: told.append(fraction),
+        by_noise_level=ByNoiseLevel(
+            mean_images=halves(record[:5]),
+            soft_records=record[:5],
+            procedural=halves(record[:5]),
+            settings=settings,
+        ),
     )
     return told
 
 
-def loss(model, record, pictures):
+def loss(model, record, images):
     random = torch.Generator().manual_seed(9)
     with torch.no_grad():
         return edm.loss(
-            model, pictures, LEVELS.draw((len(record),), random),
-            torch.randn(pictures.shape, generator=random), record,
+            model, images, LEVELS.draw((len(record),), random),
+            torch.randn(images.shape, generator=random), record,
             torch.ones(len(record)), sigma_data=LEVELS.sigma_data,
         ).item()  # fmt: skip
 
@@ -72,7 +79,7 @@ def test_one_seed_gives_one_model():
 
     assert torch.equal(weights(), weights())
     assert not torch.equal(weights(), weights(seed=1))
-    assert not torch.equal(weights(), weights(prototypes=0))
+    assert not torch.equal(weights(), weights(mean_pairs=0))
 
 
 def test_mean_pairs_teach_high_noise_levels_alone(monkeypatch):
@@ -92,12 +99,24 @@ def test_mean_pairs_teach_high_noise_levels_alone(monkeypatch):
 
 def test_without_mean_pairs_it_runs():
     model, record = network(), records(20)
-    warm_up(
-        model, halves(record), record, torch.zeros(0, 1, 8, 8), torch.zeros(0, 9),
-        torch.zeros(1, 1, 8, 8),
-        levels=LEVELS, settings=WarmUpSettings(steps=2, batch=4), device=torch.device("cpu"),
-        progress=lambda f, t: None,
+    settings = PretrainingSettings(steps=2, batch=4)
+    pretrain(
+        model, halves(record), record, settings=settings, shift=0, seed=0, levels=LEVELS,
+        device=torch.device("cpu"), progress=lambda f, t: None,
+        by_noise_level=ByNoiseLevel(
+            mean_images=torch.zeros(0, 1, 8, 8), soft_records=torch.zeros(0, 9),
+            procedural=torch.zeros(1, 1, 8, 8), settings=settings,
+        ),
     )  # fmt: skip
+
+
+def test_open_steps_are_refused():
+    model, record = network(), records(20)
+    with pytest.raises(ValueError, match="steps of pretraining are not fixed"):
+        pretrain(
+            model, halves(record), record, settings=PretrainingSettings(), shift=0, seed=0,
+            levels=LEVELS, device=torch.device("cpu"), progress=lambda f, t: None,
+        )  # fmt: skip
 
 
 def test_mean_pairs_alone_are_moved_about_and_teach_all_noise_levels(monkeypatch):
@@ -108,23 +127,22 @@ def test_mean_pairs_alone_are_moved_about_and_teach_all_noise_levels(monkeypatch
         return sum(p.sum() for p in model.parameters()) * 0.0
 
     monkeypatch.setattr(module.edm, "loss", spy)
-    picture = torch.full((1, 1, 8, 8), -1.0)
-    picture[..., 4, 4] = 1
+    image = torch.full((1, 1, 8, 8), -1.0)
+    image[..., 4, 4] = 1
     soft = torch.full((1, 9), 1 / 3)
-    warm_up(
-        network(), picture, soft, picture[:0], soft[:0], picture[:0], levels=LEVELS,
-        settings=WarmUpSettings(steps=10, batch=16, shift_pictures=1, procedural_sigma=0.4),
-        device=torch.device("cpu"), progress=lambda f, t: None,
+    pretrain(
+        network(), image, soft, settings=PretrainingSettings(steps=10, batch=16), shift=1, seed=0,
+        levels=LEVELS, device=torch.device("cpu"), progress=lambda f, t: None,
     )  # fmt: skip
     clean, sigma, record = (torch.cat(parts) for parts in zip(*seen, strict=True))
     assert len(clean) == 160 and torch.allclose(record, torch.tensor(1 / 3))
     places = {tuple(c[0].argmax().unsqueeze(0).tolist()) for c in clean}
-    assert len(places) > 3 and (clean.flatten(1).sum(1) == picture.sum()).all()
+    assert len(places) > 3 and (clean.flatten(1).sum(1) == image.sum()).all()
     assert sigma.min() < 0.1 and sigma.max() > 1
 
 
 @pytest.mark.parametrize(
-    "name", ["image/warm_up.py", "image/generator.py", "image/augmentation.py"]
+    "name", ["image/pretraining.py", "image/generator.py", "image/augmentation.py"]
 )
 def test_it_can_read_nothing_private(name):
     """No import through which a record, a file or a mechanism could be reached."""
@@ -140,6 +158,7 @@ def test_it_can_read_nothing_private(name):
         "dagster_project.image",
         "dagster_project.image.embeddings",
         "dagster_project.image.augmentation",
+        "dagster_project.settings.sections",
     }
     called = {
         n.func.id

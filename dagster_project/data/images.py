@@ -23,11 +23,11 @@ _PLAIN = {"1": "L", "L": "L", "RGB": "RGB"}
 _WITH_PALETTE_OR_ALPHA = {"P", "PA", "LA", "RGBA"}
 
 
-class UnusablePicture(ValueError):
+class UnusableImage(ValueError):
     """The picture cannot be used; the message is one of a fixed set of reasons."""
 
 
-def decode_picture(content: object, spec: ImageSpec) -> np.ndarray:
+def decode_image(content: object, spec: ImageSpec) -> np.ndarray:
     """Decodes PNG or JPEG bytes, crops the centre to the target's aspect and resizes (Lanczos).
 
     Transparent parts become white. Grey and RGB are converted into each other.
@@ -40,28 +40,28 @@ def decode_picture(content: object, spec: ImageSpec) -> np.ndarray:
         uint8 (channels, height, width).
 
     Raises:
-        UnusablePicture: Missing, too large, of another format or mode, or truncated.
+        UnusableImage: Missing, too large, of another format or mode, or truncated.
     """
     if not isinstance(content, bytes) or not content:
-        raise UnusablePicture("missing")
+        raise UnusableImage("missing")
     if len(content) > MAX_BYTES:
-        raise UnusablePicture("too many bytes")
+        raise UnusableImage("too many bytes")
     try:
-        picture = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+        image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
     except Image.DecompressionBombError:
-        raise UnusablePicture("too many pixels") from None
+        raise UnusableImage("too many pixels") from None
     except Exception:  # a decoder fed with hostile bytes may raise anything
-        raise UnusablePicture("not a readable PNG or JPEG") from None
-    with picture:
-        width, height = picture.size
+        raise UnusableImage("not a readable PNG or JPEG") from None
+    with image:
+        width, height = image.size
         if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-            raise UnusablePicture("too many pixels")
-        if picture.mode not in _PLAIN and picture.mode not in _WITH_PALETTE_OR_ALPHA:
-            raise UnusablePicture("wrong mode")
+            raise UnusableImage("too many pixels")
+        if image.mode not in _PLAIN and image.mode not in _WITH_PALETTE_OR_ALPHA:
+            raise UnusableImage("wrong mode")
         try:
-            array = np.asarray(_fit(picture, spec))
+            array = np.asarray(_fit(image, spec))
         except Exception:
-            raise UnusablePicture("truncated or damaged") from None
+            raise UnusableImage("truncated or damaged") from None
     return array[None] if spec.channels == 1 else array.transpose(2, 0, 1)
 
 
@@ -69,35 +69,35 @@ def read_inside(folder: Path, name: str | None) -> bytes:
     """The bytes of the regular file `name` inside `folder`, following no link.
 
     Raises:
-        UnusablePicture: No such file, too large, a link, or a name that leaves the folder.
+        UnusableImage: No such file, too large, a link, or a name that leaves the folder.
     """
     if not name or not (parts := PurePosixPath(name).parts):
-        raise UnusablePicture("missing")
+        raise UnusableImage("missing")
     if parts[0].startswith("/") or ".." in parts or "\\" in name or "\0" in name:
-        raise UnusablePicture("name leaves the folder")
+        raise UnusableImage("name leaves the folder")
     path = folder
     try:
         for part in parts:
             path = path / part
             status = path.lstat()
             if stat.S_ISLNK(status.st_mode):
-                raise UnusablePicture("symbolic link")
+                raise UnusableImage("symbolic link")
         if not stat.S_ISREG(status.st_mode):
-            raise UnusablePicture("not a file")
+            raise UnusableImage("not a file")
         if status.st_size > MAX_BYTES:
-            raise UnusablePicture("too many bytes")
+            raise UnusableImage("too many bytes")
         return path.read_bytes()
     except (OSError, UnicodeError):
-        raise UnusablePicture("missing") from None
+        raise UnusableImage("missing") from None
 
 
-def _fit(picture: Image.Image, spec: ImageSpec) -> Image.Image:
-    if picture.mode in _WITH_PALETTE_OR_ALPHA:
-        picture = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(ground, picture).convert("RGB")
-    picture = picture.convert("L" if spec.channels == 1 else "RGB")
+def _fit(image: Image.Image, spec: ImageSpec) -> Image.Image:
+    if image.mode in _WITH_PALETTE_OR_ALPHA:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(ground, image).convert("RGB")
+    image = image.convert("L" if spec.channels == 1 else "RGB")
     size = (spec.width, spec.height)
-    if picture.size == size:
-        return picture
-    return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
+    if image.size == size:
+        return image
+    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
