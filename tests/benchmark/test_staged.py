@@ -12,10 +12,10 @@ import dagster as dg
 import pytest
 
 from dagster_project.benchmark import bench
-from dagster_project.benchmark.cell import Places, resolve
 from dagster_project.benchmark.configuration import Configuration, entries
 from dagster_project.benchmark.registry import known, method
 from dagster_project.benchmark.rehearsal import stage_costs
+from dagster_project.benchmark.trial import Places, resolve
 from dagster_project.cli import main as cli
 from dagster_project.orchestration.assets.comparison import comparison
 from dagster_project.orchestration.resources import ComputeResource as Computing
@@ -92,7 +92,7 @@ def test_a_rerun_from_the_json_has_the_same_recipes(
     assert cli.main(again) == 4  # nothing was made
     recipes = [{**earlier["resolved"][f"{c.label} at 5"], "public_seed": 0} for c in seen]
     assert [dict(c.recipe) for c in seen] == recipes
-    assert [c.key for c in seen] == [row["cell"] for row in results(finished)]
+    assert [c.key for c in seen] == [row["trial"] for row in results(finished)]
 
 
 def test_a_rerun_says_how_far_it_is_from_the_json(
@@ -162,7 +162,7 @@ def test_a_budget_becomes_steps_before_the_plan(
     assert resolve(less, given[0], 2.0, places)["dp_sgd"]["steps"] < 25
 
 
-def test_one_partition_is_one_cell(data: Path, tmp_path: Path) -> None:
+def test_one_partition_is_one_trial(data: Path, tmp_path: Path) -> None:
     partition = dg.MultiPartitionKey({"method": "default", "budget": "epsilon-3-seed-1"})
     config = {"n": 60, "delta": 1e-4, "extractor": "pixels", "settings": SETTINGS}
     result = dg.materialize(
@@ -179,7 +179,7 @@ def test_one_partition_is_one_cell(data: Path, tmp_path: Path) -> None:
     assert made.metadata["epsilon"].value == 3
     assert made.metadata["seed"].value == 1
     assert made.metadata["epsilon_spent"].value <= 3
-    assert len(list((tmp_path / "comparison" / "cells").glob("*.json"))) == 1
+    assert len(list((tmp_path / "comparison" / "trials").glob("*.json"))) == 1
 
 
 def test_presets_have_titles() -> None:

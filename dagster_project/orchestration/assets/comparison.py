@@ -1,4 +1,4 @@
-"""Methods side by side on public data, a cell at a time. No part of a release."""
+"""Methods side by side on public data, a trial at a time. No part of a release."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from dagster_project.planning.provenance import code_version
 
 _BUDGETS = [f"epsilon-{epsilon:g}-seed-{seed}" for epsilon in (1, 3, 10) for seed in range(3)]
 
-CELLS = dg.MultiPartitionsDefinition(
+TRIALS = dg.MultiPartitionsDefinition(
     {
         "method": dg.StaticPartitionsDefinition(known()),
         "budget": dg.StaticPartitionsDefinition(_BUDGETS),
@@ -36,7 +36,7 @@ class ComparisonConfig(dg.Config):
     tags={"zone": "comparison"},
     kinds={"python"},
     code_version=code_version(__name__, *map(module, known())),
-    partitions_def=CELLS,
+    partitions_def=TRIALS,
     io_manager_key="release_id",
 )
 def comparison(
@@ -47,10 +47,10 @@ def comparison(
 ) -> dg.MaterializeResult[str]:
     """One method at one epsilon and seed on data declared public, with a throw-away ledger. NOT A
     RELEASE. `dptabimage compare` with the same settings and folder makes the table of the finished
-    cells."""
+    trials."""
     from dagster_project.benchmark import NOTICE, bench
-    from dagster_project.benchmark.cell import Places
     from dagster_project.benchmark.configuration import Configuration, Entry
+    from dagster_project.benchmark.trial import Places
 
     assert isinstance(context.partition_key, dg.MultiPartitionKey)
     keys = context.partition_key.keys_by_dimension
@@ -73,7 +73,7 @@ def comparison(
     row = bench.run_one(configuration, places, told=context.log.info)
     figures = {name: value for name, value in row.items() if isinstance(value, int | float)}
     return dg.MaterializeResult(
-        value=row["cell"],
+        value=row["trial"],
         metadata={"notice": NOTICE, **figures},
-        data_version=dg.DataVersion(row["cell"]),
+        data_version=dg.DataVersion(row["trial"]),
     )
