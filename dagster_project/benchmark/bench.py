@@ -1,4 +1,4 @@
-"""Runs a comparison cell by cell, goes on where an earlier run stopped, and writes the results.
+"""Runs a comparison trial by trial, goes on where an earlier run stopped, and writes the results.
 
 In this process, or in worker processes that each get their share of threads.
 """
@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dagster_project.benchmark import NOTICE, cell, grid, table
-from dagster_project.benchmark.cell import Places
-from dagster_project.benchmark.configuration import Cell, Configuration, place
+from dagster_project.benchmark import NOTICE, grid, table, trial
+from dagster_project.benchmark.configuration import Configuration, Trial, place
+from dagster_project.benchmark.trial import Places
 from dagster_project.data.progress import Progress, silent
 from dagster_project.data.schema import Schema
 from dagster_project.data.versions import data_version
@@ -56,7 +56,7 @@ def resolve(
         key = configuration.request_key(entry, epsilon)
         if key not in kept and key not in waiting:
             told(f"planning {entry.method} at epsilon {epsilon:g}")
-            waiting[key] = pool.submit(cell.resolve, configuration, entry, epsilon, places)
+            waiting[key] = pool.submit(trial.resolve, configuration, entry, epsilon, places)
     for key, future in waiting.items():
         kept[key] = future.result()
         write(file, kept)
@@ -72,9 +72,9 @@ def run(
     json_file: Path,
     workers: int = 1,
     told: Told = lambda text: None,
-    progress: Callable[[Cell], Progress] = lambda cell: silent,
-) -> tuple[list[Row], list[Cell]]:
-    """Runs all cells that are not finished and writes JSON, table and grid.
+    progress: Callable[[Trial], Progress] = lambda trial: silent,
+) -> tuple[list[Row], list[Trial]]:
+    """Runs all trials that are not finished and writes JSON, table and grid.
 
     Args:
         configuration: What is compared.
@@ -82,11 +82,11 @@ def run(
         json_file: Where the results go as JSON.
         workers: Processes; 1 is this one.
         told: Told one line for each thing that is done.
-        progress: From a cell to what is told of its progress, for one worker.
+        progress: Returns a trial's progress callback, for one worker.
 
     Returns:
-        (rows, failed): the rows of finished cells in the order of the configuration, and the cells
-        whose method failed; the trace-back of those lies in their place.
+        (rows, failed): the rows of finished trials in the order of the configuration, and the
+        trials whose method failed; the trace-back of those lies in their place.
 
     Raises:
         ValueError: The data is not public, or is not what the configuration was made for.
@@ -94,26 +94,26 @@ def run(
     _require_same(configuration, places)
     with _pool(workers) as pool:
         configuration = resolve(configuration, places, pool, told)
-        cells, rows, failed = configuration.cells(), {}, []
+        trials, rows, failed = configuration.trials(), {}, []
         described = configuration.to_json(workers=workers, threads=_share(workers))
         for done, (one, outcome) in enumerate(
-            _outcomes(configuration, cells, places, pool, progress), start=1
+            _outcomes(configuration, trials, places, pool, progress), start=1
         ):
             if isinstance(outcome, str):
                 failed.append(one)
                 error = places.result(one).with_suffix(".error.txt")
                 error.parent.mkdir(parents=True, exist_ok=True)
                 error.write_text(outcome)
-                told(f"{done}/{len(cells)} {one.key} FAILED, see {error}")
+                told(f"{done}/{len(trials)} {one.key} FAILED, see {error}")
                 continue
             rows[one.key] = outcome
-            told(f"{done}/{len(cells)} {table.line(outcome)}")
-            results = [rows[c.key] for c in cells if c.key in rows]
+            told(f"{done}/{len(trials)} {table.line(outcome)}")
+            results = [rows[c.key] for c in trials if c.key in rows]
             write(json_file, {"notice": NOTICE, "configuration": described, "results": results})
             (places.out / "table.md").write_text(table.markdown(results))
     if rows:
-        grid.draw(configuration, cells, places).save(places.out / "grid.png")
-    return [rows[c.key] for c in cells if c.key in rows], failed
+        grid.draw(configuration, trials, places).save(places.out / "grid.png")
+    return [rows[c.key] for c in trials if c.key in rows], failed
 
 
 def current_version(data: Path) -> str:
@@ -138,27 +138,27 @@ def _require_same(configuration: Configuration, places: Places) -> None:
 
 def _outcomes(
     configuration: Configuration,
-    cells: list[Cell],
+    trials: list[Trial],
     places: Places,
     pool: Executor,
-    progress: Callable[[Cell], Progress],
-) -> Iterator[tuple[Cell, Row | str]]:
-    """Each cell with its row or a trace-back, in the order in which they finish."""
+    progress: Callable[[Trial], Progress],
+) -> Iterator[tuple[Trial, Row | str]]:
+    """Each trial with its row or a trace-back, in the order in which they finish."""
     if isinstance(pool, _Here):
-        for one in cells:
+        for one in trials:
             yield one, _attempt(configuration, one, places, progress(one))
         return
-    waiting = {pool.submit(_attempt, configuration, one, places): one for one in cells}
+    waiting = {pool.submit(_attempt, configuration, one, places): one for one in trials}
     for future in as_completed(waiting):
         yield waiting[future], future.result()
 
 
 def _attempt(
-    configuration: Configuration, one: Cell, places: Places, progress: Progress = silent
+    configuration: Configuration, one: Trial, places: Places, progress: Progress = silent
 ) -> Row | str:
     try:
-        return cell.run(configuration, one, places, progress)
-    except Exception:  # one method's fault must not cost the other cells
+        return trial.run(configuration, one, places, progress)
+    except Exception:  # one method's fault must not cost the other trials
         return traceback.format_exc()
 
 

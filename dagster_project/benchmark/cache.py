@@ -1,4 +1,4 @@
-"""Work that several cells share, made once on disk and found by what it was made from."""
+"""Work that several trials share, made once on disk and found by what it was made from."""
 
 from __future__ import annotations
 

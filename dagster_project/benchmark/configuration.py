@@ -19,7 +19,7 @@ from dagster_project.pipeline.public_images import source_state
 from dagster_project.planning.provenance import code_version, git_facts, lock_hash
 from dagster_project.privacy.plan import canonical_hash
 
-_CELL = f"{__package__}.cell"  # runs and judges a cell; imports this module
+_TRIAL = f"{__package__}.trial"  # runs and judges a trial; imports this module
 _PACKAGES = ("torch", "numpy", "scipy", "jax", "mbi", "opacus", "dp-accounting", "scikit-learn")
 
 
@@ -33,7 +33,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class Trial:
     """One method at one epsilon and seed.
 
     Attributes:
@@ -63,10 +63,10 @@ class Configuration:
         data_version, schema_hash: What it held.
         entries: Methods with their settings.
         epsilons, seeds: What each is run at.
-        delta: Of every cell.
-        n: Synthetic pairs of every cell.
+        delta: Of every trial.
+        n: Synthetic pairs of every trial.
         extractor: Features of the distances between pictures.
-        budget_seconds: CPU seconds of training of a cell, None for no limit.
+        budget_seconds: CPU seconds of training of a trial, None for no limit.
         resolved: Recipe by `place` of label and epsilon: step counts and all; what a rerun takes.
     """
 
@@ -104,21 +104,21 @@ class Configuration:
             "delta": self.delta,
             "budget_seconds": self.budget_seconds,
             "schema": self.schema_hash,
-            "code": code_version(*RELEASED, _CELL, module(entry.method)),
+            "code": code_version(*RELEASED, _TRIAL, module(entry.method)),
         }
         return f"{entry.method}-eps{epsilon:g}-{canonical_hash(asked)[:10]}"
 
-    def cells(self) -> list[Cell]:
-        """All cells, once every recipe is resolved; all methods of one seed before the next, so
+    def trials(self) -> list[Trial]:
+        """All trials, once every recipe is resolved; all methods of one seed before the next, so
         that a comparison that is stopped has compared something."""
         return [
-            self._cell(entry, epsilon, seed)
+            self._trial(entry, epsilon, seed)
             for seed in self.seeds
             for epsilon in self.epsilons
             for entry in self.entries
         ]
 
-    def _cell(self, entry: Entry, epsilon: float, seed: int) -> Cell:
+    def _trial(self, entry: Entry, epsilon: float, seed: int) -> Trial:
         recipe = {**self.resolved[place(entry, epsilon)], "public_seed": seed}
         decides = {
             "method": entry.method,
@@ -130,10 +130,10 @@ class Configuration:
             "extractor": self.extractor,
             "data": self.data_version,
             "schema": self.schema_hash,
-            "code": code_version(*RELEASED, _CELL, module(entry.method)),
+            "code": code_version(*RELEASED, _TRIAL, module(entry.method)),
             "pool": source_state(recipe.get("public_images", {}).get("source")),
         }
-        return Cell(
+        return Trial(
             label=entry.label,
             method=entry.method,
             epsilon=epsilon,
@@ -158,7 +158,7 @@ class Configuration:
             "versions": {
                 "python": platform.python_version(),
                 **{name: version(name) for name in _PACKAGES},
-                "code": code_version(_CELL),
+                "code": code_version(_TRIAL),
                 "lock": lock_hash(),
                 **git_facts(),
             },

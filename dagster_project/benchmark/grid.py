@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dagster_project.benchmark import project
-from dagster_project.benchmark.cell import Places
-from dagster_project.benchmark.configuration import Cell, Configuration
+from dagster_project.benchmark.configuration import Configuration, Trial
+from dagster_project.benchmark.trial import Places
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.schema import Schema
 from dagster_project.evaluation.plots import INK, PAPER, image_grid
@@ -22,7 +22,7 @@ _IMAGES = 20  # in a row, about
 _CAPTION = "NOT A RELEASE: pictures of a comparison on public data"
 
 
-def draw(configuration: Configuration, cells: Sequence[Cell], places: Places) -> Image.Image:
+def draw(configuration: Configuration, trials: Sequence[Trial], places: Places) -> Image.Image:
     """Pictures of the first seed of every finished method and epsilon, under the real ones."""
     schema = places.schema()
     folder = project.real_pairs(places.data, schema, configuration.data_version, cache=places.cache)
@@ -31,12 +31,14 @@ def draw(configuration: Configuration, cells: Sequence[Cell], places: Places) ->
     some = np.sort(rng.choice(len(heldout), min(len(heldout), 400), replace=False))
     rows = [("real", heldout.images[some], heldout.codes[some])]
     shown: set[tuple[str, float]] = set()
-    for cell in cells:
-        if (cell.label, cell.epsilon) in shown or not places.result(cell).is_file():
+    for trial in trials:
+        if (trial.label, trial.epsilon) in shown or not places.result(trial).is_file():
             continue
-        shown.add((cell.label, cell.epsilon))
-        with np.load(places.images(cell), allow_pickle=False) as kept:
-            rows.append((f"{cell.label}, epsilon {cell.epsilon:g}", kept["images"], kept["codes"]))
+        shown.add((trial.label, trial.epsilon))
+        with np.load(places.images(trial), allow_pickle=False) as kept:
+            rows.append(
+                (f"{trial.label}, epsilon {trial.epsilon:g}", kept["images"], kept["codes"])
+            )
     return _sheet(rows, schema)
 
 

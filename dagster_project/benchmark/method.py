@@ -1,8 +1,8 @@
 """What a system must do to be compared; which systems there are is in `registry`.
 
 A system is calibrated by the one planner to the epsilon and delta it is asked for, and runs its
-stages through `Release.once`, which charges them. How cells are run and judged is no concern of
-it (`cell`).
+stages through `Release.once`, which charges them. How trials are run and judged is no concern of
+it (`trial`).
 """
 
 from __future__ import annotations

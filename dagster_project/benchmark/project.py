@@ -1,6 +1,6 @@
-"""A throw-away project for one cell: its own population, ledger, reservation and folders.
+"""A throw-away project for one trial: its own population, ledger, reservation and folders.
 
-The plan is reserved and every stage charged as in a release, so that a cell's epsilon is what a
+The plan is reserved and every stage charged as in a release, so that a trial's epsilon is what a
 ledger says. Real pairs come decoded from the cache, and table models are shared where everything
 that decides them is the same.
 """
@@ -27,7 +27,7 @@ from dagster_project.pipeline.release import Compute, Release
 from dagster_project.planning.provenance import code_version
 from dagster_project.privacy.plan import Plan
 
-# Public on purpose: all cells of all comparisons hold out the same people.
+# Public on purpose: all trials of all comparisons hold out the same people.
 HELDOUT_KEY = b"held-out people of a comparison on public data"
 
 # Parts of a recipe that a table model cannot depend on; its seed and all else may decide it.
@@ -49,7 +49,7 @@ anchor: null
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellRelease(Release):
+class TrialRelease(Release):
     """A release that notes the CPU seconds of its stages and shares equal table models.
 
     Attributes:
@@ -118,7 +118,7 @@ class CellRelease(Release):
 
 
 def real_pairs(data: Path, schema: Schema, data_version: str, *, cache: Path) -> Path:
-    """Folder with the decoded `train` and `heldout` pairs of public data, the same for all cells.
+    """Folder with the decoded `train` and `heldout` pairs of public data, the same for all trials.
 
     Raises:
         ReadingError: The data cannot be read.
@@ -156,14 +156,14 @@ def population(schema: Schema, *, epsilon: float, delta: float) -> Iterator[Popu
 @contextmanager
 def reserved(
     plan: Plan, schema: Schema, people: Population, *, pairs: Path, compute: Compute, cache: Path
-) -> Iterator[CellRelease]:
+) -> Iterator[TrialRelease]:
     """The plan's release: reserved, opened, with the decoded pairs in its private zone."""
     ledger = Ledger.open(people)
     try:
         ledger.reserve(
             plan, approved_by="comparison", schema_public=schema.public, allow_delta=True
         )
-        release = CellRelease(
+        release = TrialRelease(
             plan=Plan.from_json(ledger.release(plan.release_id).plan),
             schema=schema,
             ledger=ledger,

@@ -57,7 +57,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def line(row: Row) -> str:
-    """One finished cell in words."""
+    """One finished trial in words."""
     figures = (("AUC", "auc_mean", ".3f"), ("FD", "fd", ".1f"), ("ESG", "esg", ".3f"))
     shown = (f"{name} {row[key]:{form}}" for name, key, form in figures if row[key] is not None)
     return (

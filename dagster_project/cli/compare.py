@@ -13,9 +13,9 @@ _FAILED = 4
 
 
 def compare(options: argparse.Namespace) -> int:
-    """All cells that are not finished; prints the table."""
+    """All trials that are not finished; prints the table."""
     from dagster_project.benchmark import NOTICE, agreement, bench, registry
-    from dagster_project.benchmark.cell import Places
+    from dagster_project.benchmark.trial import Places
 
     if options.list:
         for name in registry.known():
@@ -44,8 +44,8 @@ def compare(options: argparse.Namespace) -> int:
         if earlier:
             (out / "agreement.md").write_text(agreement.markdown(earlier, rows))
             print(out / "agreement.md")
-    for cell in failed:
-        print(f"dptabimage: {cell.key} failed", file=sys.stderr)
+    for trial in failed:
+        print(f"dptabimage: {trial.key} failed", file=sys.stderr)
     return _FAILED if failed else 0
 
 
@@ -64,12 +64,12 @@ def arguments(parser: argparse.ArgumentParser, setting: Any) -> None:
     parser.add_argument("--first-seed", type=int, default=0, help="where the seeds start")
     parser.add_argument("--data", type=Path, help="folder of pairs declared public (default: data)")
     parser.add_argument("--delta", type=float, default=1e-6)
-    parser.add_argument("--n", type=int, default=4000, help="synthetic pairs of each cell")
+    parser.add_argument("--n", type=int, default=4000, help="synthetic pairs of each trial")
     parser.add_argument(
         "--budget-seconds",
         type=float,
         metavar="S",
-        help="CPU seconds of training of each cell; turned into steps by a public rule",
+        help="CPU seconds of training of each trial; turned into steps by a public rule",
     )
     parser.add_argument(
         "--set",
@@ -89,7 +89,7 @@ def arguments(parser: argparse.ArgumentParser, setting: Any) -> None:
     )
     parser.add_argument("--out", type=Path, help="folder of the results (default: comparison)")
     parser.add_argument("--json", type=Path, help="the results' file (default: in --out)")
-    parser.add_argument("--cache", type=Path, help="work shared by cells (default: in --out)")
+    parser.add_argument("--cache", type=Path, help="work shared by trials (default: in --out)")
 
 
 def _configuration(options: argparse.Namespace) -> Any:
@@ -138,11 +138,11 @@ def _places(options: argparse.Namespace) -> tuple[Path, Path]:
     return options.json or out / "results.json", out.absolute()
 
 
-def _bar(cell: Any) -> Any:
+def _bar(trial: Any) -> Any:
     from dagster_project.orchestration.resources import ComputeResource
 
     return ComputeResource(bars=True).progress(
-        f"{cell.label} ε={cell.epsilon:g} #{cell.seed}", print
+        f"{trial.label} ε={trial.epsilon:g} #{trial.seed}", print
     )
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from dagster_project.benchmark import bench, registry
-from dagster_project.benchmark.cell import Places
 from dagster_project.benchmark.configuration import Configuration, entries
 from dagster_project.benchmark.method import MethodRequest
+from dagster_project.benchmark.trial import Places
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
 from dagster_project.data.schema import Schema

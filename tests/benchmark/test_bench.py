@@ -1,4 +1,4 @@
-"""Cells: charged as stated, resumed after a kill, and never mixed up."""
+"""Trials: charged as stated, resumed after a kill, and never mixed up."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dagster_project.benchmark import bench, cell, project
-from dagster_project.benchmark.cell import Places
+from dagster_project.benchmark import bench, project, trial
 from dagster_project.benchmark.configuration import Configuration, entries, place
 from dagster_project.benchmark.registry import method
+from dagster_project.benchmark.trial import Places
 from dagster_project.ledger import Ledger
 from dagster_project.privacy.accounting import epsilon
 from tests.benchmark.conftest import configured
@@ -30,7 +30,7 @@ def run(configuration: Configuration, places: Places, **options: Any) -> list[di
     return rows
 
 
-def test_a_cell_states_what_its_ledger_charges(
+def test_a_trial_states_what_its_ledger_charges(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     charged: list[float] = []
@@ -70,7 +70,7 @@ def test_a_stage_that_is_planned_must_run(places: Places, monkeypatch: pytest.Mo
     )
 
 
-def test_a_killed_comparison_goes_on_cell_by_cell(
+def test_a_killed_comparison_goes_on_trial_by_trial(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configuration = configured(places.data, seeds=(0, 1, 2))
@@ -100,7 +100,7 @@ def test_a_killed_comparison_goes_on_cell_by_cell(
         assert grid.width > 400
 
 
-def test_whatever_decides_a_cell_is_in_its_key(data: Path) -> None:
+def test_whatever_decides_a_trial_is_in_its_key(data: Path) -> None:
     def keys(**changes: Any) -> set[str]:
         configuration = configured(data, **changes)
         resolved = {
@@ -108,7 +108,7 @@ def test_whatever_decides_a_cell_is_in_its_key(data: Path) -> None:
             for entry in configuration.entries
             for e in configuration.epsilons
         }
-        return {c.key.rpartition("-")[2] for c in configuration.with_resolved(resolved).cells()}
+        return {c.key.rpartition("-")[2] for c in configuration.with_resolved(resolved).trials()}
 
     different = [
         keys(),
@@ -124,14 +124,14 @@ def test_whatever_decides_a_cell_is_in_its_key(data: Path) -> None:
     assert keys(entries=entries(["again=count"], [])) == keys()
 
 
-def test_images_changed_in_the_pool_make_another_cell(data: Path, tmp_path: Path) -> None:
+def test_images_changed_in_the_pool_make_another_trial(data: Path, tmp_path: Path) -> None:
     def key() -> str:
         configuration = configured(data)
         recipe = {"public_images": {"source": str(tmp_path / "pool")}}
         places = {
             place(e, x): recipe for e in configuration.entries for x in configuration.epsilons
         }
-        return configuration.with_resolved(places).cells()[0].key
+        return configuration.with_resolved(places).trials()[0].key
 
     image = tmp_path / "pool" / "cats" / "1.png"
     image.parent.mkdir(parents=True)
@@ -160,7 +160,7 @@ def test_what_does_not_exist_is_a_dash_and_null(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Data of two attributes have no 3-way distance."""
-    monkeypatch.setattr(cell, "_distance_of_pairs", lambda *_: {"tvd_3way_of_pairs": math.nan})
+    monkeypatch.setattr(trial, "_distance_of_pairs", lambda *_: {"tvd_3way_of_pairs": math.nan})
     (row,) = run(configured(places.data), places)
     assert row["tvd_3way_of_pairs"] is None
     text = (places.out / "results.json").read_text()
@@ -186,7 +186,7 @@ def test_another_schema_is_not_the_same_comparison(places: Places) -> None:
         run(configuration, places)
 
 
-def test_all_cells_are_split_alike(places: Places) -> None:
+def test_all_trials_are_split_alike(places: Places) -> None:
     """The held-out people follow a public key, whatever project reads them."""
     schema, version = places.schema(), bench.current_version(places.data)
     folders = [
@@ -198,11 +198,11 @@ def test_all_cells_are_split_alike(places: Places) -> None:
     assert len(first) > 200
 
 
-def test_a_finished_cell_is_not_run_again(places: Places) -> None:
+def test_a_finished_trial_is_not_run_again(places: Places) -> None:
     (row,) = run(configured(places.data), places)
     content = json.loads((places.out / "results.json").read_text())
     configuration = Configuration.from_json(content["configuration"])
-    (one,) = configuration.cells()
+    (one,) = configuration.trials()
     places.images(one).unlink()
-    assert cell.run(configuration, one, places)["auc_mean"] == row["auc_mean"]
+    assert trial.run(configuration, one, places)["auc_mean"] == row["auc_mean"]
     assert not places.images(one).exists()

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from dagster_project.benchmark import bench
-from dagster_project.benchmark.cell import Places, resolve
 from dagster_project.benchmark.configuration import Configuration, entries
 from dagster_project.benchmark.registry import known, method
 from dagster_project.benchmark.rehearsal import stage_costs
+from dagster_project.benchmark.trial import Places, resolve
 from dagster_project.cli import main as cli
 from dagster_project.pipeline.release import Compute
 from dagster_project.planning import planner
@@ -87,7 +87,7 @@ def test_a_rerun_from_the_json_has_the_same_recipes(
     assert cli.main(again) == 4  # nothing was made
     recipes = [{**earlier["resolved"][f"{c.label} at 5"], "public_seed": 0} for c in seen]
     assert [dict(c.recipe) for c in seen] == recipes
-    assert [c.key for c in seen] == [row["cell"] for row in results(finished)]
+    assert [c.key for c in seen] == [row["trial"] for row in results(finished)]
 
 
 def test_a_rerun_says_how_far_it_is_from_the_json(

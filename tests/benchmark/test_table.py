@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dagster_project.benchmark.cell import FIGURES
 from dagster_project.benchmark.table import line, markdown
+from dagster_project.benchmark.trial import FIGURES
 
 
 def row(method: str, epsilon: float, seed: int, **changes: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""One cell: a method at one epsilon and seed, run in a throw-away project and judged.
+"""One trial: a method at one epsilon and seed, run in a throw-away project and judged.
 
-Its result is a JSON file and some pictures, written when it is finished. Which cells there are
+Its result is a JSON file and some pictures, written when it is finished. Which trials there are
 belongs to `configuration`, in which order they run to `bench`.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from dagster_project.benchmark import NOTICE, project
 from dagster_project.benchmark.cache import shared
-from dagster_project.benchmark.configuration import Cell, Configuration, Entry
+from dagster_project.benchmark.configuration import Configuration, Entry, Trial
 from dagster_project.benchmark.method import MethodRequest, many_records
 from dagster_project.benchmark.registry import method
 from dagster_project.data.pairs import Pairs
@@ -49,8 +49,8 @@ class Places:
 
     Attributes:
         data: The data folder.
-        out: Its results; cells lie in `out/cells`.
-        cache: Work that cells share.
+        out: Its results; trials lie in `out/trials`.
+        cache: Work that trials share.
         compute: Where networks run.
     """
 
@@ -62,11 +62,11 @@ class Places:
     def schema(self) -> Schema:
         return Schema.from_file(self.data / "schema.yaml")
 
-    def result(self, cell: Cell) -> Path:
-        return self.out / "cells" / f"{cell.key}.json"
+    def result(self, trial: Trial) -> Path:
+        return self.out / "trials" / f"{trial.key}.json"
 
-    def images(self, cell: Cell) -> Path:
-        return self.out / "cells" / f"{cell.key}.npz"
+    def images(self, trial: Trial) -> Path:
+        return self.out / "trials" / f"{trial.key}.npz"
 
 
 def resolve(
@@ -91,19 +91,19 @@ def resolve(
 
 
 def run(
-    configuration: Configuration, cell: Cell, places: Places, progress: Progress = silent
+    configuration: Configuration, trial: Trial, places: Places, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Runs a cell, writes its files and returns its row; a finished one is read from its file."""
-    file = places.result(cell)
+    """Runs a trial, writes its files and returns its row; a finished one is read from its file."""
+    file = places.result(trial)
     if file.is_file():
         return json.loads(file.read_text())
     schema = places.schema()
     pairs = project.real_pairs(places.data, schema, configuration.data_version, cache=places.cache)
-    row, synthetic, table = _make(configuration, cell, places, pairs, progress)
+    row, synthetic, table = _make(configuration, trial, places, pairs, progress)
     extractor = make_extractor(configuration.extractor)
     train, heldout = (Pairs.load(pairs / part) for part in ("train", "heldout"))
     reference = _reference(
-        pairs, train, heldout, schema, extractor, len(synthetic), cell.seed, places.cache
+        pairs, train, heldout, schema, extractor, len(synthetic), trial.seed, places.cache
     )
     started = time.process_time()
     report = compare(
@@ -114,32 +114,32 @@ def run(
         synthetic.codes if table is None else table,
         schema,
         extractor,
-        cell.seed,
+        trial.seed,
         shuffles=1,
         progress=lambda fraction, text: progress(0.85 + 0.15 * fraction, text),
     )
-    row |= _figures(report, schema) | _distance_of_pairs(train, synthetic, schema, cell.seed)
+    row |= _figures(report, schema) | _distance_of_pairs(train, synthetic, schema, trial.seed)
     row["evaluation_cpu_seconds"] = time.process_time() - started
     row = plain(row)  # as it will be read from its file: what does not exist is None
-    _write(cell, places, row, synthetic)
+    _write(trial, places, row, synthetic)
     return row
 
 
 def _make(
-    configuration: Configuration, cell: Cell, places: Places, pairs: Path, progress: Progress
+    configuration: Configuration, trial: Trial, places: Places, pairs: Path, progress: Progress
 ) -> tuple[dict[str, Any], Pairs, np.ndarray | None]:
     """Plans, reserves and runs the method: what it spent, its pairs, and many of its records."""
-    schema, system = places.schema(), method(cell.method)
+    schema, system = places.schema(), method(trial.method)
     reset_peak_memory()
-    with project.population(schema, epsilon=cell.epsilon, delta=cell.delta) as people:
+    with project.population(schema, epsilon=trial.epsilon, delta=trial.delta) as people:
         request = MethodRequest(
             schema=schema,
             population=people,
             data_version=configuration.data_version,
-            epsilon=cell.epsilon,
-            delta=cell.delta,
-            seed=cell.seed,
-            recipe=cell.recipe,
+            epsilon=trial.epsilon,
+            delta=trial.delta,
+            seed=trial.seed,
+            recipe=trial.recipe,
             compute=places.compute,
             cache=places.cache,
         )
@@ -156,7 +156,7 @@ def _make(
                 release,
                 places.data,
                 configuration.n,
-                cell.seed,
+                trial.seed,
                 lambda fraction, text: progress(0.85 * fraction, text),
             )
             spent = time.process_time() - started
@@ -164,17 +164,17 @@ def _make(
             seconds = {**release.seconds, "sampling": max(0.0, spent - release.own_seconds)}
             row = {
                 "notice": NOTICE,
-                "cell": cell.key,
-                "method": cell.label,
-                "epsilon": cell.epsilon,
-                "seed": cell.seed,
+                "trial": trial.key,
+                "method": trial.label,
+                "epsilon": trial.epsilon,
+                "seed": trial.seed,
                 "epsilon_spent": release.plan.epsilon,
                 "delta": release.plan.target_delta,
                 "cpu_seconds": sum(seconds.values()),
                 "cpu_seconds_by_stage": seconds,
                 "peak_memory": peak_memory_since_reset(),
             }
-            return row, synthetic, many_records(release, _TABLE_RECORDS, cell.seed)
+            return row, synthetic, many_records(release, _TABLE_RECORDS, trial.seed)
 
 
 def _reference(
@@ -233,9 +233,9 @@ def _distance_of_pairs(train: Pairs, synthetic: Pairs, schema: Schema, seed: int
     }
 
 
-def _write(cell: Cell, places: Places, row: dict[str, Any], synthetic: Pairs) -> None:
-    """The result last and at once: where it stands, the cell is finished."""
-    file, images = places.result(cell), places.images(cell)
+def _write(trial: Trial, places: Places, row: dict[str, Any], synthetic: Pairs) -> None:
+    """The result last and at once: where it stands, the trial is finished."""
+    file, images = places.result(trial), places.images(trial)
     file.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         images, images=synthetic.images[:_SAMPLES], codes=synthetic.codes[:_SAMPLES]
