@@ -26,6 +26,7 @@ from dagster_project.audits.ledger_model import (
 )
 from dagster_project.ledger import Entry, Head, Ledger, LedgerError
 from dagster_project.ledger.journal import Journal
+from dagster_project.ledger.state import FORMAT
 
 NAMES = ("a", "b", "c")
 SIGMAS = (1.2, 1.6, 6.0)
@@ -62,7 +63,11 @@ def in_memory() -> Iterator[Callable[[], Ledger]]:
     """A place for a ledger in memory."""
     store: Any = MemoryStore()
     fixed = {"name": "audit", "cap": CAP, "leak": LEAK, "lifetime_epsilon": EPSILON}
-    store.append(Entry.after(Head(), "CREATED", fixed | {"target_delta": DELTA, "n_public": 20000}))
+    store.append(
+        Entry.after(
+            Head(), "CREATED", fixed | {"target_delta": DELTA, "n_public": 20000, "format": FORMAT}
+        )
+    )
     Ledger(Journal(store)).add_cohort(COHORTS[0], n_public=20000, approved_by="audit")
     yield lambda: Ledger(Journal(store))
 

@@ -20,6 +20,7 @@ from dagster_project.planning.provenance import code_version, git_facts, lock_ha
 from dagster_project.privacy.plan import canonical_hash
 
 _TRIAL = f"{__package__}.trial"  # runs and judges a trial; imports this module
+FORMAT = 2  # of the results' JSON; a change of it brings a migration and its test
 _PACKAGES = ("torch", "numpy", "scipy", "jax", "mbi", "opacus", "dp-accounting", "scikit-learn")
 
 
@@ -153,6 +154,7 @@ class Configuration:
     def to_json(self, *, workers: int, threads: int) -> dict[str, Any]:
         """As plain JSON, with the versions and the machine it ran on."""
         return {
+            "format": FORMAT,
             **asdict(self),
             "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
             "versions": {
@@ -178,6 +180,11 @@ class Configuration:
             ValueError: It is not a comparison's configuration.
         """
         names = cls.__dataclass_fields__
+        if value.get("format") != FORMAT:
+            raise ValueError(
+                f"this is not the configuration of a comparison in format {FORMAT}: another version "
+                "of this software may have made it"
+            )
         try:
             content = {name: value[name] for name in names}
             content["entries"] = tuple(Entry(**entry) for entry in content["entries"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dagster_project.ledger import errors, identity
 from dagster_project.ledger.chain import Entry, Head
 from dagster_project.ledger.journal import Journal
-from dagster_project.ledger.state import State
+from dagster_project.ledger.state import FORMAT, State
 from dagster_project.ledger.store import Store
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _create(store: Store, population: Population) -> None:
             return  # another process was first, or a crash came before the key's last step
         transaction.create()
         key = identity.prepare(population.key_path)
-        fixed = population.fixed() | {"key_check": identity.check_value(key)}
+        fixed = population.fixed() | {"format": FORMAT, "key_check": identity.check_value(key)}
         first = Entry.after(Head(), "CREATED", fixed)
         cohort = {"cohort": FIRST_COHORT, "n_public": population.n_public}
         for entry in (first, Entry.after(Head(entries=1, head=first.hash), "COHORT", cohort)):

@@ -20,6 +20,7 @@ from dagster_project.ledger.records import Artifacts, Cohort, ReleaseRecord, Sea
 from dagster_project.privacy.plan import canonical_hash, canonical_json, is_identifier
 
 # The cohort of people who are never read for a mechanism, so that it never spends.
+FORMAT = 2  # of the entries, in the first one; a change of it brings a migration and its test
 HELD_OUT = "held-out"
 
 _WAYS_ON = (
@@ -101,10 +102,10 @@ class State:
         self.head = Head(entries=entry.seq, head=entry.hash)
 
     def _created(self, _entry: Entry, body: Mapping[str, Any]) -> None:
-        if "rdp_cap" in body:
+        if body.get("format") != FORMAT:
             raise errors.PlanRefused(
-                "it is of version 0.1, which charged releases by another rule: a new population "
-                "needs a ledger of its own"
+                f"it is not of format {FORMAT}, the one that this version reads (version 0.1 "
+                "charged releases by another rule): a new population needs a ledger of its own"
             )
         if not all(math.isfinite(body[key]) and body[key] > 0 for key in ("cap", "leak")):
             raise errors.PlanRefused("the cap is not positive")

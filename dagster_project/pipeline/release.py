@@ -24,6 +24,7 @@ from dagster_project.privacy.plan import Plan
 from dagster_project.settings.recipe import Recipe
 
 Kind = TypeVar("Kind", bound=Mechanism)
+FORMAT = 2  # of the files under models/<id>; a change of it brings a migration and its test
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +111,8 @@ class Release:
         """The schema beside the models, so that they can be used without the data. The plan is
         the ledger's: it names the data's version, which may be private."""
         self.models.mkdir(parents=True, exist_ok=True)
-        (self.models / "schema.json").write_text(json.dumps(self.schema.to_dict(), indent=1))
+        content = {"format": FORMAT, "schema": self.schema.to_dict()}
+        (self.models / "schema.json").write_text(json.dumps(content, indent=1))
 
     @classmethod
     def load(cls, release_id: str, *, root: Path, ledger: Ledger, compute: Compute) -> Release:
@@ -118,13 +120,19 @@ class Release:
 
         Raises:
             UnknownRelease: The ledger does not know it.
-            WrongState: Its schema is gone or was altered.
+            WrongState: Its schema is gone or was altered, or another version made its models.
         """
         known = ledger.release(release_id)
         folder = root / "models" / release_id
         if not (folder / "schema.json").is_file():
             raise WrongState(f"the models of release {release_id!r} are not in {folder}")
-        schema = Schema.from_dict(json.loads((folder / "schema.json").read_text()))
+        content = json.loads((folder / "schema.json").read_text())
+        if content.get("format") != FORMAT:
+            raise WrongState(
+                f"the models of release {release_id!r} are not of format {FORMAT}: another version "
+                "of this software made them"
+            )
+        schema = Schema.from_dict(content["schema"])
         plan = Plan.from_json(known.plan)
         if schema.hash != plan.schema_hash:
             raise WrongState(f"the schema of release {release_id!r} was altered")

@@ -264,8 +264,11 @@ def test_a_release_is_loaded_as_the_ledger_holds_it(reserved):
 def test_an_altered_or_missing_schema_is_refused(reserved):
     file = reserved.models / "schema.json"
     content = json.loads(file.read_text())
-    file.write_text(json.dumps(content | {"n_public": 3}))
+    file.write_text(json.dumps(content | {"schema": content["schema"] | {"n_public": 3}}))
     with pytest.raises(WrongState, match="altered"):
+        load(reserved)
+    file.write_text(json.dumps(content["schema"]))  # as version 0.1 wrote it
+    with pytest.raises(WrongState, match="format 2"):
         load(reserved)
     file.unlink()
     with pytest.raises(WrongState):
