@@ -182,8 +182,8 @@ class Configuration:
         names = cls.__dataclass_fields__
         if value.get("format") != FORMAT:
             raise ValueError(
-                f"this is not the configuration of a comparison in format {FORMAT}: another version "
-                "of this software may have made it"
+                f"this is not a comparison's configuration in format {FORMAT}: another version of "
+                "this software may have made it"
             )
         try:
             content = {name: value[name] for name in names}
