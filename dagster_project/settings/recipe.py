@@ -94,8 +94,8 @@ class Recipe(Settings):
         recipe = cls.model_validate(dict(stored))
         if lacking := sorted(set(_names(recipe.model_dump())) - set(_names(stored))):
             raise ValueError(
-                "another version of this software made the recipe: it lacks the setting "
-                f"{lacking[0]!r}; continue with that version"
+                "another version of this software made the recipe, without the setting "
+                f"{lacking[0]!r}: continue with that version"
             )
         return recipe
 
