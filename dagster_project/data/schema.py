@@ -247,7 +247,7 @@ class Schema:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 (hex) of the canonical JSON and the order of attributes, which fixes the codes."""
+        """SHA-256 (hex) of the canonical JSON and the attributes' order, which fixes the codes."""
         content = {**self.to_dict(), "order": self.names}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()

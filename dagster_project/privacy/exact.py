@@ -43,7 +43,7 @@ class Uniform:
 
 
 def exponential_bounds(exponent: Fraction, *, digits: int) -> Bounds:
-    """Return an interval, at most 10^(4 - digits) wide, that holds exp(-exponent); exponent >= 0."""
+    """Return an interval at most 10^(4 - digits) wide that holds exp(-exponent), exponent >= 0."""
     with localcontext() as context:
         context.prec = digits
         power = -(Decimal(exponent.numerator) / Decimal(exponent.denominator))
