@@ -95,7 +95,7 @@ def read_pairs(
             heldout.parquet.
         heldout_share: Expected fraction of held-out people, in [0, 1); public.
         admit: Called with the canonical ids of the training and of the held-out people; returns a
-            mask of the former whose budget pays for training.
+            mask over the former, True for those whose budget pays for training.
         progress: Called with the fraction done; its text contains nothing private.
         scratch: A private folder for the arrays of images, which then stay on disk.
 

@@ -1,4 +1,4 @@
-"""Builds a second, small example in colour: clip art of 32 x 32 pixels with six attributes.
+"""Build a second, small example in colour: clip art of 32 x 32 pixels with six attributes.
 
     python -m dagster_project.example.clipart DST
 

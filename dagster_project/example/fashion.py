@@ -1,4 +1,4 @@
-"""Builds the example data: a fashion catalogue of images and records from Fashion-MNIST.
+"""Build the example data: a fashion catalogue of images and records from Fashion-MNIST.
 
     python -m dagster_project.example.fashion --source DIR --out data
 

@@ -1,4 +1,4 @@
-"""Builds another small example in grey: letters of 28 x 28 pixels with eight attributes.
+"""Build another small example in grey: letters of 28 x 28 pixels with eight attributes.
 
     python -m dagster_project.example.glyphs DST [--fonts FOLDER]
 

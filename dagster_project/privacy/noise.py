@@ -105,7 +105,7 @@ class SecureGenerator:
         return coins
 
     def integers(self, n: int, high: int) -> np.ndarray:
-        """Draw `n` independent integers uniform on 0 .. high - 1, int64 (n,), by exact rejection."""
+        """Draw `n` independent uniform integers below `high`, int64 (n,); exact, by rejection."""
         if not 1 <= high <= 2**62:
             raise ValueError(f"high must lie in [1, 2^62], not {high!r}")
         limit = np.uint64(2**64 - 1 - (2**64 % high))  # largest draw without modulo bias
