@@ -1,6 +1,6 @@
-"""What is read and under which contract: schema, file layouts, records, pictures.
+"""Private data and its public contract: schema, file layouts, records and images.
 
-Everything that turns a data folder into `Pairs`: the public schema, the accepted layouts, reading
-with one pair for each person, the check of a folder, and the version of its data. Knows no privacy
-mechanism; data sets in other formats belong to `importers`.
+This package turns a data folder into `Pairs`. It holds the public schema, the accepted layouts,
+the reader with one pair for each person, the check of a folder and the version of its data. It
+knows no privacy mechanism. Data sets in other formats belong to `importers`.
 """

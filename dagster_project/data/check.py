@@ -1,7 +1,7 @@
-"""The steward's private look at a data folder: every fault at once, before anything is spent.
+"""The private check of a data folder for its steward: all faults, before anything is spent.
 
-What it lists quotes records and counts, so its output is private. It decides nothing: which faults
-stop a release and which follow the schema's policy is marked on each. Reading for a release is in
+Faults quote records and counts, so the output is private. The check decides nothing: each fault
+says whether it stops a release or follows the schema's policy. Reading for a release belongs to
 `reading`.
 """
 
@@ -32,8 +32,8 @@ class Fault:
     Attributes:
         file: Name of the file.
         text: What is wrong, and what a release will do about it.
-        row: Number of the (first) row, from 1 at the first record and, in a CSV file, with empty
-            lines: row r is line r + 1. None if the fault has no row.
+        row: Number of the (first) row, counted from 1 at the first record. Empty lines of a CSV
+            file count, so that row r is line r + 1. None if the fault has no row.
         stops: Whether a release is refused; otherwise the schema's policy is followed.
     """
 
@@ -53,7 +53,7 @@ def check(
     *,
     progress: Callable[[float, str], None] = lambda fraction, text: None,
 ) -> list[Fault]:
-    """Lists every fault of a schema and a data folder; never raises on what they hold."""
+    """Return every fault of a schema and a data folder; never raise because of their content."""
     schema_name = Path(schema_path).name
     try:
         content = read_yaml(Path(schema_path))
@@ -76,8 +76,8 @@ def check(
 
         try:
             faults += _file(file, layout, schema, persons, named, report)
-        except Exception as error:  # the steward needs a line here, not a trace-back
-            text = f"cannot be read to its end ({type(error).__name__})."
+        except Exception as error:  # the steward needs a fault here, not a traceback
+            text = f"cannot be read to the end ({type(error).__name__})."
             faults.append(Fault(file.name, text, stops=True))
     return faults + _repeated(persons, files[0].name) + _unused(layout, named)
 
@@ -120,7 +120,7 @@ def _file(
             warnings.simplefilter("ignore")
             for i, image in zip(sound, images_of(batch, layout, schema, sound), strict=True):
                 if isinstance(image, UnusableImage):
-                    text = f"the picture is unusable ({image}); the row is dropped."
+                    text = f"the image is unusable ({image}); the row is dropped."
                     faults.append(Fault(file.name, text, numbers[i]))
         done += len(batch)
         report(min(1.0, done / rows))
@@ -131,18 +131,18 @@ def _file(
     for attribute, counts in zip(schema.attributes, seen, strict=True):
         if (counts > 0).sum() == 1:
             only = attribute.labels[int(counts.argmax())]
-            text = f"{attribute.name} is {only!r} in every usable row, so it carries nothing."
+            text = f"{attribute.name} is {only!r} in every usable row and carries no information."
             faults.append(Fault(file.name, text))
     return sorted(faults, key=lambda fault: (fault.row is None, fault.row or 0))
 
 
 def _values(attribute: Attribute, column: pd.Series) -> list[tuple[int, str]]:
-    """Position and sentence of every value outside the attribute's domain."""
+    """Return the position and description of every value outside the attribute's domain."""
     raw, (codes, keep) = attribute.raw_codes(column), attribute.encode(column)
     faults = []
     for i in np.flatnonzero(raw < -int(attribute.missing)):
         value = f"{column.iloc[i]!r:.60}"
-        what = "is absent or no number" if attribute.kind == "numeric" else "is absent"
+        what = "is absent or not a number" if attribute.kind == "numeric" else "is absent"
         what = what if raw[i] == -1 else "is outside the domain"
         fate = f"it becomes {attribute.labels[codes[i]]!r}" if keep[i] else "the row is dropped"
         faults.append((int(i), f"{attribute.name} {value} {what}; {fate}."))
@@ -161,10 +161,10 @@ def _repeated(persons: dict[str, list[tuple[str, int]]], training: str) -> list[
         held_out = [row for name, row in places if name != training]
         for name, many in ((training, rows), ("heldout.parquet", held_out)):
             if len(many) > 1:
-                text = f"{person!r:.60} stands in rows {_list(many)}; one is chosen at random."
+                text = f"{person!r:.60} is in rows {_list(many)}; one is chosen at random."
                 faults.append(Fault(name, text, many[0]))
         if rows and held_out:
-            text = f"{person!r:.60} is also in heldout.parquet and does not train."
+            text = f"{person!r:.60} is also in heldout.parquet and is not used for training."
             faults.append(Fault(training, text, rows[0]))
     return faults
 
@@ -175,13 +175,13 @@ def _list(rows: list[int]) -> str:
 
 
 def _unused(layout: Layout, named: set[str]) -> list[Fault]:
-    """Pictures in the folder that no row names."""
+    """Return a fault for each image in the folder that no row names."""
     if layout.images is None:
         return []
     lying = (path for path in sorted(layout.images.rglob("*")) if not path.is_dir())
     names = (str(path.relative_to(layout.images)) for path in lying)
     return [
-        Fault("images", f"no row names the picture {name!r:.80}.")
+        Fault("images", f"no row names the image {name!r:.80}.")
         for name in names
         if name not in named
     ]

@@ -1,8 +1,8 @@
-"""Hardened decoding of one picture to the schema's size and channels.
+"""Hardened decoding of one image to the schema's size and channels.
 
-Pictures are hostile until proven otherwise: the header is held against limits before a pixel is
-decoded, only PNG and JPEG are opened, names stay inside their folder and no link is followed.
-Which row a picture belongs to, and what happens to that row, is decided in `reading`.
+Images are untrusted input: the header is checked against limits before a pixel is decoded, only PNG
+and JPEG are opened, names must stay inside their folder, and no link is followed. `reading` decides
+which row an image belongs to, and what happens to that row.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _WITH_PALETTE_OR_ALPHA = {"P", "PA", "LA", "RGBA"}
 
 
 class UnusableImage(ValueError):
-    """The picture cannot be used; the message is one of a fixed set of reasons."""
+    """The image cannot be used; the message is one of a fixed set of reasons."""
 
 
 def decode_image(content: object, spec: ImageSpec) -> np.ndarray:
-    """Decodes PNG or JPEG bytes, crops the centre to the target's aspect and resizes (Lanczos).
+    """Decode PNG or JPEG bytes, crop the centre to the target's aspect and resize (Lanczos).
 
     Transparent parts become white. Grey and RGB are converted into each other.
 
@@ -40,7 +40,7 @@ def decode_image(content: object, spec: ImageSpec) -> np.ndarray:
         uint8 (channels, height, width).
 
     Raises:
-        UnusableImage: Missing, too large, of another format or mode, or truncated.
+        UnusableImage: The image is missing, too large, truncated or of another format or mode.
     """
     if not isinstance(content, bytes) or not content:
         raise UnusableImage("missing")
@@ -50,7 +50,7 @@ def decode_image(content: object, spec: ImageSpec) -> np.ndarray:
         image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
     except Image.DecompressionBombError:
         raise UnusableImage("too many pixels") from None
-    except Exception:  # a decoder fed with hostile bytes may raise anything
+    except Exception:  # a decoder may raise anything on hostile bytes
         raise UnusableImage("not a readable PNG or JPEG") from None
     with image:
         width, height = image.size
@@ -66,10 +66,11 @@ def decode_image(content: object, spec: ImageSpec) -> np.ndarray:
 
 
 def read_inside(folder: Path, name: str | None) -> bytes:
-    """The bytes of the regular file `name` inside `folder`, following no link.
+    """Return the bytes of the regular file `name` inside `folder`, following no link.
 
     Raises:
-        UnusableImage: No such file, too large, a link, or a name that leaves the folder.
+        UnusableImage: There is no such file, it is too large or a link, or the name leaves the
+            folder.
     """
     if not name or not (parts := PurePosixPath(name).parts):
         raise UnusableImage("missing")

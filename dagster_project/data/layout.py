@@ -1,8 +1,8 @@
-"""Where records and pictures lie in a data folder, and what shows without reading a record.
+"""The layout of records and images in a data folder, found without reading a record.
 
-Three layouts are known: train.parquet (and heldout.parquet) with picture bytes; records.parquet
-with picture bytes; records.csv or records.parquet beside a folder images/. The rows themselves
-are streamed by `rows`; what a row means is decided in `reading`.
+Three layouts are known: train.parquet (and heldout.parquet) with image bytes; records.parquet with
+image bytes; records.csv or records.parquet beside a folder images/. `rows` streams the rows, and
+`reading` decides what a row means.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Layout:
     Attributes:
         records: The file of training records (or of all records, where `heldout` is None).
         heldout: The file of held-out records, if there is one.
-        images: The folder of pictures, where the records do not hold their bytes.
-        image_column: Whether the records name or hold the picture; else it is <person_id>.png.
+        images: The folder of images, unless the records hold their bytes.
+        image_column: Whether the records name or hold the image; otherwise it is <person_id>.png.
     """
 
     records: Path
@@ -39,11 +39,13 @@ class Layout:
 
 
 def find_layout(data_dir: str | Path, schema: Schema) -> tuple[Layout | None, list[str]]:
-    """Looks at file names, the Parquet footer's schema and the CSV header, at no record.
+    """Find the layout from file names, the Parquet footer's schema and the CSV header.
+
+    No record is read.
 
     Returns:
-        (layout, faults): the layout is None if the faults leave none; each fault is one sentence
-        that holds file and column names alone.
+        (layout, faults): the layout is None if the faults allow none; each fault is one sentence
+        that holds only file and column names.
     """
     folder = Path(data_dir)
     if ".." in folder.parts:
@@ -56,7 +58,7 @@ def find_layout(data_dir: str | Path, schema: Schema) -> tuple[Layout | None, li
     if len(found) != 1:
         names = ", ".join(RECORD_FILES)
         many = "more than one" if found else "none"
-        return None, [f"The data folder must hold one of {names}, and holds {many}."]
+        return None, [f"The data folder must hold exactly one of {names}; it holds {many}."]
     records, heldout = found[0], folder / "heldout.parquet"
     files = [records, heldout] if _exists(heldout) else [records]
     faults: list[str] = []
@@ -66,13 +68,13 @@ def find_layout(data_dir: str | Path, schema: Schema) -> tuple[Layout | None, li
         faults += some
     in_folder = {kind is None or _is_text(kind) for kind in types.values()}
     if not faults and len(in_folder) > 1:
-        faults.append("One record file holds the pictures' bytes and the other does not.")
+        faults.append("One record file holds the images' bytes and the other does not.")
     images = folder / "images"
     if True in in_folder:
         if images.is_symlink():
             faults.append("images is a symbolic link; it must be a folder.")
         elif not images.is_dir():
-            faults.append("The records hold no picture bytes, and there is no folder images.")
+            faults.append("The records hold no image bytes, and there is no folder images.")
     layout = Layout(
         records=records,
         heldout=heldout if heldout in files else None,
@@ -83,12 +85,12 @@ def find_layout(data_dir: str | Path, schema: Schema) -> tuple[Layout | None, li
 
 
 def column_faults(data_dir: str | Path, schema: Schema) -> list[str]:
-    """What is wrong with files, columns and types: everything that shows without a record."""
+    """Return the faults of files, columns and types that can be found without reading a record."""
     return find_layout(data_dir, schema)[1]
 
 
 def empty_frame(layout: Layout) -> pd.DataFrame:
-    """The columns of the training records with their types, and no row. Pictures are left out."""
+    """Return the training records' columns with their types and no row, without images."""
     if layout.records.suffix == ".parquet":
         return pq.read_schema(layout.records).empty_table().to_pandas()
     header = csv_header(layout.records)
@@ -100,9 +102,9 @@ def _exists(path: Path) -> bool:
 
 
 def _file_faults(file: Path, schema: Schema) -> tuple[pa.DataType | None, list[str]]:
-    """The type of the image column (None if left out, null if unknown) and one file's faults."""
+    """Return the type of the image column (None if absent, null if unknown) and a file's faults."""
     if file.is_symlink() or not file.is_file():
-        return pa.null(), [f"{file.name} must be a plain file, no link."]
+        return pa.null(), [f"{file.name} must be a plain file, not a link."]
     try:
         if file.suffix == ".parquet":
             if fault := _footer_fault(file):
@@ -116,17 +118,17 @@ def _file_faults(file: Path, schema: Schema) -> tuple[pa.DataType | None, list[s
             names, types = header, dict.fromkeys(header, pa.string())
     except (OSError, ValueError, pa.ArrowException):
         return pa.null(), [f"{file.name} cannot be read as {file.suffix[1:].upper()}."]
-    # Without picture bytes, the column may be left out: pictures are then <person_id>.png.
+    # Without image bytes, the column may be absent: images are then <person_id>.png.
     optional = {schema.image.column} if file.name.startswith("records") else set()
     wanted = [schema.person_id, schema.image.column, *schema.names]
     absent = [name for name in wanted if name not in types and name not in optional]
     faults = [f"{file.name} lacks the column {name!r}." for name in absent]
-    # The first line of a CSV file may be a record, where the header was forgotten: do not quote it.
+    # If the header was forgotten, the first line of a CSV file is a record: do not quote it.
     quote = ": {!r:.200}" if file.suffix == ".parquet" else ""
     if extra := [name for name in types if name not in wanted]:
         faults.append(f"{file.name} has columns that the schema lacks{quote.format(extra)}.")
     if twice := [name for name in types if names.count(name) > 1]:
-        faults.append(f"{file.name} has columns that stand twice{quote.format(twice)}.")
+        faults.append(f"{file.name} has columns that occur twice{quote.format(twice)}.")
     if file.suffix == ".parquet":
         faults += [
             f"{file.name}: the column {name!r} has the type {types[name]}, which cannot be read."
@@ -145,16 +147,19 @@ def _header_fault(file: Path, broken: BrokenRow) -> str:
 
 
 def _footer_fault(file: Path) -> str | None:
-    """Damage that the footer gives away: columns that reach beyond the file, or are compressed in
-    a way that cannot be undone here. What it says of their values is not looked at."""
+    """Return the damage that the footer reveals, or None.
+
+    Columns may reach beyond the file or use an unsupported compression. What the footer says of
+    their values is not looked at.
+    """
     metadata, size = pq.read_metadata(file), file.stat().st_size
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):
-            # A column chunk without a value may have no page, which is written as place 0.
+            # A column chunk without values may have no page, which is written as position 0.
             pages = filter(None, (column.dictionary_page_offset, column.data_page_offset))
             first, length = min(pages, default=4), column.total_compressed_size
             if length < 0 or not 4 <= first <= size - length:
-                return f"{file.name} is damaged: its footer leads to places that it does not have."
+                return f"{file.name} is damaged: its footer refers to places outside the file."
             if column.compression not in _COMPRESSIONS:
                 return f"{file.name} is compressed as {column.compression}, which cannot be read."
     return None

@@ -1,6 +1,6 @@
-"""The private pairs in the form every mechanism takes: pictures, cell codes and values.
+"""The private pairs in the form that every mechanism takes: images, cell codes and values.
 
-One row is one person. Reading them from files belongs to `reading`.
+One row is one person. Reading pairs from files belongs to `reading`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _FIELDS = ("images", "codes", "values")
 
 @dataclass(frozen=True)
 class Pairs:
-    """N pairs of a picture and a record, one pair for each person.
+    """N pairs of an image and a record, one pair for each person.
 
     Attributes:
         images: uint8 (N, C, H, W).
         codes: int16 (N, d), the cell of each attribute, in schema order.
-        values: float32 (N, d), the clamped number of a numeric attribute (NaN when missing), the
+        values: float32 (N, d), the clamped number of a numeric attribute (NaN if missing), the
             code of a categorical one.
     """
 
@@ -29,7 +29,7 @@ class Pairs:
     values: np.ndarray
 
     def __post_init__(self) -> None:
-        """Refuses arrays that do not belong together; the message names no value or count."""
+        """Refuse arrays that do not belong together; the message names no value or count."""
         for name, dtype, dimensions in (
             ("images", np.uint8, 4),
             ("codes", np.int16, 2),
@@ -37,7 +37,7 @@ class Pairs:
         ):
             array = getattr(self, name)
             if array.dtype != dtype or array.ndim != dimensions:
-                raise ValueError(f"Pairs: {name} must be {np.dtype(dtype)} of {dimensions} axes.")
+                raise ValueError(f"Pairs: {name} must be {np.dtype(dtype)} with {dimensions} axes.")
         if self.codes.shape != self.values.shape or len(self.images) != len(self.codes):
             raise ValueError("Pairs: images, codes and values must have matching shapes.")
 
@@ -45,11 +45,11 @@ class Pairs:
         return len(self.images)
 
     def take(self, indices: np.ndarray) -> Pairs:
-        """The pairs at `indices` (int or bool array), in that order, in memory."""
+        """Return the pairs at `indices` (int or bool array), in that order, in memory."""
         return Pairs(*(np.asarray(getattr(self, name)[indices]) for name in _FIELDS))
 
     def save(self, folder: str | Path) -> None:
-        """Writes images.npy, codes.npy and values.npy, without pickle, into `folder`."""
+        """Write images.npy, codes.npy and values.npy into `folder`, without pickle."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name in _FIELDS:
@@ -57,7 +57,7 @@ class Pairs:
 
     @classmethod
     def load(cls, folder: str | Path, mmap: bool = True) -> Pairs:
-        """Reads what `save` wrote; `mmap` leaves the arrays on disk, read-only."""
+        """Read what `save` wrote; `mmap` leaves the arrays on disk, read-only."""
         return cls(
             *(
                 np.load(

@@ -1,6 +1,6 @@
-"""Who a row belongs to: the one spelling of a person's id, and who is held out.
+"""The person that a row belongs to: the canonical form of an id, and who is held out.
 
-What has been spent on a person does not belong here (`ledger`).
+What has been spent on a person belongs to `ledger`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import pandas as pd
 
 
 def canonical_id(value: object, rule: str = "exact") -> str | None:
-    """The one spelling of a person id: text in Unicode NFC without outer spaces; None if absent.
+    """Return the canonical id: text in Unicode NFC without outer spaces; None if absent.
 
-    A whole number is its decimal digits, also where nulls in the column made it a float.
+    A whole number becomes its decimal digits, even if nulls in the column made it a float.
 
     Args:
-        value: As read.
-        rule: The schema's `person_id_rule`: "exact", or "integer" where leading zeros say nothing.
+        value: The id as read.
+        rule: The schema's `person_id_rule`: "exact", or "integer" if leading zeros mean nothing.
 
     >>> canonical_id(" 0012 "), canonical_id("0012", "integer"), canonical_id(12.0, "integer")
     ('0012', '12', '12')
@@ -34,11 +34,11 @@ def canonical_id(value: object, rule: str = "exact") -> str | None:
 
 
 def is_held_out(person: str, *, key: bytes, share: float) -> bool:
-    """Whether HMAC-SHA256(key, "held-out:" + canonical id), as a fraction of its range, lies below
-    `share`.
+    """Return whether the person is held out.
 
-    The same people in every version of the data, whoever else is in it; a larger share only adds
-    people.
+    This is the case if HMAC-SHA256(key, "held-out:" + canonical id), as a fraction of its range,
+    is below `share`. The same people are held out in every version of the data, whoever else is in
+    it; a larger share only adds people.
     """
     digest = hmac.digest(key, b"held-out:" + person.encode("utf-8", "surrogatepass"), "sha256")
     return int.from_bytes(digest[:8], "big") < share * 2**64

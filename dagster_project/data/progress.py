@@ -1,11 +1,11 @@
-"""How long-running work reports how far it is; the same type from reading to the command line."""
+"""Progress reports of long-running work, with one type from reading to the command line."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[float, str], None]
-"""Takes the fraction done, in [0, 1], and a short text."""
+"""Called with the fraction done, in [0, 1], and a short text."""
 
 
 def silent(fraction: float, text: str) -> None:
@@ -13,5 +13,5 @@ def silent(fraction: float, text: str) -> None:
 
 
 def part(progress: Progress, start: float, stop: float) -> Progress:
-    """A `Progress` for one step that takes [start, stop] of the whole."""
+    """Return a `Progress` for one step that takes [start, stop] of the whole."""
     return lambda fraction, text: progress(start + (stop - start) * fraction, text)

@@ -1,6 +1,6 @@
-"""Raw values of a record as text or number, whatever the file made of them.
+"""Raw values of a record as text or number, however the file stores them.
 
-Nothing here raises: a value that is neither is absent. Domains and policies are in `schema`.
+Nothing here raises: a value that is neither is absent. Domains and policies belong to `schema`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import pandas as pd
 
 
 def category_text(value: object) -> str | None:
-    """The category a raw cell spells: whole numbers lose their ".0", which a column that also
-    holds nulls gives them; None when absent."""
+    """Return the category that a raw cell spells, or None if it is absent.
+
+    Whole numbers lose the ".0" that they have in a column with nulls.
+    """
     if isinstance(value, str):
         return value.strip() or None
     if value is None or value is pd.NA or value is pd.NaT:
@@ -26,7 +28,7 @@ def category_text(value: object) -> str | None:
 
 
 def numbers(column: pd.Series) -> np.ndarray:
-    """The column as float64 (N,), NaN where a cell is absent or no number."""
+    """Return the column as float64 (N,), NaN if a cell is absent or not a number."""
     if pd.api.types.is_numeric_dtype(column.dtype) and column.dtype.kind != "c":
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     return np.fromiter(map(_number, column), np.float64, len(column))

@@ -1,16 +1,16 @@
-"""Reads private pairs: one usable pair for each person, training and held-out persons apart.
+"""Reading of private pairs: one usable pair for each person, training and held-out people apart.
 
-A record that does not fit follows the schema's policy and is counted, privately; it never raises,
-for an abort that one person's record causes would be an output nobody paid for. Rows come one by
-one (`lines`, `rows`): a row added or removed changes the pairs of at most the person whom it
-names, as everything below goes by rows or by persons.
+A record that does not fit follows the schema's policy and is counted, privately. It never raises,
+because an abort caused by one person's record would be an output that no budget paid for. Rows are
+read one by one (`lines`, `rows`): a row added or removed changes the pairs of at most the person
+whom it names, since everything below works on single rows or single people.
 
-A file whose bytes are damaged behind a sound header or footer is not a record that does not fit:
-no record's values make such bytes. Reading ends then with one sentence that is always the same,
-whichever rows are hit, instead of leaving out a part of the file.
+A file whose bytes are damaged after a valid header or footer is not a record that does not fit: no
+record's values cause such bytes. Reading then ends with a sentence that is always the same,
+whichever rows are affected, instead of leaving out a part of the file.
 
-What shows without records is in `layout`, the decoding of pictures in `images`, the steward's
-list of all faults in `check`.
+What can be found without records is in `layout`, the decoding of images in `images`, and the
+steward's list of all faults in `check`.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ Admit = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 
 
 class ReadingError(RuntimeError):
-    """The data cannot be read at all; the message holds nothing of it."""
+    """The data cannot be read at all; the message contains nothing of it."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of the rows. Private: exact counts, never to be shown outside.
+    """What became of the rows. Private: these are exact counts.
 
     Attributes:
         rows: Rows read.
         train: Training pairs kept, one for each person.
         held_out: Held-out pairs kept.
-        reasons: How often a row was dropped, or a value changed by policy, for each reason.
+        reasons: Number of rows dropped, or of values changed by policy, for each reason.
     """
 
     rows: int
@@ -80,30 +80,30 @@ def read_pairs(
     progress: Progress = silent,
     scratch: str | Path | None = None,
 ) -> tuple[Pairs, Pairs, Counts]:
-    """Reads a data folder into training and held-out pairs.
+    """Read a data folder into training and held-out pairs.
 
-    Each person brings one pair, chosen uniformly among their rows with a usable record by fresh
-    randomness of the operating system; if its picture cannot be used, the person is left out.
-    Rows without a person id are dropped. Held-out persons are those of heldout.parquet or,
-    without that file, the ones a keyed hash of the id picks: the same persons in every version of
-    the data. They never train, even if they stand in both files.
+    Each person contributes one pair, chosen uniformly among their rows with a usable record by
+    fresh randomness of the operating system. If the image of that row cannot be used, the person is
+    left out. Rows without a person id are dropped. The held-out people are those of heldout.parquet
+    or, without that file, those selected by a keyed hash of the id: the same people in every
+    version of the data. They are never used for training, even if they are in both files.
 
     Args:
         data_dir: The data folder, in one of the layouts of `layout`.
         schema: The public contract.
         heldout_key: Key of the hash, at least 16 bytes; None holds nobody out unless there is a
             heldout.parquet.
-        heldout_share: Expected share of held-out persons, in [0, 1); public.
-        admit: Told the canonical ids of the training and of the held-out persons, and answers
-            which of the former may train, as a mask: those whose budget pays for it.
-        progress: Told the fraction done; its text holds nothing private.
-        scratch: A private folder for the pictures' arrays, which then stay on disk.
+        heldout_share: Expected fraction of held-out people, in [0, 1); public.
+        admit: Called with the canonical ids of the training and of the held-out people; returns a
+            mask over the former, True for those whose budget pays for training.
+        progress: Called with the fraction done; its text contains nothing private.
+        scratch: A private folder for the arrays of images, which then stay on disk.
 
     Returns:
         (train, held_out, counts); both may be empty.
 
     Raises:
-        ReadingError: A fault that shows without reading a record, or a file that breaks off.
+        ReadingError: A fault is found without reading a record, or a file ends early.
     """
     if not 0 <= heldout_share < 1:
         raise ValueError("heldout_share must be at least 0 and below 1.")
@@ -115,12 +115,12 @@ def read_pairs(
     try:
         return _read(layout, schema, heldout_key, heldout_share, admit, progress, scratch)
     except (OSError, pa.ArrowException):
-        # The cause may quote a record: it is dropped here, and the steward has `check`.
-        raise ReadingError("The data files cannot be read to their end.") from None
+        # The cause may quote a record, so it is dropped; the steward has `check`.
+        raise ReadingError("The data files cannot be read to the end.") from None
 
 
 def encode_records(batch: Batch, schema: Schema, reasons: Counter[str]) -> _Records:
-    """Cells and values of one batch of rows, by the schema's policy; `reasons` counts."""
+    """Encode one batch of rows as cells and values by the schema's policy; update `reasons`."""
     rule, sound = schema.person_id_rule, batch.sound
     values_of = batch.columns
     ids = np.array(
@@ -145,7 +145,7 @@ def encode_records(batch: Batch, schema: Schema, reasons: Counter[str]) -> _Reco
 def images_of(
     batch: Batch, layout: Layout, schema: Schema, wanted: Iterable[int]
 ) -> Iterator[np.ndarray | UnusableImage]:
-    """The decoded picture (C, H, W), or why there is none, of each wanted row of a batch."""
+    """Yield the decoded image (C, H, W), or why there is none, of each wanted row of a batch."""
     for i in wanted:
         try:
             content = image_place(batch, i, layout, schema)
@@ -157,7 +157,7 @@ def images_of(
 
 
 def image_place(batch: Batch, row: int, layout: Layout, schema: Schema) -> object:
-    """The bytes of a row's picture, or its name in the folder of pictures; None if absent."""
+    """Return the bytes of a row's image, or its name in the folder of images; None if absent."""
     if layout.image_column:
         return batch.columns[schema.image.column][row]
     person = canonical_id(batch.columns[schema.person_id][row])
@@ -165,7 +165,7 @@ def image_place(batch: Batch, row: int, layout: Layout, schema: Schema) -> objec
 
 
 def image_column(layout: Layout, schema: Schema) -> str:
-    """The column that leads to a row's picture."""
+    """Return the column that holds or names a row's image."""
     return schema.image.column if layout.image_column else schema.person_id
 
 
@@ -209,7 +209,7 @@ def _read(
         store = None if scratch is None else Path(scratch) / f"{name}-pictures.npy"
 
         def report(done: float, start: float = start, end: float = end) -> None:
-            progress(start + (end - start) * done, "decoding pictures")
+            progress(start + (end - start) * done, "decoding images")
 
         images, kept = _images(file, layout, schema, take, reasons, store, report)
         parts.append(Pairs(images, source.codes[kept], source.values[kept]))
@@ -239,7 +239,7 @@ def _records(
 
 
 def _one_row_each(records: _Records, reasons: Counter[str]) -> np.ndarray:
-    """One uniformly chosen usable row of each person, in file order."""
+    """Choose one usable row of each person uniformly, in file order."""
     rows = np.flatnonzero(records.usable)
     person = pd.factorize(records.ids[rows])[0]
     order = np.lexsort((np.frombuffer(os.urandom(8 * len(rows)), np.uint64), person))
@@ -257,7 +257,7 @@ def _images(
     store: Path | None,
     report: Callable[[float], None],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (n, C, H, W) of the given rows (sorted), and those n rows that have a usable one."""
+    """Decode the images (n, C, H, W) of the given rows (sorted); also return the n usable rows."""
     spec = schema.image
     shape = (len(rows), spec.channels, spec.height, spec.width)
     if store is None or not len(rows):
@@ -269,7 +269,7 @@ def _images(
     start = seen = 0
     columns = [image_column(layout, schema)] if len(rows) else []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's warnings speak of single pictures
+        warnings.simplefilter("ignore")  # Pillow's warnings are about single images
         for batch in stream(file, columns) if columns else ():
             size = len(batch)
             until = int(np.searchsorted(rows, start + size))
@@ -278,7 +278,7 @@ def _images(
                 wanted, images_of(batch, layout, schema, wanted - start), strict=True
             ):
                 if isinstance(image, UnusableImage):
-                    reasons[f"picture {image}: row dropped"] += 1
+                    reasons[f"image {image}: row dropped"] += 1
                 else:
                     images[len(kept)] = image
                     kept.append(int(row))

@@ -1,8 +1,8 @@
 """A stream over the rows of a record file, CSV or Parquet, each row read by itself.
 
-A row that cannot be read is a row without values and with a reason, never an error: only damage
-to the file itself is one, which no record can cause. What a row means is decided in `reading`, how
-lines are parsed in `lines`.
+A row that cannot be read is a row without values and with a reason, never an error. Only damage to
+the file itself is an error, which no record can cause. `reading` decides what a row means, and
+`lines` parses lines.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Batch:
     """Some rows of a file, in file order. Private.
 
     Attributes:
-        numbers: Number of each row (n,), from 1; in a CSV file empty lines count as well, so that
-            row r is line r + 1.
-        columns: The values (n,) of each column, None where there is none or it cannot be read.
-        broken: Why a row cannot be used, by its place in the batch, whatever else is in it.
+        numbers: Number of each row (n,), from 1. Empty lines of a CSV file count, so that row r is
+            line r + 1.
+        columns: The values (n,) of each column, None if absent or unreadable.
+        broken: Why a row cannot be used, by its position in the batch, whatever else it holds.
     """
 
     numbers: Sequence[int]
@@ -43,14 +43,14 @@ class Batch:
 
     @property
     def sound(self) -> np.ndarray:
-        """Whether each row can be used: bool (n,)."""
+        """Return whether each row can be used, bool (n,)."""
         sound = np.ones(len(self), dtype=bool)
         sound[list(self.broken)] = False
         return sound
 
 
 def row_count(file: Path) -> int:
-    """About how many rows a file has, at least 1: for a progress bar. Private."""
+    """Return the approximate number of rows, at least 1, for a progress bar. Private."""
     if file.suffix == ".parquet":
         return max(pq.read_metadata(file).num_rows, 1)
     with file.open("rb") as stream:
@@ -59,7 +59,7 @@ def row_count(file: Path) -> int:
 
 
 def stream(file: Path, columns: Sequence[str]) -> Iterator[Batch]:
-    """Batches of rows in file order.
+    """Yield batches of rows in file order.
 
     Raises:
         OSError, pyarrow.ArrowException: The file itself is damaged.
@@ -68,16 +68,16 @@ def stream(file: Path, columns: Sequence[str]) -> Iterator[Batch]:
 
 
 def one_by_one(schema: pa.Schema, columns: Sequence[str]) -> bool:
-    """Whether Parquet rows must be read singly for one not to matter to the others.
+    """Return whether Parquet rows must be read singly so that no row affects the others.
 
     Arrow cannot read structs whose texts or bytes exceed 2 GiB in one batch, so that a single
-    large picture would decide whether the whole file can be read.
+    large image would decide whether the whole file can be read.
     """
     return any(pa.types.is_struct(schema.field(name).type) for name in columns)
 
 
 def cell_values(column: pa.Array) -> list[object]:
-    """The values of a column; `UNDECODABLE` where one cannot be had, such as text not in UTF-8."""
+    """Return the values of a column; `UNDECODABLE` if one cannot be read, such as invalid UTF-8."""
     if isinstance(column, pa.DictionaryArray):
         column = column.dictionary_decode()
     try:
@@ -132,7 +132,7 @@ def _batch(start: int, values: dict[str, list[object]]) -> Batch:
 
 def _cells(column: pa.Array) -> list[object]:
     if pa.types.is_struct(column.type):
-        # Unlike `field`, `flatten` hides what lies beneath a null.
+        # Unlike `field`, `flatten` hides what is beneath a null.
         column = column.flatten()[column.type.get_field_index("bytes")]
     return cell_values(column)
 

@@ -1,9 +1,9 @@
 """The public contract of a data set: attributes, their domains, the image and the person id.
 
-Nothing here is computed from records: domains, bounds and bin edges are public, and a record
-that does not fit them follows the declared policy. Every attribute becomes a finite set of
-cells, as the marginal-based mechanisms need (McKenna, Sheldon & Miklau 2019, section 2).
-Reading files of records, and models of them, do not belong here.
+Nothing here is computed from records: domains, bounds and bin edges are public, and a record that
+does not fit them follows the declared policy. Every attribute becomes a finite set of cells, as the
+marginal-based mechanisms need (McKenna, Sheldon & Miklau 2019, section 2). Reading and modelling
+records do not belong here.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Attribute:
         categories: The categories, in cell order (categorical only).
         edges: k + 1 increasing bin edges, both bounds included (numeric only). Bins are closed
             on the left, the last one on both sides.
-        missing: Whether "missing" is one more cell, always the last one.
-        out_of_domain: What a value outside the domain becomes: "drop" (the row goes), "clamp"
+        missing: Whether "missing" is an additional cell, always the last one.
+        out_of_domain: What a value outside the domain becomes: "drop" (the row is dropped), "clamp"
             (to the nearer bound; numeric only), "fallback:<category>" or "missing".
     """
 
@@ -57,7 +57,7 @@ class Attribute:
 
     @property
     def size(self) -> int:
-        """Number of cells, the missing one included."""
+        """Number of cells, including the missing one."""
         return self._bins + self.missing
 
     @property
@@ -75,10 +75,10 @@ class Attribute:
 
     @property
     def midpoints(self) -> np.ndarray:
-        """Bin midpoints scaled by the attribute's range to [0, 1], float64 (bins,); numeric only.
+        """Bin midpoints scaled from the attribute's range to [0, 1], float64 (bins,).
 
         Raises:
-            TypeError: The attribute is categorical.
+            TypeError: The attribute is not numeric.
         """
         if self.kind != "numeric":
             raise TypeError(f"Attribute {self.name!r} is categorical and has no midpoints.")
@@ -86,11 +86,11 @@ class Attribute:
         return ((edges[1:] + edges[:-1]) / 2 - edges[0]) / (edges[-1] - edges[0])
 
     def encode(self, column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-        """Maps raw values to cells.
+        """Map raw values to cells.
 
         Returns:
             (codes, keep): int16 (N,) cells, and bool (N,), False where the row must be dropped
-            (its code is then 0 and means nothing).
+            (its code is then 0 and has no meaning).
         """
         raw = self.raw_codes(column)
         absent = raw == -1
@@ -109,8 +109,8 @@ class Attribute:
         return np.where(keep, raw, 0).astype(np.int16), keep
 
     def raw_codes(self, column: pd.Series) -> np.ndarray:
-        """Cells before any policy: int64 (N,), with -1 absent (or not a number), -2 outside the
-        domain (numeric: below it) and -3 above it."""
+        """Return cells before any policy, int64 (N,): -1 is absent (or not a number), -2 outside
+        the domain (numeric: below it) and -3 above it."""
         if self.kind == "categorical":
             cells = {category: i for i, category in enumerate(self.categories)}
             return np.fromiter(
@@ -130,7 +130,7 @@ class Attribute:
         return codes
 
     def values(self, column: pd.Series) -> np.ndarray:
-        """The clamped number (NaN when missing) or, for a categorical, the code: float32 (N,)."""
+        """Return clamped numbers (NaN if missing) or, if categorical, codes: float32 (N,)."""
         if self.kind == "categorical":
             return self.encode(column)[0].astype(np.float32)
         number = np.clip(numbers(column), self.edges[0], self.edges[-1])
@@ -138,7 +138,7 @@ class Attribute:
         return np.where(codes == self._bins, np.nan, number).astype(np.float32)
 
     def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pd.Series:
-        """Maps cells (N,) back to categories, or to a number uniform inside the bin.
+        """Map cells (N,) back to categories, or to numbers drawn uniformly inside the bin.
 
         Missing becomes None (categorical) or NaN (numeric). `rng` is public randomness.
         """
@@ -163,7 +163,7 @@ class Attribute:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """The image column and the public size every picture is brought to (pixels)."""
+    """The image column, and the public size in pixels to which every image is brought."""
 
     column: str
     channels: Literal[1, 3]
@@ -173,16 +173,16 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class Schema:
-    """The public contract: what a pair looks like and about how many persons there are.
+    """The public contract: the form of a pair and the approximate number of people.
 
     Attributes:
         name: Short name of the data set.
         public: Whether the data itself is public (benchmark data).
         person_id: Column that names the person; the unit of privacy.
-        person_id_rule: When two ids are one person's: "exact" spelling, or "integer" (0012 is 12).
-        n_public: Public rough number of persons, never the exact private count.
+        person_id_rule: When two ids denote one person: "exact" spelling or "integer" (0012 is 12).
+        n_public: Public rough number of people, never the exact private count.
         image: The image column and target size.
-        attributes: The attributes, in the order of every code matrix.
+        attributes: The attributes, in the column order of every code matrix.
     """
 
     name: str
@@ -195,7 +195,7 @@ class Schema:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Schema:
-        """Reads schema.yaml.
+        """Read schema.yaml.
 
         Raises:
             SchemaError: The file cannot be read, or its content is wrong.
@@ -204,10 +204,10 @@ class Schema:
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any]) -> Schema:
-        """Builds a schema from the content of schema.yaml.
+        """Build a schema from the content of schema.yaml.
 
         Raises:
-            SchemaError: Something is wrong; unknown keys are refused too.
+            SchemaError: Something is wrong, such as an unknown key.
         """
         if faults := schema_faults(mapping):
             raise SchemaError(faults[0])
@@ -225,7 +225,7 @@ class Schema:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of schema.yaml, every default written out; `from_dict` reads it back."""
+        """Return the content of schema.yaml, with all defaults; `from_dict` reads it back."""
         attributes = {
             a.name: {
                 "kind": a.kind,
@@ -247,7 +247,7 @@ class Schema:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 (hex) of the canonical JSON; the attributes' order counts, as it fixes codes."""
+        """SHA-256 (hex) of the canonical JSON and the attributes' order, which fixes the codes."""
         content = {**self.to_dict(), "order": self.names}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -269,11 +269,11 @@ class Schema:
 
     @property
     def width(self) -> int:
-        """Length of the one-hot record: the sum of the sizes."""
+        """Length of the one-hot record, the sum of the sizes."""
         return sum(self.sizes)
 
     def one_hot(self, codes: np.ndarray) -> np.ndarray:
-        """One-hot blocks, float32 (N, width), of cell codes (N, d)."""
+        """Encode cell codes (N, d) as concatenated one-hot vectors, float32 (N, width)."""
         codes = np.asarray(codes, dtype=np.int64).reshape(-1, len(self.attributes))
         if codes.size and ((codes < 0) | (codes >= np.asarray(self.sizes))).any():
             raise ValueError("A code lies outside its attribute's cells.")
@@ -282,7 +282,7 @@ class Schema:
         return hot
 
     def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pd.DataFrame:
-        """Records, columns in schema order, of cell codes (N, d); see `Attribute.decode`."""
+        """Return records, with columns in schema order, of cell codes; see `Attribute.decode`."""
         codes = np.asarray(codes).reshape(-1, len(self.attributes))
         columns = {a.name: a.decode(codes[:, i], rng) for i, a in enumerate(self.attributes)}
         return pd.DataFrame(columns, columns=list(self.names))

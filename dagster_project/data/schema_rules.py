@@ -1,6 +1,6 @@
-"""What makes a schema.yaml right: one clear sentence for each fault.
+"""The rules of a schema.yaml, with one clear sentence for each fault.
 
-The types the rules lead to are in `schema`.
+The types that are built from a valid schema are in `schema`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SchemaError(ValueError):
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML takes the last of two equal keys in silence; a contract must not."""
+    """A loader that refuses duplicate keys, of which YAML silently takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -37,12 +37,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             if not isinstance(key, Hashable):
                 raise SchemaError("A key in the schema is not a plain name.")
             if keys.count(key) > 1:
-                raise SchemaError(f"The key {str(key)!r} stands twice in one section.")
+                raise SchemaError(f"The key {str(key)!r} occurs twice in one section.")
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file, unchecked but for keys that stand twice.
+    """Return the content of a YAML file, checked only for duplicate keys.
 
     Raises:
         SchemaError: The file cannot be read or is not YAML.
@@ -61,7 +61,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def schema_faults(content: Any) -> list[str]:
-    """Every fault of a schema's content, one sentence each; none if it is right."""
+    """Return every fault of a schema's content, one sentence each."""
     if not isinstance(content, Mapping):
         return ["The schema must be a mapping of keys to values."]
     faults: list[str] = []
@@ -93,7 +93,7 @@ def schema_faults(content: Any) -> list[str]:
 
 
 def attribute_fields(name: Any, body: Any) -> dict[str, Any]:
-    """The checked fields of one attribute, every default filled in.
+    """Return the checked fields of one attribute, including all defaults.
 
     Raises:
         SchemaError: Something is wrong.
@@ -195,7 +195,7 @@ def _name(given: Any, where: str) -> str:
     if not isinstance(given, str) or not _NAME.fullmatch(given):
         raise SchemaError(
             f"{where}: a name is 1 to 64 letters, digits, spaces, dots, hyphens or underscores "
-            f"and starts with a letter or digit, unlike {given!r:.40}."
+            f"and starts with a letter or digit; {given!r:.40} is not."
         )
     return given
 
@@ -214,7 +214,7 @@ def _flag(given: Any, where: str) -> bool:
 
 def _id_rule(given: Any, where: str) -> str:
     if given not in ("exact", "integer"):
-        raise SchemaError(f"{where} must be exact, or integer where 0012 and 12 are one person.")
+        raise SchemaError(f"{where} must be exact, or integer if 0012 and 12 are one person.")
     return given
 
 

@@ -1,7 +1,7 @@
-"""Which version of the data a folder holds, without reading a record of it.
+"""The version of the data in a folder, found without reading a record.
 
-Under DVC the version is the md5 in the `.dvc` file beside the folder. DVC itself is not imported:
-the file is YAML. Hashing the content does not belong here, because that reads every record.
+Under DVC the version is the md5 in the `.dvc` file beside the folder, which is read as YAML without
+importing DVC. Hashing the content does not belong here, because that reads every record.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import yaml
 
 
 class VersionError(ValueError):
-    """The folder is not the version that its `.dvc` file names; one sentence."""
+    """The folder does not hold the version that its `.dvc` file names."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class DataVersion:
     """A version of the data.
 
     Attributes:
-        text: "md5:..." under DVC, else "listing:..." of names, sizes and times.
-        tracked: Whether DVC keeps this version, so that it can be found again.
+        text: "md5:..." under DVC, otherwise "listing:..." of names, sizes and times.
+        tracked: Whether DVC keeps this version, so that it can be restored.
     """
 
     text: str
@@ -33,7 +33,9 @@ class DataVersion:
 
 
 def recorded_version(data_dir: Path) -> str | None:
-    """The version that the folder's `.dvc` file names, whatever the folder holds; None without one.
+    """Return the version named by the folder's `.dvc` file, or None without one.
+
+    The content of the folder is not looked at.
 
     Raises:
         VersionError: The pointer is unreadable.
@@ -43,14 +45,14 @@ def recorded_version(data_dir: Path) -> str | None:
 
 
 def data_version(data_dir: Path) -> DataVersion:
-    """The version of a data folder.
+    """Return the version of a data folder.
 
     Args:
         data_dir: The folder; its pointer is `<folder>.dvc` beside it.
 
     Raises:
-        VersionError: The folder is missing, the pointer unreadable, or the files on disk have
-            another number or size than the pointer says.
+        VersionError: The folder is missing, the pointer is unreadable, or the number or size of the
+            files on disk is not the pointer's.
     """
     pointer = _pointer(data_dir)
     if not data_dir.is_dir():

@@ -1,12 +1,12 @@
-"""Builds a second, small example in colour: clip art of 32 x 32 pixels with six attributes.
+"""Build a second, small example in colour: clip art of 32 x 32 pixels with six attributes.
 
     python -m dagster_project.example.clipart DST
 
 The source is Debian's package openclipart-png: about 8,000 drawings in the public domain
 (openclipart.org). The result is public data: train.parquet (6,000 pairs), heldout.parquet (the
-rest) and schema.yaml. Drawings that look the same at this size are kept once. All but `group`, the
-drawing's folder, is measured from the pixels. Whoever uses the same drawings as a public pool for
-a release of this data compares data with itself.
+rest) and schema.yaml. Of drawings that look the same at this size, one is kept. All attributes but
+`group`, the drawing's folder, are measured from the pixels. A release of this data that uses the
+same drawings as its public pool compares data with itself.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from dagster_project.importers.archive import categorical, png
 
 DEBIAN_FOLDER = Path("/usr/share/openclipart/png")
 SIDE = 32
-MAX_PIXELS = 4_000_000  # a few posters are larger, and take seconds and gigabytes each
-SEED = 20050718  # public: it only chooses which drawings are held out
+MAX_PIXELS = 4_000_000  # a few posters are larger and take seconds and gigabytes each
+SEED = 20050718  # public: it only selects the held-out drawings
 
-# Folders with few drawings are "other".
+# Folders with few drawings become "other".
 GROUPS = ("animals", "computer", "food", "people", "recreation", "shapes", "signs_and_symbols")
 COLOURS = ("red", "yellow", "green", "blue", "grey")
 VIVIDNESS = ("none", "low", "medium", "high")
 SHAPES = ("wide", "square", "tall")
 
-# Public constants: round numbers, chosen by hand on this public collection so that the levels are
-# of similar frequency.
+# Public constants: round numbers, chosen by hand on this public collection so that the levels have
+# similar frequencies.
 BRIGHTNESS_EDGES = (0.0, 0.45, 0.55, 0.7, 0.85, 1.0)
 COVERAGE_EDGES = (0.0, 0.15, 0.3, 0.45, 0.6, 1.0)
 VIVIDNESS_CUTS = (0.02, 0.15, 0.45)
 SHAPE_CUTS = (0.85, 1.15)  # height over width
 HUE_CUTS = (25.0, 70.0, 170.0, 260.0)  # degrees; purple counts as red
-INK_BELOW = 0.95  # of the darkest channel of a pixel that is drawn on; the ground is white
+INK_BELOW = 0.95  # of the darkest channel of a pixel that is drawn on; the background is white
 GREY_BELOW = 0.08  # vividness of a drawing without a colour
 
 SCHEMA: dict[str, Any] = {
@@ -73,16 +73,16 @@ _NOTE = """\
 # The public contract of the clip art. Nothing here is computed from private data: the drawings are
 # in the public domain. Written by `python -m dagster_project.example.clipart`.
 #   group      folder of the drawing
-#   colour     hue that most of the drawing's colour has
+#   colour     most common hue of the drawing
 #   vividness  mean colourfulness of the drawing
 #   shape      height over width of the drawing
 #   brightness mean brightness of the drawing: 0 black, 1 white
-#   coverage   share of the frame that is drawn on
+#   coverage   fraction of the frame that is drawn on
 """
 
 
 def measure(images: np.ndarray) -> dict[str, list[object]]:
-    """The measured attributes of pictures, uint8 (N, H, W, 3), by name."""
+    """Return the measured attributes of images, uint8 (N, H, W, 3), by name."""
     x = images / 255.0
     low, high = x.min(axis=3), x.max(axis=3)
     ink = low < INK_BELOW
@@ -105,7 +105,7 @@ def measure(images: np.ndarray) -> dict[str, list[object]]:
 
 
 def build(source: Path, out: Path, *, train: int = 6_000) -> tuple[int, int]:
-    """Writes train.parquet, heldout.parquet and schema.yaml into `out`; the same bytes each time.
+    """Write train.parquet, heldout.parquet and schema.yaml into `out`; the bytes are reproducible.
 
     Returns:
         Number of training and of held-out pairs.
@@ -152,7 +152,7 @@ def _measured(images: list[np.ndarray], batch: int = 500) -> dict[str, list[obje
 
 
 def _drawing(path: Path) -> np.ndarray | None:
-    """The whole drawing on white, uint8 (32, 32, 3); None where it is empty, huge or damaged."""
+    """Read the drawing on white, uint8 (32, 32, 3); None if it is empty, too large or damaged."""
     try:
         with Image.open(path, formats=("PNG",)) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -172,7 +172,7 @@ def _groups(names: Iterable[str]) -> list[str]:
 
 
 def _hue(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Hue in degrees (N, H, W), 0 is red; 0 where there is none."""
+    """Return the hue in degrees (N, H, W), where 0 is red; 0 where there is none."""
     red, green, blue = np.moveaxis(x, 3, 0)
     chroma = np.where(high > low, high - low, 1.0)
     sixth = np.select(
@@ -184,13 +184,13 @@ def _hue(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def _extent(line: np.ndarray) -> np.ndarray:
-    """Distance from the first to the last True of each row (N, L), both included; 0 if none."""
+    """Return the inclusive distance from first to last True of each row (N, L); 0 if none."""
     length = line.shape[1] - line.argmax(axis=1) - line[:, ::-1].argmax(axis=1)
     return np.where(line.any(axis=1), length, 0)
 
 
 def main() -> None:
-    """Command line of `python -m dagster_project.example.clipart`."""
+    """Run the command line of `python -m dagster_project.example.clipart`."""
     parser = argparse.ArgumentParser(description="Builds the clip art example.")
     parser.add_argument("out", type=Path, metavar="DST", help="folder to write")
     parser.add_argument("--source", type=Path, default=DEBIAN_FOLDER, help="folder of drawings")

@@ -1,11 +1,11 @@
-"""Builds the example data: a fashion catalogue of pictures and records from Fashion-MNIST.
+"""Build the example data: a fashion catalogue of images and records from Fashion-MNIST.
 
     python -m dagster_project.example.fashion --source DIR --out data
 
 DIR holds the four IDX files (gzipped or not) of Fashion-MNIST (Xiao, Rasul & Vollgraf 2017, MIT
 licence), as Debian's package dataset-fashion-mnist installs them. The result is public data:
 train.parquet, heldout.parquet (from the benchmark's own test files) and schema.yaml. The records
-are measured from the pictures; what private data looks like is no business of this module.
+are measured from the images. This module knows nothing of the form of private data.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from PIL import Image
 from dagster_project.data.schema import Schema
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-SEED = 20170825  # public: it only chooses which benchmark pictures are in the example
+SEED = 20170825  # public: it only selects the benchmark images in the example
 
 # Category and department by the benchmark's label, 0 to 9.
 CATEGORIES = (
@@ -43,7 +43,7 @@ LEVELS = ("very low", "low", "medium", "high", "very high")
 SHAPES = ("very wide", "wide", "square", "tall", "very tall")
 
 # Public constants: round numbers, chosen by hand on this public benchmark so that the five levels
-# are of similar frequency. For private data, such edges must come from public knowledge.
+# have similar frequencies. For private data, such edges must come from public knowledge.
 SHADE_EDGES = (0.0, 0.4, 0.55, 0.65, 0.75, 1.0)
 SIZE_EDGES = (0.0, 0.3, 0.4, 0.5, 0.6, 1.0)
 CUTS = {
@@ -52,7 +52,7 @@ CUTS = {
     "symmetry": (0.6, 0.75, 0.85, 0.92),
     "detail": (0.08, 0.095, 0.11, 0.125),
 }
-GARMENT_ABOVE = 0.05  # brightness of a pixel that belongs to the garment; the ground is black
+GARMENT_ABOVE = 0.05  # brightness of a pixel that belongs to the garment; the background is black
 
 
 def _levels(words: tuple[str, ...]) -> dict[str, object]:
@@ -90,14 +90,14 @@ _NOTE = """\
 
 
 def measure(images: np.ndarray) -> dict[str, np.ndarray]:
-    """The measured attributes, float64 (N,) each, of grey pictures: uint8 (N, H, W).
+    """Return the measured attributes, float64 (N,) each, of grey images, uint8 (N, H, W).
 
     shade: mean brightness of the garment's pixels, in [0, 1].
-    size: share of all pixels that belong to the garment.
+    size: fraction of all pixels that belong to the garment.
     aspect: height over width of the garment's bounding box.
     contrast: standard deviation of the brightness of the garment's pixels.
-    symmetry: 1 minus the share of brightness that mirroring the frame moves.
-    detail: mean slope of brightness per pixel.
+    symmetry: 1 minus the fraction of brightness that mirroring the frame moves.
+    detail: mean gradient of the brightness per pixel.
     """
     x = images / 255.0
     garment = x > GARMENT_ABOVE
@@ -120,7 +120,7 @@ def measure(images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def records(images: np.ndarray, labels: np.ndarray) -> dict[str, list[object]]:
-    """The columns of the record, in schema order, of pictures (N, H, W) and labels (N,)."""
+    """Return the record's columns, in schema order, of images (N, H, W) and labels (N,)."""
     measured = measure(images)
     columns: dict[str, list[object]] = {
         "category": [CATEGORIES[label][0] for label in labels],
@@ -135,10 +135,10 @@ def records(images: np.ndarray, labels: np.ndarray) -> dict[str, list[object]]:
 
 
 def build(source: Path, out: Path, *, train: int = 20_000, heldout: int = 4_000) -> None:
-    """Writes train.parquet, heldout.parquet and schema.yaml into `out`; the same bytes each time.
+    """Write train.parquet, heldout.parquet and schema.yaml into `out`; the bytes are reproducible.
 
     Raises:
-        ValueError: The source lacks the IDX files, or they hold fewer pictures than wanted.
+        ValueError: The source lacks the IDX files, or they hold fewer images than wanted.
     """
     rng = np.random.default_rng(SEED)
     out.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ def build(source: Path, out: Path, *, train: int = 20_000, heldout: int = 4_000)
         images = read_idx(source, f"{stem}-images-idx3-ubyte", axes=3)
         labels = read_idx(source, f"{stem}-labels-idx1-ubyte", axes=1)
         if not wanted <= len(images) == len(labels):
-            raise ValueError(f"The {stem} files hold fewer than {wanted} labelled pictures.")
+            raise ValueError(f"The {stem} files hold fewer than {wanted} labelled images.")
         chosen = np.sort(rng.permutation(len(images))[:wanted])
         table = pa.table(
             {
@@ -162,10 +162,10 @@ def build(source: Path, out: Path, *, train: int = 20_000, heldout: int = 4_000)
 
 
 def read_idx(source: Path, name: str, *, axes: int) -> np.ndarray:
-    """One IDX file of bytes (LeCun's format), plain or gzipped, as uint8 of `axes` axes.
+    """Read one IDX file of bytes (LeCun's format), plain or gzipped, as uint8 with `axes` axes.
 
     Raises:
-        ValueError: The file is absent, or is not such a file.
+        ValueError: The file is missing, or is not an IDX file.
     """
     plain, zipped = source / name, source / f"{name}.gz"
     try:
@@ -180,7 +180,7 @@ def read_idx(source: Path, name: str, *, axes: int) -> np.ndarray:
 
 
 def _moments(x: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (N,) of x (N, H, W) where mask holds; 0 of an empty mask."""
+    """Return mean and standard deviation (N,) of x (N, H, W) inside the mask; 0 if it is empty."""
     count = np.maximum(mask.sum(axis=(1, 2)), 1)
     mean = (x * mask).sum(axis=(1, 2)) / count
     variance = ((x - mean[:, None, None]) ** 2 * mask).sum(axis=(1, 2)) / count
@@ -188,7 +188,7 @@ def _moments(x: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _extent(line: np.ndarray) -> np.ndarray:
-    """Distance from the first to the last True of each row (N, L), both included; 0 if none."""
+    """Return the inclusive distance from first to last True of each row (N, L); 0 if none."""
     length = line.shape[1] - line.argmax(axis=1) - line[:, ::-1].argmax(axis=1)
     return np.where(line.any(axis=1), length, 0)
 
@@ -200,7 +200,7 @@ def _png(image: np.ndarray) -> bytes:
 
 
 def main() -> None:
-    """Command line of `python -m dagster_project.example.fashion`."""
+    """Run the command line of `python -m dagster_project.example.fashion`."""
     parser = argparse.ArgumentParser(description="Builds the fashion catalogue.")
     parser.add_argument("--source", type=Path, default=DEBIAN_FOLDER, help="folder of IDX files")
     parser.add_argument("--out", type=Path, default=Path("data"), help="folder to write")

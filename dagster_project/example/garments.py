@@ -1,10 +1,11 @@
-"""A pool of public pictures that is near the fashion catalogue: other garments, of other kinds.
+"""A pool of public images that resembles the fashion catalogue: other garments, of other kinds.
 
     python -m dagster_project.example.garments garments
 
-The pictures are Fashion-MNIST's that the catalogue leaves out, of one kind for each department,
-in folders `kind/shade` as `public_images.source` reads them. It stands for what a hospital finds
-in a public archive: taken by the same sort of camera, but not of all that its own people have.
+The images are those of Fashion-MNIST that the catalogue leaves out, of one kind for each
+department, in folders `kind/shade` as `public_images.source` reads them. The pool is like what a
+hospital finds in a public archive: images from the same sort of camera, but not of every kind that
+its own people have.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ KINDS = ("pullover", "dress", "sandal", "bag", "ankle boot")
 
 
 def build(source: Path, out: Path, *, count: int = 5_000, catalogue: int = 20_000) -> int:
-    """Writes `count` PNG files, evenly by kind, into `out`/kind/shade; the same files each time.
+    """Write `count` PNG files, evenly by kind, into `out`/kind/shade; the files are reproducible.
 
     Args:
         source: Folder of the IDX files.
         out: Folder of the pool.
-        count: Number wanted.
-        catalogue: Number of training pictures that the catalogue takes; the pool has none of them.
+        count: Number of images wanted.
+        catalogue: Number of training images in the catalogue; the pool has none of them.
 
     Returns:
-        The number written.
+        Number of images written.
 
     Raises:
-        ValueError: The source lacks the files, or too few pictures of a kind are left.
+        ValueError: The source lacks the files, or too few images of a kind are left.
     """
     images = read_idx(source, "train-images-idx3-ubyte", axes=3)
     labels = read_idx(source, "train-labels-idx1-ubyte", axes=1)
@@ -53,7 +54,7 @@ def build(source: Path, out: Path, *, count: int = 5_000, catalogue: int = 20_00
     for kind in KINDS:
         chosen = left[labels[left] == names.index(kind)][:each]
         if len(chosen) < each:
-            raise ValueError(f"Only {len(chosen)} pictures of {kind} are left of {each}.")
+            raise ValueError(f"Only {len(chosen)} images of {kind} are left of {each}.")
         for number in chosen:
             folder = out / kind / LEVELS[shade[number]]
             folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ def build(source: Path, out: Path, *, count: int = 5_000, catalogue: int = 20_00
 
 
 def main() -> None:
-    """Command line of `python -m dagster_project.example.garments`."""
+    """Run the command line of `python -m dagster_project.example.garments`."""
     parser = argparse.ArgumentParser(description="Builds a pool of public garments.")
     parser.add_argument("out", type=Path, metavar="DST", help="folder to write")
     parser.add_argument("--source", type=Path, default=DEBIAN_FOLDER, help="folder of IDX files")
@@ -71,7 +72,7 @@ def main() -> None:
         written = build(arguments.source, arguments.out)
     except ValueError as error:
         parser.exit(2, f"{error}\n")
-    print(f"Wrote {written} pictures into {arguments.out}/")
+    print(f"Wrote {written} images into {arguments.out}/")
 
 
 if __name__ == "__main__":

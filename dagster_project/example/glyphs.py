@@ -1,14 +1,14 @@
-"""Builds a further small example in grey: letters of 28 x 28 pixels with eight attributes.
+"""Build another small example in grey: letters of 28 x 28 pixels with eight attributes.
 
     python -m dagster_project.example.glyphs DST [--fonts FOLDER]
 
-The source is whatever TrueType and OpenType fonts lie in a folder, by default those of Debian's
-font packages; all packages in PACKAGES give about 640 fonts. The result is public data:
+The source is all TrueType and OpenType fonts in a folder, by default those of Debian's font
+packages; all packages in PACKAGES together give about 640 fonts. The result is public data:
 train.parquet (8,000 pairs), heldout.parquet (1,000 pairs, of other fonts) and schema.yaml. The same
 fonts give the same bytes; other versions of them do not.
 
-Letter and case are what was drawn. All else is measured, a font's weight, slant and class on its
-capital T, as what fonts state of themselves is often missing or wrong.
+Letter and case are known from drawing. All other attributes are measured; a font's weight, slant
+and class are measured on its capital T, since the metadata of fonts is often missing or wrong.
 """
 
 from __future__ import annotations
@@ -46,33 +46,33 @@ linuxlibertine noto-core oldstandard open-sans oxygen quicksand roboto-unhinted 
 tuffy urw-base35 vollkorn yanone-kaffeesatz yrsa-rasa
 """  # of Debian 12, each after "fonts-"
 MIN_FONTS = 20
-SEED = 19840124  # public: it chooses the held-out fonts and what is drawn of each
+SEED = 19840124  # public: it selects the held-out fonts and what is drawn of each
 SIDE = 28
 
 LETTERS = ("a", "b", "d", "e", "g", "k", "A", "E", "G", "R")
 WEIGHTS = ("light", "regular", "bold")
 
 # Public constants, chosen by hand on these public fonts: the measures of slant and class have a
-# gap there, and the levels of the others are of similar frequency.
+# gap there, and the levels of the others have similar frequencies.
 WEIGHT_CUTS = (0.115, 0.175)  # thickness of the T's stem over its height
 SERIF_ABOVE = 1.5  # foot of the T over its stem
 ITALIC_ABOVE = 0.06  # tangent of the stem's slant
-HAIRLINE_BELOW = 0.04  # such a stem is less than a pixel, and would all but vanish
+HAIRLINE_BELOW = 0.04  # such a stem is thinner than a pixel and would nearly vanish
 EDGES = {
     "ink": (0.0, 0.15, 0.19, 0.22, 0.28, 1.0),
     "width": (0.0, 0.45, 0.53, 0.6, 0.7, 1.0),
     "brightness": (0.0, 0.5, 0.58, 0.66, 0.74, 1.0),
 }
-INK_ABOVE = 0.2  # brightness of a pixel that belongs to the letter; the ground is black
+INK_ABOVE = 0.2  # brightness of a pixel that belongs to the letter; the background is black
 LONGEST = (17.0, 25.0)  # pixels of a letter's longer side
 LIGHT = (0.5, 1.0)
 SHIFT = 2  # pixels from the middle
 
 _SIZE = 96  # at which letters are drawn; hinting no longer matters there
-_NO_CHARACTER = "\uffff"  # never assigned: what a font draws for it stands for a missing letter
+_NO_CHARACTER = "\uffff"  # never assigned: a font draws its missing-letter glyph for it
 _SYMBOLS = re.compile(r"symbol|dingbat|emoji|icon|d050000l|cmex|cmsy", re.IGNORECASE)
 _TWINS = 0.012  # mean difference of brightness of two fonts that are the same drawing
-_ONE_CASE = 0.78  # correlation of "a" and "A", or "e" and "E", in a font of capitals
+_ONE_CASE = 0.78  # correlation of "a" and "A", or "e" and "E", in a font with only capitals
 
 ATTRIBUTES: dict[str, dict[str, Any]] = {
     "letter": categorical(LETTERS),
@@ -88,8 +88,8 @@ _NOTE = (
     "The public contract of the letters. Nothing here is computed from private data: the fonts "
     "are free software. Written by `python -m dagster_project.example.glyphs`.",
     "weight, slant, class: of the font, measured on its capital T",
-    "ink: share of the frame that is bright",
-    "width: of the letter, as a share of the frame's",
+    "ink: fraction of the frame that is bright",
+    "width: of the letter, as a fraction of the frame's",
     "brightness: mean of the letter's pixels; 0 black, 1 white",
 )
 
@@ -100,7 +100,7 @@ class Font:
 
     Attributes:
         name: Path of its file below the folder of fonts.
-        glyphs: A letter's drawing, uint8 (H, W) without margins, for each of LETTERS.
+        glyphs: The drawing of each of LETTERS, uint8 (H, W) without margins.
         record: weight, slant and class.
     """
 
@@ -110,7 +110,7 @@ class Font:
 
 
 def measure(image: np.ndarray) -> dict[str, object]:
-    """ink, width and brightness of a picture, uint8 (H, W); 0 each where it is dark."""
+    """Return ink, width and brightness of an image, uint8 (H, W); each is 0 if it is dark."""
     x = image / 255.0
     ink = x > INK_ABOVE
     columns = np.flatnonzero(ink.any(axis=0))
@@ -124,7 +124,7 @@ def measure(image: np.ndarray) -> dict[str, object]:
 
 
 def usable_fonts(folder: Path) -> list[Font]:
-    """The fonts of two cases below a folder, sorted by name; equal drawings are kept once."""
+    """Return the fonts with two cases below a folder, sorted by name, without duplicates."""
     files = [path for path in folder.rglob("*") if path.suffix.lower() in (".ttf", ".otf")]
     fonts: list[Font] = []
     known = np.empty((len(files), len(LETTERS), SIDE * SIDE), np.float32)
@@ -135,7 +135,7 @@ def usable_fonts(folder: Path) -> list[Font]:
         lines = known[len(fonts)] = np.stack(drawn) / np.float32(255)
         alike = np.asarray(np.corrcoef(lines))
         one_case = any(alike[LETTERS.index(x), LETTERS.index(x.upper())] > _ONE_CASE for x in "ae")
-        # Several packages hold the same design; it must not be on both sides of the split.
+        # Several packages hold the same design, which must not be on both sides of the split.
         twins = np.abs(known[: len(fonts)] - lines).mean(axis=(1, 2)) < _TWINS
         if not one_case and not twins.any():
             fonts.append(font)
@@ -143,15 +143,15 @@ def usable_fonts(folder: Path) -> list[Font]:
 
 
 def build(folder: Path, out: Path, *, train: int = 8_000, heldout: int = 1_000) -> tuple[int, int]:
-    """Writes train.parquet, heldout.parquet and schema.yaml into `out`; the same bytes each time.
+    """Write train.parquet, heldout.parquet and schema.yaml into `out`; the bytes are reproducible.
 
     Args:
-        folder: Where the fonts lie, at any depth.
+        folder: Folder of the fonts, at any depth.
         out: The folder to make: absent or empty.
-        train, heldout: Numbers of pairs; no font serves both.
+        train, heldout: Numbers of pairs; no font is used for both.
 
     Returns:
-        Number of fonts of the training and of the held-out pairs.
+        Number of fonts of the training pairs and of the held-out pairs.
 
     Raises:
         WrongArchive: There are too few usable fonts, or `out` is taken.
@@ -178,7 +178,7 @@ def build(folder: Path, out: Path, *, train: int = 8_000, heldout: int = 1_000) 
 
 
 def _rows(fonts: list[Font], cut: int, train: int, heldout: int) -> Iterator[Row]:
-    """Training rows, then held-out ones; `cut` fonts are kept for the latter."""
+    """Yield training rows, then held-out ones, for which `cut` fonts are reserved."""
     rng = np.random.default_rng(SEED)
     order = [fonts[i] for i in rng.permutation(len(fonts))]
     for i in range(train + heldout):
@@ -194,7 +194,7 @@ def _rows(fonts: list[Font], cut: int, train: int, heldout: int) -> Iterator[Row
 
 
 def _font(path: Path, name: str) -> Font | None:
-    """The font of a file; None where it lacks a letter, holds symbols or is too thin."""
+    """Return the font of a file; None if it lacks a letter, holds symbols or is too thin."""
     try:
         face = ImageFont.truetype(path, _SIZE, layout_engine=ImageFont.Layout.BASIC)
         drawn = {letter: _drawn(face, letter) for letter in (*LETTERS, "T", _NO_CHARACTER)}
@@ -210,14 +210,14 @@ def _font(path: Path, name: str) -> Font | None:
 
 
 def _drawn(face: ImageFont.FreeTypeFont, letter: str) -> np.ndarray:
-    """A letter in white on black, uint8 (H, W) without margins; (0, 0) where there is nothing."""
+    """Draw a letter in white on black, uint8 (H, W) without margins; (0, 0) if it is empty."""
     canvas = Image.new("L", (4 * _SIZE, 4 * _SIZE))
     ImageDraw.Draw(canvas).text((_SIZE, _SIZE), letter, font=face, fill=255)
     return np.asarray(canvas.crop(canvas.getbbox() or (0, 0, 0, 0)))
 
 
 def _style(t: np.ndarray) -> dict[str, object] | None:
-    """weight, slant and class of a font by its capital T, uint8 (H, W); None of a hairline."""
+    """Measure weight, slant and class on a font's capital T, uint8 (H, W); None for a hairline."""
     height = len(t)
     rows = t.sum(axis=1) / 255.0
     top, bottom, foot = (int(share * height) for share in (0.4, 0.75, 0.93))
@@ -234,7 +234,7 @@ def _style(t: np.ndarray) -> dict[str, object] | None:
 
 
 def _placed(glyph: np.ndarray, longest: float, shift: tuple[int, int]) -> np.ndarray:
-    """A drawing in the frame, uint8 (28, 28): whole, its longer side and shift as given."""
+    """Place a whole drawing in the frame, uint8 (28, 28), with the given longer side and shift."""
     size = np.maximum(np.rint(np.array(glyph.shape) * longest / max(glyph.shape)), 1).astype(int)
     small = Image.fromarray(glyph).resize((size[1], size[0]), Image.Resampling.LANCZOS)
     down, right = np.clip((SIDE - size) // 2 + shift, 0, SIDE - size)
@@ -244,7 +244,7 @@ def _placed(glyph: np.ndarray, longest: float, shift: tuple[int, int]) -> np.nda
 
 
 def main() -> None:
-    """Command line of `python -m dagster_project.example.glyphs`."""
+    """Run the command line of `python -m dagster_project.example.glyphs`."""
     parser = argparse.ArgumentParser(description="Builds the letters example.")
     parser.add_argument("out", type=Path, metavar="DST", help="folder to write: new or empty")
     parser.add_argument("--fonts", type=Path, default=DEBIAN_FOLDER, help="folder of fonts")

@@ -1,7 +1,7 @@
-"""What every format gives: an archive that was looked at, and a stream of its rows.
+"""What every format provides: an inspected archive and a stream of its rows.
 
-Opening an archive reads names, headers and labels, never a picture, and refuses in one sentence
-what is not such an archive. Where the rows go is decided in `writing`.
+Opening an archive reads names, headers and labels, never an image, and refuses anything that is
+not such an archive in one sentence. `writing` decides where the rows go.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ Size = tuple[int, int]  # height, width
 
 
 class WrongArchive(ValueError):
-    """The source is not such an archive; one sentence says what was expected where."""
+    """The source is not such an archive; the message says what was expected where."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One pair on its way in.
+    """One pair to be imported.
 
     Attributes:
-        person: Who it belongs to.
+        person: The person it belongs to.
         record: A value, or None, for each attribute.
-        image: Gives the bytes of the picture's file; may raise UnusableImage. It is called
-            once, perhaps in another thread.
-        part: Where the row belongs, None where the archive knows no parts.
+        image: Returns the bytes of the image's file; may raise UnusableImage. It is called once,
+            perhaps in another thread.
+        part: The part it belongs to, None if the archive has no parts.
     """
 
     person: str
@@ -46,16 +46,16 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """An archive that was looked at.
+    """An inspected archive.
 
     Attributes:
         attributes: The schema's attributes, as in schema.yaml.
-        channels, size: Of the pictures to be written.
+        channels, size: Channels and (height, width) of the images to write.
         rows: Starts the stream of rows; one that cannot be read is a `BrokenRow` and is left out.
-        name: Of the data set, if it has one.
-        total: About how many rows there are, for a progress bar.
-        documented: How many people train according to the data set's documentation, if it says.
-        about: Sentences on where all this comes from, for the schema's comment.
+        name: Name of the data set, if it has one.
+        total: Approximate number of rows, for a progress bar.
+        documented: Number of training people in the data set's documentation, if it says so.
+        about: Sentences on the origin of all this, for the schema's comment.
     """
 
     attributes: Mapping[str, Mapping[str, Any]]
@@ -70,20 +70,20 @@ class Archive:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportRequest:
-    """What the user asks of an import; None leaves it to the format.
+    """The user's choices for an import; None leaves a choice to the format.
 
     Attributes:
-        size, channels: Of the pictures to be written.
+        size, channels: (height, width) and channels of the images to write.
         name: The schema's name.
         public: Whether the user states that the data itself is public.
-        n_public: A rough number of people that may be known.
-        validation: What becomes of a validation part: "drop" (left out), "train" or "heldout".
-        workers: Threads that decode.
-        unit: Whether a "person" or each single "image" is what privacy protects.
-        attributes: Which of a data set's attributes to keep.
+        n_public: A rough number of people that may be public.
+        validation: What happens to a validation part: "drop" (left out), "train" or "heldout".
+        workers: Number of threads that decode.
+        unit: The unit of privacy: a "person" or a single "image".
+        attributes: The data set's attributes to keep.
         label_name, classes: The name of a class label and of its classes, in label order.
-        person_id: A column, or a pattern on file names, that names the person.
-        image_column: The column with the pictures.
+        person_id: A column, or a pattern on file names, that identifies the person.
+        image_column: The column with the images.
     """
 
     size: Size | None = None
@@ -105,12 +105,12 @@ YES_NO: dict[str, Any] = {"kind": "categorical", "categories": ["no", "yes"]}
 
 
 def categorical(categories: tuple[str, ...] | list[str]) -> dict[str, Any]:
-    """The schema's entry of a categorical attribute."""
+    """Return the schema's entry of a categorical attribute."""
     return {"kind": "categorical", "categories": list(categories)}
 
 
 def find(source: Path, *places: str, what: str) -> Path:
-    """The first of some places below the source that exists.
+    """Return the first of some places below the source that exists.
 
     Raises:
         WrongArchive: None of them does.
@@ -124,9 +124,10 @@ def find(source: Path, *places: str, what: str) -> Path:
 
 
 def part_of(group: str) -> Part:
-    """Which part a group of pictures that belong together is in: 7 : 1 : 2, by a public hash.
+    """Return the part of a group of images that belong together: 7 : 1 : 2, by a public hash.
 
-    The same everywhere and in every version of the data; no seed, no order of files.
+    It is the same everywhere and in every version of the data: there is no seed, and the order of
+    files does not matter.
     """
     digest = hashlib.sha256(f"7:1:2 {group}".encode("utf-8", "surrogatepass")).digest()
     tenth = 10 * int.from_bytes(digest[:8], "big") // 2**64
@@ -138,7 +139,7 @@ def chosen(
     default: tuple[str, ...],
     asked: tuple[str, ...] | None,
 ) -> dict[str, Mapping[str, Any]]:
-    """The attributes asked for, else the default ones, in that order.
+    """Return the attributes asked for, or the default ones, in that order.
 
     Raises:
         WrongArchive: One of them is unknown.
@@ -150,35 +151,35 @@ def chosen(
 
 
 def classes_of(labels: np.ndarray, request: ImportRequest) -> tuple[str, ...]:
-    """Names of the classes of integer labels (N,): the stated ones, else the labels found.
+    """Return the class names of integer labels (N,): the stated ones, or the labels found.
 
     Raises:
-        WrongArchive: None are stated, and data that is not public must not show its own.
+        WrongArchive: None are stated, and the data is not public, so its labels must not be shown.
     """
     if request.classes:
         return request.classes
     if not request.public:
         raise WrongArchive(
-            "--classes is needed: the names of the labels 0, 1, ... as they may be known (or "
-            "--public, where the data itself is public)"
+            "--classes is needed: the names of the labels 0, 1, ... as they may be published (or "
+            "--public, if the data itself is public)"
         )
     return tuple(str(label) for label in np.unique(labels))
 
 
 def class_name(label: int, request: ImportRequest) -> str | None:
-    """The class of a label; None where the stated classes do not know it."""
+    """Return the class of a label; None if it is not among the stated classes."""
     if not request.classes:
         return str(label)
     return request.classes[label] if 0 <= label < len(request.classes) else None
 
 
 def native(height: int, width: int, request: ImportRequest) -> Size:
-    """The size asked for, else the pictures' own within the bounds of a schema (8 to 64)."""
+    """Return the size asked for, or the images' own within the bounds of a schema (8 to 64)."""
     return request.size or (min(max(height, 8), 64), min(max(width, 8), 64))
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """A PNG file of pixels, uint8 (H, W) or (H, W, 3)."""
+    """Encode pixels, uint8 (H, W) or (H, W, 3), as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()

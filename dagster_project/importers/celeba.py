@@ -1,8 +1,8 @@
 """CelebA (Liu et al., ICCV 2015): 202,599 aligned faces with 40 binary attributes.
 
-Expected as its owners distribute it: Anno/list_attr_celeba.txt and the unpacked
-Img/img_align_celeba/, or both at the top. Anno/identity_CelebA.txt, if present, says whose face
-it is.
+The data is expected as its owners distribute it: Anno/list_attr_celeba.txt and the unpacked
+Img/img_align_celeba/, or both at the top. Anno/identity_CelebA.txt, if present, gives the identity
+of each face.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dagster_project.importers.archive import (
 )
 
 IMAGES, PEOPLE = 202_599, 10_177  # from the data set's page
-# All 40 but Arched_Eyebrows, Attractive, Bags_Under_Eyes, Big_Lips, Big_Nose, Blurry, Chubby,
+# All 40 except Arched_Eyebrows, Attractive, Bags_Under_Eyes, Big_Lips, Big_Nose, Blurry, Chubby,
 # Double_Chin, High_Cheekbones, Narrow_Eyes, Oval_Face, Pale_Skin, Pointy_Nose and Rosy_Cheeks:
 # matters of taste or degree, on which annotators agree least (Wu et al., CVPRW 2023).
 ATTRIBUTES = (
@@ -58,15 +58,15 @@ ATTRIBUTES = (
     "Young",
 )
 _VALUES = {"1": "yes", "-1": "no"}
-_NO_IMAGE = BrokenRow("line that names no picture")
-_NO_IDENTITY = BrokenRow("picture without one identity")
+_NO_IMAGE = BrokenRow("line that names no image")
+_NO_IDENTITY = BrokenRow("image without exactly one identity")
 
 
 def open_archive(source: Path, request: ImportRequest) -> Archive:
-    """Looks at the attribute list and at the folder of pictures.
+    """Inspect the attribute list and the folder of images.
 
     Raises:
-        WrongArchive: One of them is not there or not what it should be.
+        WrongArchive: One of them is missing or malformed.
     """
     listed = find(
         source,
@@ -84,7 +84,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
     count, names = (head[0].strip(), head[1].split()) if len(head) == 2 else ("", [])
     if not count.isdigit() or len(names) != 40 or set(ATTRIBUTES) - set(names):
         raise WrongArchive(
-            f"{listed.name} must begin with a line with the number of pictures and a line with "
+            f"{listed.name} must begin with a line with the number of images and a line with "
             "the names of the 40 attributes"
         )
     attributes = chosen(dict.fromkeys(names, YES_NO), ATTRIBUTES, request.attributes)
@@ -115,10 +115,10 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         return (row(line) for _, line in islice(text_lines(listed), 2, None))
 
     unit = (
-        "One person is one identity of identity_CelebA.txt; one picture of each is used."
+        "One person is one identity of identity_CelebA.txt; one image of each is used."
         if by_person
-        else "Each picture counts as a person, as in the DP-TabImage paper: what is protected is "
-        "one picture, not a celebrity with several."
+        else "Each image counts as a person, as in the DP-TabImage paper: the unit of privacy "
+        "is one image, not a celebrity with several."
     )
     split = "identity, so that nobody is in two parts" if identities else "image"
     return Archive(
@@ -141,7 +141,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
 
 
 def _identities(source: Path, *, required: bool) -> Mapping[str, str | None]:
-    """The person of each picture, None where lines disagree; empty where there is no such list."""
+    """Return the person of each image, None if lines disagree; empty if there is no such list."""
     try:
         listed = find(
             source,

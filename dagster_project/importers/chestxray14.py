@@ -1,7 +1,7 @@
 """ChestX-ray14 (Wang et al., CVPR 2017): 112,120 frontal X-rays of 30,805 patients.
 
-Expected as the NIH distributes it: Data_Entry_2017.csv (or Data_Entry_2017_v2020.csv) beside the
-unpacked images_001/images/ to images_012/images/, or one folder images/.
+The data is expected as the NIH distributes it: Data_Entry_2017.csv (or Data_Entry_2017_v2020.csv)
+beside the unpacked images_001/images/ to images_012/images/, or one folder images/.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FINDINGS = (
     "Pneumonia",
     "Pneumothorax",
 )
-# Bounds are round numbers; a few documented ages (up to 414) are slips and are clamped.
+# Bounds are round numbers; a few documented ages (up to 414) are errors and are clamped.
 AGE = [0, 20, 30, 40, 50, 60, 70, 80, 100]
 FOLLOW_UP = [0, 1, 2, 5, 10, 20, 50, 200]
 KNOWN: dict[str, dict[str, Any]] = {
@@ -64,16 +64,16 @@ ATTRIBUTES = (
     "follow_up",
 )
 _COLUMNS = ("Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age")
-_NO_IMAGE = BrokenRow("line that names no picture")
+_NO_IMAGE = BrokenRow("line that names no image")
 _NO_PATIENT = BrokenRow("line that names no patient")
 _YEARS = {"Y": 1.0, "M": 1 / 12, "D": 1 / 365}
 
 
 def open_archive(source: Path, request: ImportRequest) -> Archive:
-    """Looks at the entries' header and at the names of the pictures.
+    """Inspect the entries' header and the names of the images.
 
     Raises:
-        WrongArchive: Something is not there or not what it should be.
+        WrongArchive: Something is missing or malformed.
     """
     entries = find(
         source,
@@ -107,7 +107,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         name = entry["Image Index"]
         if not name.endswith(".png"):
             return _NO_IMAGE
-        # The first edition pads with zeros what the second does not.
+        # The first edition pads with zeros, the second does not.
         patient = entry["Patient ID"].strip().lstrip("0")
         if by_person and not patient:
             return _NO_PATIENT
@@ -123,10 +123,10 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         return (row(fields) for _, fields in islice(csv_rows(entries), 1, None))
 
     unit = (
-        "One person is one patient; of a patient with several X-rays one is used."
+        "One person is one patient; one X-ray of each patient is used."
         if by_person
-        else "Each X-ray counts as a person, as in the DP-TabImage paper: what is protected is one "
-        "X-ray, NOT a patient with several."
+        else "Each X-ray counts as a person, as in the DP-TabImage paper: the unit of privacy "
+        "is one X-ray, NOT a patient with several."
     )
     return Archive(
         name="chestxray14",
@@ -138,7 +138,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         documented=int(round((PEOPLE if by_person else IMAGES) * share, -2)),
         about=(
             "ChestX-ray14 (Wang et al., CVPR 2017). From the NIH's list of entries: sex (Patient "
-            "Gender), view (View Position), a finding is yes where Finding Labels names it, age in "
+            "Gender), view (View Position), each finding (yes if Finding Labels names it), age in "
             "years, follow_up (Follow-up #).",
             "Values and bounds are public: the README names findings, views and sexes; the edges "
             "of age and follow_up are round numbers.",
@@ -164,7 +164,7 @@ def _record(entry: dict[str, str], sex: str) -> dict[str, object]:
 
 
 def years(text: str) -> float | None:
-    """An age in years: "58" of the second edition, "058Y", "006M" or "010D" of the first.
+    """Parse an age in years: "58" of the second edition, "058Y", "006M" or "010D" of the first.
 
     >>> years("058Y"), years("006M"), years("58"), years("")
     (58.0, 0.5, 58.0, None)

@@ -1,7 +1,7 @@
-"""DeepFashion-MultiModal (Jiang et al., SIGGRAPH 2022): 42,544 annotated pictures of fashion.
+"""DeepFashion-MultiModal (Jiang et al., SIGGRAPH 2022): 42,544 annotated fashion images.
 
-Expected as its owners distribute it, unpacked: images/, labels/shape/shape_anno_all.txt and, where
-attributes of fabric or pattern are asked for, labels/texture/fabric_ann.txt and pattern_ann.txt.
+The data is expected unpacked as its owners distribute it: images/, labels/shape/shape_anno_all.txt
+and, for attributes of fabric or pattern, labels/texture/fabric_ann.txt and pattern_ann.txt.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from dagster_project.importers.archive import (
     part_of,
 )
 
-IMAGES = 42_544  # as many have labels; the page counts 44,096 pictures
+IMAGES = 42_544  # this many have labels; the data set's page counts 44,096 images
 _ITEM = re.compile(r"id_\d{8}")
-_CODE = re.compile(r"[0-9]{1,4}")  # "²" is a digit to Python, and no number
-_NO_CODE = BrokenRow("line with an annotation that is no code")
+_CODE = re.compile(r"[0-9]{1,4}")  # Python counts "²" as a digit
+_NO_CODE = BrokenRow("line with an annotation that is not a code")
 
-# Where each attribute comes from: file, the columns of which any counts, and the codes that are
-# "yes". All others, "NA" (not visible) among them, are "no", so that each attribute is binary.
+# The source of each attribute: its file, the columns of which any counts, and the codes that mean
+# "yes". All others, among them "NA" (not visible), are "no", so that each attribute is binary.
 KNOWN: dict[str, tuple[str, tuple[int, ...], frozenset[int]]] = {
     "long_sleeves": ("shape", (0,), frozenset({3})),
     "long_lower_clothing": ("shape", (1,), frozenset({3})),
@@ -64,15 +64,15 @@ _FILES = {
 
 
 def open_archive(source: Path, request: ImportRequest) -> Archive:
-    """Looks at the annotations' first lines and at the folder of pictures.
+    """Inspect the annotations' first lines and the folder of images.
 
     Raises:
-        WrongArchive: Something is not there or not what it should be.
+        WrongArchive: Something is missing or malformed.
     """
     attributes = chosen(dict.fromkeys(KNOWN, YES_NO), ATTRIBUTES, request.attributes)
     wanted = {"shape"} | {KNOWN[name][0] for name in attributes}
     lists = {kind: _list(source, kind) for kind in _FILES if kind in wanted}
-    images = find(source, "images", "image", what="the folder of pictures (images.zip, unpacked)")
+    images = find(source, "images", "image", what="the folder of images (images.zip, unpacked)")
     by_item = request.unit == "person"
     share = 0.8 if request.validation == "train" else 0.7
 
@@ -99,10 +99,9 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
 
     unit = (
         "One person is one item of the shop (id_...): one model in one garment, seen from several "
-        "sides; one picture of each is used. The data names no people."
+        "sides; one image of each is used. The data names no people."
         if by_item
-        else "Each picture counts as a person, as in the DP-TabImage paper; the data names no "
-        "people."
+        else "Each image counts as a person, as in the DP-TabImage paper; the data names no people."
     )
     return Archive(
         name="deepfashion-multimodal",
@@ -114,8 +113,8 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         documented=None if by_item else int(round(IMAGES * share, -2)),
         about=(
             "DeepFashion-MultiModal (Jiang et al., SIGGRAPH 2022). Each attribute is yes for the "
-            "codes of its documentation that the name says, else no; parts that are not visible "
-            "count as no.",
+            "codes of its documentation that its name describes, otherwise no; parts that are not "
+            "visible count as no.",
             "The paper does not list its 12 binary attributes; by default there is one for each of "
             "the twelve annotations of shape.",
             unit,
@@ -129,13 +128,13 @@ def _list(source: Path, kind: str) -> Path:
     file = find(source, f"labels/{name}", name, what=f"the list of {kind} annotations")
     if all(isinstance(line, BrokenRow) for line in _codes(file, kind)):
         raise WrongArchive(
-            f"{file.name} must hold lines of a picture's name and {columns} whole numbers"
+            f"{file.name} must hold lines with an image's name and {columns} whole numbers"
         )
     return file
 
 
 def _codes(file: Path, kind: str) -> Iterator[tuple[str, list[int]] | BrokenRow]:
-    """Name and codes of each line's picture."""
+    """Yield the name and codes of each line's image."""
     for _, line in text_lines(file):
         if isinstance(line, BrokenRow):
             yield line

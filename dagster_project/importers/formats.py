@@ -1,7 +1,7 @@
-"""The formats that can be imported, and which options each of them knows.
+"""The formats that can be imported, and the options of each.
 
-A format is a module of this package of the same name, whose `open_archive` looks at a source; it
-is loaded when it is asked for.
+A format is a module of this package of the same name, whose `open_archive` inspects a source. It
+is loaded on demand.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """A form in which data is handed out.
+    """A form in which data is distributed.
 
     Attributes:
         title: One line of help.
-        options: Fields of `ImportRequest` that only some formats know.
+        options: Fields of `ImportRequest` that only some formats use.
     """
 
     title: str
@@ -35,7 +35,7 @@ FORMATS: dict[str, Format] = {
     "chestxray14": Format("the NIH's Data_Entry_2017.csv and images_*/images/", _PAPER),
     "deepfashion": Format("DeepFashion-MultiModal: labels/ and images/", _PAPER),
     "imagefolder": Format(
-        "a folder of pictures for each class", ("label_name", "classes", "person_id")
+        "a folder of images for each class", ("label_name", "classes", "person_id")
     ),
     "idx": Format("IDX files of the MNIST family", ("label_name", "classes")),
     "huggingface": Format(
@@ -47,7 +47,7 @@ FORMATS: dict[str, Format] = {
 
 
 def open_archive(name: str, source: Path, request: ImportRequest) -> Archive:
-    """Looks at a source in one of the formats.
+    """Inspect a source in one of the formats.
 
     Raises:
         WrongArchive: It is not such an archive.

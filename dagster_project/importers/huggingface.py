@@ -1,7 +1,7 @@
 """A local folder of Hugging Face `datasets`: Arrow files of save_to_disk, or Parquet files.
 
-Read by pyarrow alone, batch by batch. Which columns are pictures and classes is told by the
-"huggingface" metadata that `datasets` writes into both kinds of file.
+They are read batch by batch, only with pyarrow. The "huggingface" metadata that `datasets` writes
+into both kinds of file says which columns are images and classes.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _SPLIT = re.compile(r"(?:^|[/_-])(train|validation|valid|val|test)(?=[-_./]|$)")
 
 
 def open_archive(source: Path, request: ImportRequest) -> Archive:
-    """Looks at the files' names and schemas.
+    """Inspect the files' names and schemas.
 
     Raises:
-        WrongArchive: There is no such file, or no column of pictures or classes.
+        WrongArchive: There is no such file, or no column of images or classes.
     """
     files = _files(source)
     schema = _schema(files[0][0])
@@ -48,7 +48,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
     for column in (request.person_id, *attributes):
         if column is not None and column not in schema.names:
             raise WrongArchive(
-                f"there is no column {column!r}; there are {', '.join(schema.names)}"
+                f"there is no column {column!r}; the columns are {', '.join(schema.names)}"
             )
 
     def rows() -> Iterator[Row | BrokenRow]:
@@ -78,20 +78,20 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         rows=rows,
         about=(
             "From a Hugging Face data set. Classes are "
-            + ("as stated." if request.classes else "those its features declare."),
+            + ("as stated." if request.classes else "those that its features declare."),
             f"The column {request.person_id} names the person."
             if request.person_id
-            else "Each picture counts as a person.",
+            else "Each image counts as a person.",
         ),
     )
 
 
 def _files(source: Path) -> list[tuple[Path, Part | None]]:
-    """All files of rows, those of one part together."""
+    """Return all files of rows, with those of one part together."""
     if not source.is_dir():
         raise WrongArchive(f"there is no folder {source}")
     found = sorted(source.rglob("*.arrow")) or sorted(source.rglob("*.parquet"))
-    # What `datasets` keeps from a map or filter is no data of its own.
+    # What `datasets` caches from a map or filter is not additional data.
     found = [file for file in found if not file.name.startswith("cache-")]
     if not found:
         raise WrongArchive(
@@ -124,12 +124,12 @@ def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
                     yield batch.slice(start, _BATCH).select(columns)
     except (pa.ArrowException, OSError, KeyError):
         raise WrongArchive(
-            f"{file.name} cannot be read to its end, or lacks a column of the others"
+            f"{file.name} cannot be read to the end, or lacks a column of the others"
         ) from None
 
 
 def _lines(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | BrokenRow]:
-    """The rows of a batch, each decoded by itself."""
+    """Yield the rows of a batch, each decoded by itself."""
     names = batch.schema.names
     for cells in zip(*map(_cells, batch.columns), strict=True):
         broken = next((cell for cell in cells if isinstance(cell, BrokenRow)), None)
@@ -148,7 +148,7 @@ def _cells(column: pa.Array) -> list[Any]:
 
 
 def _arrow(source: Any) -> Any:
-    # `datasets` writes Arrow's stream format; plain Arrow files have the other one.
+    # `datasets` writes Arrow's stream format; plain Arrow files have the file format.
     try:
         return pa.ipc.open_stream(source)
     except pa.ArrowInvalid:
@@ -171,7 +171,7 @@ def _schema(file: Path) -> pa.Schema:
 
 
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
-    """What `datasets` says of each column; empty where it says nothing."""
+    """Return what `datasets` says of each column; empty if it says nothing."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError):
@@ -186,7 +186,7 @@ def _image_column(schema: pa.Schema, features: Mapping[str, Any], request: Impor
     found = next((name for name in wanted if name in images), None)
     if found is None or (len(images) > 1 and found not in wanted[:2]):
         raise WrongArchive(
-            f"a column of pictures was expected (see --image-column); there are "
+            f"a column of images was expected (see --image-column); the columns are "
             f"{', '.join(schema.names)}"
         )
     return found
@@ -195,7 +195,7 @@ def _image_column(schema: pa.Schema, features: Mapping[str, Any], request: Impor
 def _attributes(
     schema: pa.Schema, features: Mapping[str, Any], request: ImportRequest
 ) -> dict[str, dict[str, Any]]:
-    """The label asked for, else every column whose classes are declared."""
+    """Return the label asked for, or every column whose classes are declared."""
     declared = {
         name: categorical([str(n) for n in body["names"]])
         for name, body in features.items()
@@ -209,14 +209,14 @@ def _attributes(
     if request.label_name is not None or not declared:
         raise WrongArchive(
             f"a column of classes was expected ({request.label_name or 'a ClassLabel'}); name the "
-            f"column and its classes with --label-name and --classes; there are "
+            f"column and its classes with --label-name and --classes; the columns are "
             f"{', '.join(schema.names)}"
         )
     return declared
 
 
 def _text(value: object, attribute: Mapping[str, Any], feature: Any) -> str | None:
-    """The class of a cell; None where it has none."""
+    """Return the class of a cell; None if it has none."""
     if value is None:
         return None
     if isinstance(value, bool):
@@ -228,7 +228,7 @@ def _text(value: object, attribute: Mapping[str, Any], feature: Any) -> str | No
 
 
 def _content(source: Path, cell: Mapping[str, Any] | None) -> object:
-    """A picture's bytes, or those of the file inside the folder that the cell names."""
+    """Return an image's bytes, or those of the file inside the folder that the cell names."""
     if cell is None:
         return None
     return cell.get("bytes") or read_inside(source, cell.get("path"))

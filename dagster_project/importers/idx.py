@@ -1,7 +1,7 @@
-"""IDX files of the MNIST family (LeCun's format): pictures and labels, plain or gzipped.
+"""IDX files of the MNIST family (LeCun's format): images and labels, plain or gzipped.
 
-Expected are train-images-idx3-ubyte and train-labels-idx1-ubyte and, if there, the same for t10k
-(or test), each perhaps with a prefix, as EMNIST's, and perhaps with .gz.
+The expected files are train-images-idx3-ubyte and train-labels-idx1-ubyte and, if present, the same
+for t10k (or test), each optionally with a prefix, as EMNIST's, and with .gz.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from dagster_project.importers.archive import (
 
 
 def open_archive(source: Path, request: ImportRequest) -> Archive:
-    """Looks at the headers of the pictures and at the labels.
+    """Inspect the headers of the images and the labels.
 
     Raises:
-        WrongArchive: A file is not there, or is not such a file.
+        WrongArchive: A file is missing, or is not an IDX file.
     """
     if not source.is_dir():
         raise WrongArchive(f"there is no folder {source}")
@@ -52,7 +52,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
             labels[part] = np.frombuffer(_read(stream, n, label_file), np.uint8)
         if n != count:
             raise WrongArchive(
-                f"{images.name} holds {count} pictures and {label_file.name} {n} labels"
+                f"{images.name} holds {count} images and {label_file.name} {n} labels"
             )
     name = request.label_name or "label"
     classes = classes_of(np.concatenate(list(labels.values())), request)
@@ -80,20 +80,20 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
                 if request.classes
                 else "the labels of this public data."
             ),
-            "Each picture counts as a person.",
+            "Each image counts as a person.",
         ),
     )
 
 
 def _files(source: Path, stem: str) -> tuple[Path, Path]:
-    """The files of pictures and of labels of one part."""
+    """Return the files of images and of labels of one part."""
     found = []
     for what in ("images*idx3", "labels*idx1"):
         files = sorted(source.glob(f"*{stem}-{what}-ubyte*"))
         if len(files) != 1:
             plain = what.replace("*", "-")
             raise WrongArchive(
-                f"one file {stem}-{plain}-ubyte (or .gz) was expected in {source}, and there "
+                f"one file {stem}-{plain}-ubyte (or .gz) was expected in {source}, but there "
                 f"{'is none' if not files else f'are {len(files)}'}"
             )
         found.append(files[0])
@@ -102,7 +102,7 @@ def _files(source: Path, stem: str) -> tuple[Path, Path]:
 
 @contextmanager
 def _opened(file: Path, *, axes: int) -> Iterator[tuple[BinaryIO, tuple[int, ...]]]:
-    """The stream behind the header, and the shape that the header tells."""
+    """Open a file and return the stream after the header, and the shape in the header."""
     wrong = WrongArchive(f"{file.name} is not an IDX file of bytes with {axes} axes")
     opened = gzip.open if file.suffix == ".gz" else open
     with opened(file, "rb") as raw:
@@ -130,5 +130,5 @@ def _read(stream: BinaryIO, size: int, file: Path) -> bytes:
     except (OSError, EOFError):
         content = b""
     if len(content) != size:
-        raise WrongArchive(f"{file.name} breaks off before its end")
+        raise WrongArchive(f"{file.name} ends too early")
     return content

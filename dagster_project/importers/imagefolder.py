@@ -1,4 +1,4 @@
-"""A folder for each class, with its pictures inside; perhaps in train/, val/ and test/."""
+"""A folder of images for each class, optionally inside train/, val/ and test/."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def open_archive(source: Path, request: ImportRequest) -> Archive:
-    """Looks at the names of folders; the names of files are read as the rows are.
+    """Inspect the names of folders; the names of files are read together with the rows.
 
     Raises:
         WrongArchive: There are not at least two classes, or the person's pattern is wrong.
@@ -43,7 +43,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
     classes = request.classes or tuple(_folders(tops[0][0]))
     if len(classes) < 2:
         raise WrongArchive(
-            f"two or more folders of pictures, one for each class, were expected in {tops[0][0]}"
+            f"two or more folders of images, one for each class, were expected in {tops[0][0]}"
         )
     pattern = _pattern(request.person_id)
     label = request.label_name or "label"
@@ -65,13 +65,13 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         size=request.size or (32, 32),
         rows=rows,
         about=(
-            f"From a folder of pictures for each class. The classes of {label} are "
+            f"From a folder of images for each class. The classes of {label} are "
             + (
                 "as stated." if request.classes else "the folders' names, which are thereby public."
             ),
-            "The person is what the given pattern finds in a picture's path."
+            "The person is what the given pattern finds in an image's path."
             if pattern
-            else "Each picture counts as a person.",
+            else "Each image counts as a person.",
         ),
     )
 
@@ -86,7 +86,7 @@ def _folders(top: Path) -> list[str]:
 
 
 def _images(top: Path, folder: str) -> Iterator[str]:
-    """Paths, relative to `top`, of one class's pictures, however deep."""
+    """Yield the paths, relative to `top`, of one class's images, at any depth."""
     for place, folders, files in os.walk(top / folder):
         folders.sort()
         for file in sorted(files):
@@ -100,7 +100,7 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
     try:
         pattern = re.compile(text)
     except re.error:
-        raise WrongArchive(f"--person-id {text!r} is no regular expression") from None
+        raise WrongArchive(f"--person-id {text!r} is not a regular expression") from None
     if pattern.groups > 1:
         raise WrongArchive(f"--person-id {text!r} must have at most one group: the person")
     return pattern

@@ -1,7 +1,7 @@
-"""MedMNIST (Yang et al., Scientific Data 2023): one .npz with pictures and labels of three parts.
+"""MedMNIST (Yang et al., Scientific Data 2023): one .npz with images and labels of three parts.
 
-Expected is a file with train_images, train_labels and, if there, the same for val and test;
-uint8 pictures (N, H, W) or (N, H, W, 3); labels (N, 1), or (N, L) with an answer for each of L
+The file is expected to hold train_images, train_labels and, if present, the same for val and test:
+uint8 images (N, H, W) or (N, H, W, 3), and labels (N, 1), or (N, L) with an answer for each of L
 findings.
 """
 
@@ -40,7 +40,7 @@ _BROKEN = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 def open_archive(source: Path, request: ImportRequest) -> Archive:
-    """Looks at the arrays' headers and at the labels.
+    """Inspect the arrays' headers and the labels.
 
     Raises:
         WrongArchive: It is not such a file.
@@ -48,7 +48,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
     if source.is_dir():
         found = sorted(source.glob("*.npz"))
         if len(found) != 1:
-            raise WrongArchive(f"one .npz file was expected in {source}, and it holds {len(found)}")
+            raise WrongArchive(f"one .npz file was expected in {source}, but it holds {len(found)}")
         source = found[0]
     if not zipfile.is_zipfile(source):
         raise WrongArchive(f"{source} is not an .npz file")
@@ -65,8 +65,8 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         one = tuple(shape)
         if len(one) not in (2, 3) or (len(one) == 3 and one[2] != 3):
             raise WrongArchive(
-                f"{stem}_images must hold flat pictures, (N, H, W) or (N, H, W, 3): volumes are "
-                "not pictures"
+                f"{stem}_images must hold flat images, (N, H, W) or (N, H, W, 3): volumes are "
+                "not supported"
             )
         labels[stem] = _labels(source, f"{stem}_labels", count)
     columns = labels["train"].shape[1]
@@ -105,16 +105,16 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         rows=rows,
         total=sum(map(len, labels.values())),
         about=(
-            "From a MedMNIST file. Its labels are numbers: their names are "
+            "From a MedMNIST file. Its labels are numbers, and their names are "
             + ("as stated, in order." if request.classes else "the numbers themselves."),
-            "Each picture counts as a person; the file does not tell patients apart.",
+            "Each image counts as a person; the file does not tell patients apart.",
         ),
     )
 
 
 @contextmanager
 def _opened(source: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
-    """The stream behind an array's header, its shape and type."""
+    """Open an array and return the stream after its header, its shape and its type."""
     wrong = WrongArchive(f"the array {name} was expected in {source.name}, as plain numbers")
     with zipfile.ZipFile(source) as file:
         try:
@@ -137,11 +137,11 @@ def _shape(source: Path, name: str) -> tuple[int, ...]:
 
 
 def _labels(source: Path, name: str, count: int) -> np.ndarray:
-    """Labels (N, L)."""
+    """Return the labels (N, L)."""
     with _opened(source, name) as (stream, shape, kind):
         found = np.frombuffer(_read(stream, int(np.prod(shape)) * kind.itemsize, name), kind)
     if not shape or shape[0] != count or len(shape) > 2:
-        raise WrongArchive(f"{name} must hold a row of labels for each of the {count} pictures")
+        raise WrongArchive(f"{name} must hold a row of labels for each of the {count} images")
     return found.reshape(count, -1).astype(np.int64)
 
 
@@ -158,5 +158,5 @@ def _read(stream: IO[bytes], size: int, name: str) -> bytes:
     except _BROKEN:
         content = b""
     if len(content) != size:
-        raise WrongArchive(f"{name} breaks off before its end")
+        raise WrongArchive(f"{name} ends too early")
     return content

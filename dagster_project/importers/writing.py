@@ -1,9 +1,8 @@
-"""Streams an archive's rows into a data folder: Parquet files and schema.yaml, or nothing at all.
+"""Streaming of an archive's rows into a data folder, as Parquet files and schema.yaml.
 
-Pictures are brought to the schema's size at once, in batches of bounded memory. One that cannot be
-used, or a row that cannot be read, costs its row and is counted, as when pairs are read; it never
-ends the import. What a row
-means is the formats' business.
+Images are brought to the schema's size at once, in batches of bounded memory. A row that cannot be
+read, or whose image cannot be used, is left out and counted, as when pairs are read; it never ends
+the import. What a row means belongs to the formats.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ _FILES = {"train": "train.parquet", "heldout": "heldout.parquet", None: "records
 
 @dataclass(frozen=True)
 class Summary:
-    """What an import made. Private where the data is.
+    """The result of an import. Private if the data is.
 
     Attributes:
         rows: Rows written, for each file.
         left_out: Rows left out, for each reason.
-        schema: What was written as schema.yaml.
+        schema: The content of schema.yaml.
     """
 
     rows: Mapping[str, int]
@@ -58,26 +57,26 @@ def write(
     *,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Summary:
-    """Writes the data folder; it appears whole, by one rename, or not at all.
+    """Write the data folder; it appears complete, by one rename, or not at all.
 
     Args:
         archive: An opened archive.
         destination: The data folder to make: absent, or an empty folder.
-        request: What the user asks.
-        progress: Told how many more rows are done.
+        request: The user's choices.
+        progress: Called with the number of additional rows done.
 
     Raises:
-        WrongArchive: The destination is taken, or no picture is usable.
-        SchemaError: A name or a domain is not fit for a schema.
+        WrongArchive: The destination is taken, or no image is usable.
+        SchemaError: A name or a domain does not fit a schema.
     """
     require_free(destination)
     if not (request.n_public or request.public or archive.documented):
         raise WrongArchive(
-            "--n-public is needed: a rough number of people that may be known (or --public, where "
+            "--n-public is needed: a rough number of people that may be published (or --public, if "
             "the data itself is public)"
         )
     content = _content(archive, destination, request)
-    schema = Schema.from_dict(content)  # refuses before a picture is read
+    schema = Schema.from_dict(content)  # refuses before an image is read
     destination.parent.mkdir(parents=True, exist_ok=True)
     folder = destination.with_name(f".{destination.name}.import-{secrets.token_hex(4)}")
     folder.mkdir()
@@ -96,13 +95,13 @@ def write(
 
 
 def require_free(destination: Path) -> None:
-    """Refuses a destination that holds something.
+    """Refuse a destination that is in use.
 
     Raises:
         WrongArchive: It is a link, a file, or a folder that is not empty.
     """
     if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
-        raise WrongArchive(f"{destination} is no folder: name a new or an empty one")
+        raise WrongArchive(f"{destination} is not a folder: name a new or an empty one")
     if destination.is_dir() and any(destination.iterdir()):
         raise WrongArchive(f"{destination} is not empty: name a new or an empty folder")
 
@@ -126,7 +125,7 @@ def _content(archive: Archive, destination: Path, request: ImportRequest) -> dic
 
 class _Plain(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
-        """Writes what stands twice twice: people read and correct this file."""
+        """Write repeated values out in full: people read and correct this file."""
         return True
 
 
@@ -150,7 +149,7 @@ def _stream(
     folder: Path,
     progress: Callable[[int], None],
 ) -> tuple[dict[str, int], dict[str, int], int]:
-    """Rows written by file, rows left out by reason, and the number of people who train."""
+    """Return rows written by file, rows left out by reason, and the number of training people."""
     arrow = pa.schema(
         [("person", pa.string()), ("image", pa.binary())]
         + [
@@ -164,7 +163,7 @@ def _stream(
     rows = archive.rows()
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")  # Pillow's warnings speak of single pictures
+        warnings.simplefilter("ignore")  # Pillow's warnings are about single images
         pool = stack.enter_context(ThreadPoolExecutor(request.workers))
         writers: dict[str, pq.ParquetWriter] = {}
         while some := [_writable(row) for row in islice(rows, BATCH)]:
@@ -174,7 +173,7 @@ def _stream(
             for row, image in zip(batch, _images(batch, schema.image, pool), strict=True):
                 part = request.validation if row.part == "validation" else row.part
                 if isinstance(image, UnusableImage):
-                    left_out[f"picture {image}"] += 1
+                    left_out[f"image {image}"] += 1
                 elif part == "drop":
                     left_out["validation part"] += 1
                 else:
@@ -196,7 +195,7 @@ def _stream(
 
 
 def _writable(row: Row | BrokenRow) -> Row | BrokenRow:
-    """The row, unless it holds text that Parquet cannot: names of files may be any bytes."""
+    """Return the row, unless it holds text that Parquet cannot: file names may be any bytes."""
     if isinstance(row, BrokenRow):
         return row
     try:
@@ -211,7 +210,7 @@ def _writable(row: Row | BrokenRow) -> Row | BrokenRow:
 def _images(
     batch: list[Row], spec: ImageSpec, pool: ThreadPoolExecutor
 ) -> Iterator[bytes | UnusableImage]:
-    """A PNG of the schema's size, or why there is none, for each row."""
+    """Yield a PNG of the schema's size, or why there is none, for each row."""
 
     def convert(row: Row) -> bytes | UnusableImage:
         try:

@@ -1,4 +1,4 @@
-"""The privacy budget of a population: durable across runs, crashes, releases and processes."""
+"""The privacy budget of a population, durable across runs, crashes, releases and processes."""
 
 from dagster_project.ledger.chain import Entry, Head
 from dagster_project.ledger.errors import (

@@ -1,10 +1,10 @@
-"""The hash chain: entries whose SHA-256 covers their content and the entry before.
+"""The hash chain: entries whose SHA-256 covers their content and the previous entry.
 
-A chain shows an altered, missing, moved or inserted entry. It cannot show a tail that was cut off
-or rewritten together with all its hashes: that needs a head kept elsewhere (the population's
-anchor, the manifests). Such a head is public, and the chain names the data's version: each entry
-holds fresh random bits, so that whoever knows two heads and guesses all that came between them
-cannot tell whether the guess is right. What an entry means does not belong here (`state`).
+A chain reveals an altered, missing, moved or inserted entry. It cannot reveal a tail that was cut
+off or rewritten together with all its hashes: that needs a head kept elsewhere (the population's
+anchor, the manifests). Such a head is public, and the chain names the data's version. Each entry
+therefore holds fresh random bits, so that someone who knows two heads and guesses everything
+between them cannot check the guess. What an entry means belongs to `state`.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _NONCE_BYTES = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """The end of a chain: all that has to be kept elsewhere to notice a lost tail.
+    """The end of a chain, which has to be kept elsewhere to notice a lost tail.
 
     Attributes:
-        entries: length of the chain.
-        head: hash of the last entry, 64 hexadecimal digits.
+        entries: Length of the chain.
+        head: Hash of the last entry, 64 hexadecimal digits.
     """
 
     entries: int = 0
     head: str = GENESIS
 
     def to_json(self) -> dict[str, Any]:
-        """The head as plain JSON."""
+        """Return the head as plain JSON."""
         return {"entries": self.entries, "head": self.head}
 
 
@@ -47,13 +47,13 @@ class Entry:
     """One line of the ledger.
 
     Attributes:
-        seq: place in the chain, from 1. The only order there is.
-        prev: hash of the entry before.
-        kind: what happened, see `state`.
+        seq: Position in the chain, from 1; the only order.
+        prev: Hash of the previous entry.
+        kind: What happened, see `state`.
         at: UTC time of the writer's clock, for people; nothing is ever ordered by it.
-        nonce: 128 random bits, hexadecimal: without them nobody computes the hash.
-        body: what happened, in plain JSON.
-        text: the canonical JSON of the six above, as stored.
+        nonce: 128 random bits, hexadecimal, without which nobody can compute the hash.
+        body: What happened, in plain JSON.
+        text: The canonical JSON of the six fields above, as stored.
         hash: SHA-256 of `text`.
     """
 
@@ -68,7 +68,7 @@ class Entry:
 
     @classmethod
     def after(cls, head: Head, kind: str, body: Mapping[str, Any]) -> Entry:
-        """The entry that continues the chain at `head`."""
+        """Return the entry that continues the chain at `head`."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         content = {
             "seq": head.entries + 1,
@@ -79,15 +79,15 @@ class Entry:
             "body": dict(body),
         }
         text = canonical_json(content)
-        # The body is read back from its text: what is in memory is what a later reader will see.
+        # The body is read back from its text, so that memory holds what a later reader will see.
         return cls(**json.loads(text), text=text, hash=digest(text))
 
     @classmethod
     def parse(cls, seq: int, text: str, stored_hash: str, head: Head) -> Entry:
-        """The stored entry, if it continues the chain at `head`.
+        """Return the stored entry if it continues the chain at `head`.
 
         Raises:
-            LedgerBroken: it does not; the message names the entry.
+            LedgerBroken: It does not; the message names the entry.
         """
         expected = head.entries + 1
         if seq != expected:
@@ -107,5 +107,5 @@ class Entry:
 
 
 def digest(text: str) -> str:
-    """SHA-256 of a text, 64 hexadecimal digits."""
+    """Return the SHA-256 of a text, 64 hexadecimal digits."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,33 +1,33 @@
-"""What the ledger refuses, each as one sentence that says what happened and what to do.
+"""The refusals of the ledger, each with one sentence that says what happened and what to do.
 
-No message holds anything derived from a private record: names, counts and hashes here are those
-of plans, releases and ledger entries.
+No message holds anything derived from a private record: its names, counts and hashes are those of
+plans, releases and ledger entries.
 """
 
 from __future__ import annotations
 
 
 class LedgerError(Exception):
-    """Any refusal of the ledger; nothing was written and nothing was spent by the refused call."""
+    """Base class of the ledger's refusals; the refused call wrote nothing and spent nothing."""
 
 
 class LedgerMissing(LedgerError):
-    """The population had a ledger, and it is not where it should be."""
+    """The population had a ledger, but it is not where it should be."""
 
 
 class KeyLost(LedgerMissing):
-    """The population's identity key is gone or is another one: people can no longer be matched."""
+    """The population's identity key is gone or replaced: people can no longer be matched."""
 
 
 class LedgerBehindAnchor(LedgerError):
-    """The ledger does not contain the head the population was last anchored to."""
+    """The ledger does not contain the head to which the population was last anchored."""
 
 
 class LedgerBroken(LedgerError):
     """The chain of entries does not verify.
 
     Attributes:
-        entry: number of the first entry at fault, None where the file itself cannot be read.
+        entry: Number of the first entry at fault, None if the file itself cannot be read.
     """
 
     def __init__(self, message: str, entry: int | None = None) -> None:
@@ -40,11 +40,11 @@ class LedgerUnavailable(LedgerError):
 
 
 class PopulationChanged(LedgerError):
-    """Parameters fixed when the ledger was created were altered afterwards."""
+    """Parameters that were fixed at the ledger's creation were changed afterwards."""
 
 
 class BudgetExceeded(LedgerError):
-    """The plan would pass the lifetime cap of a cohort."""
+    """The plan would exceed the lifetime cap of a cohort."""
 
 
 class DeltaTooLarge(LedgerError):
@@ -56,7 +56,7 @@ class PlanRefused(LedgerError):
 
 
 class ReleaseExists(LedgerError):
-    """The release's name already stands for another plan."""
+    """The release's name is already used by another plan."""
 
 
 class UnknownRelease(LedgerError):
@@ -72,16 +72,16 @@ class ConformanceError(LedgerError):
 
 
 class StageSpent(LedgerError):
-    """The stage was started and never committed: its noise cannot be drawn again."""
+    """The stage was started but never committed, and its noise cannot be drawn again."""
 
 
 class StageCommitted(LedgerError):
-    """The stage is committed: what it made is final."""
+    """The stage is committed, and its output is final."""
 
 
 class StepsExhausted(LedgerError):
-    """The stage has run every step and every replay that the plan paid for."""
+    """The stage has run all steps and replays that the plan paid for."""
 
 
 class ArtifactAltered(LedgerError):
-    """A committed file is missing or is not what was committed."""
+    """A committed file is missing or differs from what was committed."""

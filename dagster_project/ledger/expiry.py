@@ -1,9 +1,9 @@
-"""Reservations that nobody opened in time are given back, so that a forgotten plan holds no budget.
+"""Return of reservations that were not opened in time, so that a forgotten plan holds no budget.
 
-Time is the ledger's own: the latest that any entry says, or now where that is later. It never goes
-back. A clock that jumps ahead gives a reservation back too early, and the release needs another
-name; one that jumps back keeps it longer. Neither forgets what was spent, whatever the clocks say:
-only what was never opened can be given back, and under the write lock a reservation is either
+Time is the ledger's own: the latest time in any entry, or now if that is later. It never goes back.
+If a clock jumps ahead, a reservation is given back too early and the release needs another name; if
+it jumps back, the reservation is kept longer. Neither forgets what was spent, whatever the clocks
+say: only what was never opened can be given back, and under the write lock a reservation is either
 opened or given back, whichever comes first.
 """
 
@@ -18,7 +18,7 @@ from dagster_project.ledger.state import State
 
 
 def overdue(state: State, days: int, *, kept: str = "") -> Iterator[str]:
-    """Releases reserved more than `days` ago and not opened since, except `kept`."""
+    """Yield the releases, except `kept`, reserved more than `days` ago and not opened since."""
     limit = max(state.time, datetime.now(UTC)) - timedelta(days=min(days, 36_500))
     for name, since in state.reserved.items():
         if since >= limit:
@@ -28,7 +28,7 @@ def overdue(state: State, days: int, *, kept: str = "") -> Iterator[str]:
 
 
 def freed(state: State, days: int, *, kept: str = "") -> dict[str, Fraction]:
-    """Cost by cohort that giving back what is overdue would free."""
+    """Return the cost by cohort that giving back all overdue reservations would free."""
     sums: dict[str, Fraction] = {}
     for name in overdue(state, days, kept=kept):
         for cohort, cost in state.releases[name].charges.items():
@@ -37,7 +37,7 @@ def freed(state: State, days: int, *, kept: str = "") -> dict[str, Fraction]:
 
 
 def entries(state: State, days: int, *, kept: str = "") -> list[tuple[str, dict[str, Any]]]:
-    """What to record, to give back all that is overdue."""
+    """Return the entries to record in order to give back all overdue reservations."""
     return [
         ("VOID", {"release_id": name, "expired_after_days": days})
         for name in overdue(state, days, kept=kept)

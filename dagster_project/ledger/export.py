@@ -1,6 +1,6 @@
-"""The whole chain as lines of JSON, which verify without the database.
+"""The whole chain as lines of JSON, which can be verified without the database.
 
-The table of members stays behind: it is private, and the chain holds its seals alone.
+The table of members is not exported: it is private, and the chain holds only its seals.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 
 def export_lines(entries: Iterable[Entry]) -> Iterator[str]:
-    """One line for each entry: {"hash": ..., "entry": {...}}."""
+    """Yield one line for each entry: {"hash": ..., "entry": {...}}."""
     for entry in entries:
         yield f'{{"hash":"{entry.hash}","entry":{entry.text}}}'
 
 
 def verify_lines(lines: Iterable[str], population: Population | None = None) -> State:
-    """What an exported chain says, once every hash, rule and price of it has been checked.
+    """Return the state of an exported chain after checking every hash, rule and price.
 
     Args:
-        lines: of `export_lines`.
-        population: whose chain it must be, and whose anchor it must contain.
+        lines: The output of `export_lines`.
+        population: The population whose chain it must be, and whose anchor it must contain.
 
     Raises:
-        LedgerBroken: naming the first entry at fault.
-        PopulationChanged: it is the chain of another population.
-        LedgerBehindAnchor: the chain does not contain the anchor.
+        LedgerBroken: The chain is at fault; the message names the first such entry.
+        PopulationChanged: It is the chain of another population.
+        LedgerBehindAnchor: The chain does not contain the anchor.
     """
     state = State()
     anchor = population.anchor if population is not None else None
@@ -46,7 +46,7 @@ def verify_lines(lines: Iterable[str], population: Population | None = None) -> 
             text, stored = canonical_json(content["entry"]), str(content["hash"])
             seq = content["entry"]["seq"]
         except (ValueError, TypeError, KeyError):
-            raise LedgerBroken(f"line {number} of the export is no entry", number) from None
+            raise LedgerBroken(f"line {number} of the export is not an entry", number) from None
         entry = Entry.parse(seq, text, stored, state.head)
         state.replay(entry)
         anchored = anchored or anchor == state.head
@@ -59,7 +59,7 @@ def verify_lines(lines: Iterable[str], population: Population | None = None) -> 
         )
     if not anchored:
         raise LedgerBehindAnchor(
-            "the export does not contain the head that the population file is anchored to"
+            "the export does not contain the head to which the population file is anchored"
         )
     pricing.require_repriced(state)
     return state

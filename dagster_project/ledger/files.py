@@ -1,4 +1,4 @@
-"""Committed files: how they are named, and whether they are still what was committed."""
+"""Committed files: their names, and whether they are unaltered."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from dagster_project.ledger.records import Artifacts
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, 64 hexadecimal digits."""
+    """Return the SHA-256 of a file's content, 64 hexadecimal digits."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def require_listed(stage: str, artifacts: Mapping[str, str]) -> dict[str, str]:
-    """A stage's list of files, checked: relative paths, full hashes, at least one file.
+    """Check a stage's list of files: relative paths, full hashes, at least one file.
 
     Raises:
-        ConformanceError: it is not such a list.
+        ConformanceError: The list does not comply.
     """
     listed = {}
     for path, sha256 in artifacts.items():
@@ -36,10 +36,10 @@ def require_listed(stage: str, artifacts: Mapping[str, str]) -> dict[str, str]:
 
 
 def require_unaltered(artifacts: Artifacts, root: Path) -> None:
-    """Compares every committed file under `root` with what was committed.
+    """Compare every committed file under `root` with what was committed.
 
     Raises:
-        ArtifactAltered: one is missing, a link, or has another content.
+        ArtifactAltered: A file is missing, is a link, or has another content.
     """
     for relative, expected in artifacts.files.items():
         path = root / relative

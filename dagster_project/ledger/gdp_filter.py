@@ -1,4 +1,4 @@
-"""The rule that stops spending: a filter that adds squares of Gaussian-DP parameters.
+"""The privacy filter that limits spending: it adds squares of Gaussian-DP parameters.
 
 Releases are chosen after seeing earlier ones, so their costs may only be added in a way that holds
 under adaptive choice. A release costs the smallest b such that it reveals no more than the pair
@@ -7,31 +7,31 @@ under adaptive choice. A release costs the smallest b such that it reveals no mo
 
 that is, in both directions and for every epsilon, its delta is at most
 (1 - l) delta_sqrt(b)(epsilon) + l, with 1 - l = exp(-leak b) and a leak fixed for the population.
-These pairs are a semigroup, D(b) x D(c) = D(b + c): the means of Gaussians add in squares, the
-chances of no sign multiply. So by induction over releases, whatever follows a release of cost b
-under a budget of B is dominated by D(B - b) given any output so far, and all of it by
-D(b) x D(B - b) = D(B), since dominating pairs compose under adaptive choice (Zhu, Dong, Wang,
-"Optimal accounting of differential privacy via characteristic function", 2022, theorem 10).
+These pairs form a semigroup, D(b) x D(c) = D(b + c): the means of Gaussians add in squares, and the
+probabilities of no sign multiply. So by induction over releases, everything that follows a release
+of cost b under a budget of B is dominated by D(B - b) given any output so far, and all of it
+together by D(b) x D(B - b) = D(B), since dominating pairs compose under adaptive choice (Zhu, Dong,
+Wang, "Optimal accounting of differential privacy via characteristic function", 2022, theorem 10).
 Without the leak this is the filter of Smith and Thakurta, "Fully adaptive composition for Gaussian
 differential privacy", 2022; the leak makes room for tails that are not Gaussian. The proof for
-releases that run interleaved is in docs/method.md.
+interleaved releases is in docs/method.md.
 """
 
 from __future__ import annotations
 
 import math
 
-# The part of the population's delta that may leak. More costs Gaussian releases (5 % takes 0.4 %
-# of the budget of epsilon 10), less costs those with DP-SGD, whose tails are heavier.
+# The fraction of the population's delta that may leak. More costs Gaussian releases (5 % takes
+# 0.4 % of the budget of epsilon 10); less costs those with DP-SGD, whose tails are heavier.
 _LEAKING = 0.05
 
-# Above this a guarantee says nothing, and exponentials come near their range.
+# Above this a guarantee is meaningless, and exponentials come near their range.
 LARGEST_EPSILON = 200.0
 
 
 def gaussian_delta(epsilon: float, b: float) -> float:
-    """Delta of the Gaussian mechanism with parameter mu^2 = `b` (Balle and Wang 2018, theorem 8),
-    above `LARGEST_EPSILON` an upper bound.
+    """Return delta of the Gaussian mechanism with parameter mu^2 = `b` (Balle and Wang 2018,
+    theorem 8); above `LARGEST_EPSILON` an upper bound.
 
     >>> round(gaussian_delta(1.0, 0.25), 4)
     0.0068
@@ -48,7 +48,7 @@ def _normal(x: float) -> float:
 
 
 def cap(lifetime_epsilon: float, *, target_delta: float) -> float:
-    """The largest sum of costs that still gives the cap: the inverse of `epsilon_of`.
+    """Return the largest sum of costs within a lifetime epsilon: the inverse of `epsilon_of`.
 
     >>> round(cap(10.0, target_delta=1e-6), 3)
     3.401
@@ -63,16 +63,17 @@ def cap(lifetime_epsilon: float, *, target_delta: float) -> float:
 
 
 def leak(lifetime_epsilon: float, *, target_delta: float) -> float:
-    """The chance of a sign for each unit of cost, such that a spent cap leaks a fixed part of
+    """Return the leak for each unit of cost, such that a spent cap leaks a fixed fraction of
     `target_delta`."""
     most = cap(lifetime_epsilon, target_delta=target_delta)
     return -math.log1p(-_LEAKING * target_delta) / most
 
 
 def epsilon_of(spent: float, *, target_delta: float) -> float:
-    """Epsilon of releases that cost `spent` together, at `target_delta`.
+    """Return the epsilon, at `target_delta`, of releases that cost `spent` together.
 
-    All that a spent cap may leak is taken off delta, so for less it is an upper bound.
+    Everything that a spent cap may leak is subtracted from delta, so this is an upper bound for
+    smaller costs.
 
     >>> round(epsilon_of(1 / 4.2**2, target_delta=1e-6), 3)
     1.01

@@ -1,8 +1,8 @@
 """The population's identity key: 32 random bytes that turn person ids and versions of the data
 into pseudonyms.
 
-It lies apart from the ledger, so that a copy of the ledger alone identifies nobody. It exists
-under its final name only once the ledger exists: a key without a ledger is a lost ledger.
+It is kept apart from the ledger, so that a copy of only the ledger identifies nobody. It gets its
+final name only after the ledger exists: a key without a ledger means that the ledger is lost.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _pending(path: Path) -> Path:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable (a synced file in an unsynced folder can vanish)."""
+    """Make the names in a folder durable (a synced file in an unsynced folder can vanish)."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -31,7 +31,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Creates a folder and its parents durably."""
+    """Create a folder and its parents durably."""
     missing = []
     while not folder.is_dir():
         missing.append(folder)
@@ -42,15 +42,15 @@ def make_folder(folder: Path) -> None:
 
 
 def check_value(key: bytes) -> str:
-    """What the ledger keeps of the key: recognises it, reveals nothing."""
+    """Return the value by which the ledger recognises the key; it reveals nothing of the key."""
     return hmac.new(key, b"identity key of a population", hashlib.sha256).hexdigest()
 
 
 def keyed_version(key: bytes, version: str) -> str:
-    """What stands for a version of the data outside the private zone.
+    """Return the pseudonym of a version of the data outside the private zone.
 
-    The same version always has the same name, and whoever guesses the data cannot check the guess
-    without the key (HMAC-SHA256; the label keeps it apart from the key's other uses).
+    The same version always has the same name, and someone who guesses the data cannot check the
+    guess without the key (HMAC-SHA256; the label separates this from the key's other uses).
 
     Returns:
         64 hexadecimal digits.
@@ -59,7 +59,7 @@ def keyed_version(key: bytes, version: str) -> str:
 
 
 def prepare(path: Path) -> bytes:
-    """Writes a new key under a provisional name, durably. Called under the ledger's write lock."""
+    """Write a new key durably under a provisional name. Called under the ledger's write lock."""
     make_folder(path.parent)
     key = os.urandom(KEY_BYTES)
     pending = _pending(path)
@@ -75,9 +75,9 @@ def prepare(path: Path) -> bytes:
 
 
 def settle(path: Path, expected: str) -> None:
-    """Gives a prepared key its final name, if the ledger that expects it exists by now.
+    """Give a prepared key its final name if the ledger that expects it exists by now.
 
-    Also finishes what a crash between the ledger's creation and this call left open.
+    This also completes what a crash between the ledger's creation and this call left unfinished.
     """
     pending = _pending(path)
     try:
@@ -85,15 +85,15 @@ def settle(path: Path, expected: str) -> None:
             os.replace(pending, path)
             sync_folder(path.parent)
     except FileNotFoundError:
-        # Another process settled it between the two looks, or there is none: `read` tells which.
+        # Another process settled it between the two checks, or there is none: `read` tells which.
         return
 
 
 def read(path: Path, expected: str | None = None) -> bytes:
-    """The key.
+    """Return the key.
 
     Raises:
-        KeyLost: it is missing, or is not the one the ledger was created with.
+        KeyLost: It is missing, or is not the one with which the ledger was created.
     """
     try:
         key = path.read_bytes()
@@ -104,7 +104,7 @@ def read(path: Path, expected: str | None = None) -> bytes:
         ) from None
     if len(key) != KEY_BYTES or (expected is not None and check_value(key) != expected):
         raise KeyLost(
-            f"the identity key {path.name} is not the one this population's ledger was created "
-            "with: restore it from its backup"
+            f"the identity key {path.name} is not the one with which this population's ledger was "
+            "created: restore it from its backup"
         )
     return key

@@ -1,7 +1,7 @@
-"""Stored entries and the state they add up to, kept in step.
+"""Stored entries and the state that results from them, kept in step.
 
-The only place where entries are read and written: each is checked against the chain and against
-the state, under the store's write lock when it is new. What is recorded does not belong here.
+Entries are read and written only here. Each is checked against the chain and the state; a new one
+under the store's write lock. What is recorded does not belong here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ First = Callable[[State], Sequence[tuple[str, dict[str, Any]]]]
 
 
 class Journal:
-    """A store and the state after its last known entry. Safe to share between threads."""
+    """A store and the state after its last known entry. Threads may share it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -27,40 +27,40 @@ class Journal:
         self._lock = threading.RLock()
 
     def fresh(self) -> State:
-        """The state after every entry that is stored now; live, so not to be changed."""
+        """Return the state after every entry stored now; it is live and must not be changed."""
         with self._lock, self._store.reading() as transaction:
             self._catch_up(transaction)
             return self._state
 
     def known(self) -> State:
-        """The state as far as it was read, at no cost once anything was; live as well."""
+        """Return the state as far as it was read, at no cost after the first read; also live."""
         return self._state if self._state.head.entries else self.fresh()
 
     def settled(self) -> State:
-        """As `fresh`, once no power cut can take any of it back."""
+        """Return the same as `fresh`, once a power cut can no longer undo any of it."""
         return self.record("", lambda _state: None)
 
     def entries(self) -> list[Entry]:
-        """All entries, verified against the chain."""
+        """Return all entries, verified against the chain."""
         with self._store.reading() as transaction:
             return _parsed(transaction.rows(), Head())
 
     def members(self) -> dict[bytes, str]:
-        """Cohort by member's keyed hash."""
+        """Return the cohort by member's keyed hash."""
         with self._store.reading() as transaction:
             return transaction.members()
 
     def contains(self, head: Head) -> bool:
-        """Whether the chain had this head at this length."""
+        """Return whether the chain had this head at this length."""
         with self._store.reading() as transaction:
             rows = transaction.rows(head.entries)
         return bool(rows) and (rows[0][0], rows[0][2]) == (head.entries, head.head)
 
     def verified(self, also: Callable[[State, Transaction], None] | None = None) -> State:
-        """The state replayed from storage alone, guards checked. Raises LedgerBroken.
+        """Replay the state from storage only and check the guards. Raises LedgerBroken.
 
         Args:
-            also: another check, of the same view of the storage.
+            also: Another check, on the same view of the storage.
         """
         state = State()
         with self._store.reading() as transaction:
@@ -70,7 +70,7 @@ class Journal:
             if also is not None:
                 also(state, transaction)
         if missing:
-            raise LedgerBroken(f"the ledger's guard {missing[0]} was taken away")
+            raise LedgerBroken(f"the ledger's guard {missing[0]} was removed")
         known = self._state.head
         if known.entries and (
             known.entries > len(rows) or rows[known.entries - 1][2] != known.head
@@ -79,14 +79,14 @@ class Journal:
         return state
 
     def close(self) -> None:
-        """Gives back the storage."""
+        """Release the storage."""
         self._store.close()
 
     def _catch_up(self, transaction: Transaction) -> None:
         known = self._state.head
         rows = transaction.rows(max(known.entries, 1))
         if known.entries:
-            # The last entry known is read again: a replaced file must not be taken for news.
+            # The last known entry is read again, to detect a replaced file.
             if not rows or (rows[0][0], rows[0][2]) != (known.entries, known.head):
                 message = "the ledger was replaced while it was open"
                 raise LedgerBroken(message, known.entries)
@@ -101,7 +101,7 @@ class Journal:
         *,
         first: First = lambda _state: (),
     ) -> State:
-        """Writes the entry that `body` asks for in view of the state; None asks for none.
+        """Write the entry that `body` makes from the state, if it is not None.
 
         The kinds and bodies of `first` are written before it, all together or not at all.
         """
@@ -114,7 +114,7 @@ class Journal:
         *,
         first: First = lambda _state: (),
     ) -> State:
-        """As `record`, for a `body` that reads or writes beside the chain in one transaction."""
+        """Like `record`, for a `body` that also reads or writes other tables in the transaction."""
         with self._lock:
             head = self._state.head
             try:
@@ -128,7 +128,7 @@ class Journal:
                         self._append(transaction, kind, wanted)
             except BaseException:
                 if self._state.head != head:
-                    self._state = State()  # memory may know what storage does not: read all again
+                    self._state = State()  # memory may be ahead of storage: read all again
                 raise
             return self._state
 

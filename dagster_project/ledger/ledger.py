@@ -1,8 +1,8 @@
-"""The budget ledger: what has been, and may still be, spent on a population's people.
+"""The budget ledger: what has been spent on a population's people, and what may still be spent.
 
-Every call that changes anything is one durable entry, written before the thing it allows happens:
-a crash can only over-count. Costs come from `accounting`, the rule that stops from `gdp_filter`,
-the lawful order of events from `state`. Running mechanisms does not belong here.
+Every call that changes something is one durable entry, written before the action it allows: a crash
+can only over-count. Costs come from `accounting`, the limit from `gdp_filter`, and the lawful order
+of events from `state`. Running mechanisms does not belong here.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
 
 class Ledger:
-    """One population's ledger. Safe to share between threads and processes (not across a fork).
-    Every method raises a `LedgerError` of one clear sentence where it refuses, and has then changed
-    nothing."""
+    """One population's ledger. Threads and processes may share it (not across a fork).
+
+    Every method that refuses raises a `LedgerError` with one clear sentence and changes nothing.
+    """
 
     def __init__(
         self, journal: Journal, members: Members | None = None, reservation_days: int = 30
@@ -44,14 +45,19 @@ class Ledger:
 
     @classmethod
     def open(cls, population: Population, *, wait: float = 60.0) -> Ledger:
-        """The population's ledger, verified from its first entry to its last, or a new one where
-        it has never had any. `wait` is how many seconds to wait for another process that writes.
+        """Open the population's ledger, verified from its first entry to its last.
+
+        A new ledger is created if the population has never had one.
+
+        Args:
+            population: The population.
+            wait: Seconds to wait for another process that writes.
 
         Raises:
-            LedgerMissing, KeyLost: the population had a ledger or a key that is gone.
-            LedgerBehindAnchor: an older copy was put in its place.
-            LedgerBroken: an entry was altered; the message names it.
-            PopulationChanged: population.yaml no longer says what was fixed at creation.
+            LedgerMissing, KeyLost: The population's ledger or key is gone.
+            LedgerBehindAnchor: An older copy was put in its place.
+            LedgerBroken: An entry was altered; the message names it.
+            PopulationChanged: population.yaml differs from what was fixed at creation.
         """
         journal, members = open_journal(population, wait=wait), Members(population.key_path)
         return cls(journal, members, population.reservation_days)
@@ -62,27 +68,27 @@ class Ledger:
         return self.anchor().head
 
     def anchor(self) -> Head:
-        """The end of the chain, to be kept outside the ledger (`Population.write_anchor`)."""
+        """Return the end of the chain, to be kept elsewhere (`Population.write_anchor`)."""
         return self._journal.settled().head
 
     def entries(self) -> list[Entry]:
-        """All entries, verified against the chain."""
+        """Return all entries, verified against the chain."""
         return self._journal.entries()
 
     def releases(self) -> dict[str, ReleaseRecord]:
-        """All releases by name, in the order they were reserved."""
+        """Return all releases by name, in the order in which they were reserved."""
         return dict(self._journal.fresh().releases)
 
     def release(self, release_id: str) -> ReleaseRecord:
-        """One release. Raises UnknownRelease."""
+        """Return one release. Raises UnknownRelease."""
         return self._journal.fresh().release(release_id)
 
     def cohorts(self) -> list[CohortStatus]:
-        """What each cohort has spent and has left."""
+        """Return what each cohort has spent and has left."""
         return pricing.accounts(self._journal.fresh())
 
     def cohort(self, name: str) -> CohortStatus:
-        """One cohort. Raises PlanRefused."""
+        """Return one cohort. Raises PlanRefused."""
         found = next((cohort for cohort in self.cohorts() if cohort.name == name), None)
         if found is None:
             remedy = "open it with `dptabimage ledger add-cohort`"
@@ -90,10 +96,12 @@ class Ledger:
         return found
 
     def price(self, plan: Plan, *, schema_public: bool = False, allow_delta: bool = False) -> Price:
-        """What `reserve` would charge, and whether it fits; writes nothing, reads no record.
+        """Return what `reserve` would charge, and whether it fits.
+
+        Nothing is written, and no record is read.
 
         Raises:
-            DeltaTooLarge, PlanRefused: as `reserve` would.
+            DeltaTooLarge, PlanRefused: As `reserve` would.
         """
         state = self._journal.fresh()
         pricing.require_plan(plan, state, schema_public, allow_delta)
@@ -101,11 +109,13 @@ class Ledger:
         return pricing.price(plan, pricing.charges(plan, state), state, freed=freed)
 
     def verify(self, *, reprice: bool = False) -> Head:
-        """Reads everything again from storage and checks all that can be checked; with `reprice`
-        every release's cost too, from its recorded events (seconds).
+        """Read everything again from storage and check all that can be checked.
+
+        Args:
+            reprice: Also recompute every release's cost from its recorded events (seconds).
 
         Raises:
-            LedgerBroken: naming the first entry at fault.
+            LedgerBroken: An entry is at fault; the message names the first one.
         """
         state = self._journal.verified(self._members.check if self._members else None)
         if reprice:
@@ -113,28 +123,29 @@ class Ledger:
         return state.head
 
     def add_cohort(self, name: str, *, n_public: int, approved_by: str) -> None:
-        """Opens a cohort for people first seen from now on, with its public size."""
+        """Open a cohort, with its public size, for people first seen from now on."""
         body = {"cohort": name, "n_public": n_public, "approved_by": approved_by}
         self._journal.record("COHORT", lambda _state: body)
 
     def reserve(
         self, plan: Plan, *, approved_by: str, schema_public: bool, allow_delta: bool = False
     ) -> Reservation:
-        """Charges a plan to every cohort it touches, all or nothing.
+        """Charge a plan to every cohort it touches, all or nothing.
 
-        The same plan again gives the same reservation at no cost. Others that were not opened in
-        time are given back first.
+        The same plan again returns the same reservation at no cost. Other reservations that were
+        not opened in time are given back first.
 
         Args:
-            approved_by: the person who decided to spend.
-            schema_public: whether the data is declared public (a benchmark).
-            allow_delta: accept a delta above 1 / (10 n_public), on public data alone; recorded.
+            plan: The plan to charge.
+            approved_by: The person who decided to spend.
+            schema_public: Whether the data is declared public (a benchmark).
+            allow_delta: Accept a delta above 1 / (10 n_public), only on public data; recorded.
 
         Raises:
             BudgetExceeded, DeltaTooLarge, PlanRefused, ReleaseExists.
         """
         plan_json, plan_hash = plan.to_json(), plan.hash
-        # A price follows from the cohorts and what never changes: it is taken without a lock.
+        # A price follows from the cohorts and from constants, so no lock is needed.
         before = self._journal.known()
         if not {item.cohort for item in plan.mechanisms} <= {"all", *before.cohorts}:
             before = self._journal.fresh()
@@ -167,12 +178,14 @@ class Ledger:
         return Reservation.of(state.release(plan.release_id))
 
     def void(self, release_id: str) -> None:
-        """Gives back a reservation that was never opened."""
+        """Give back a reservation that was never opened."""
         self._journal.record("VOID", lambda _state: {"release_id": release_id})
 
     def open_reservation(self, release_id: str) -> Reservation:
-        """Allows private records to be read: from here on the release is spent for good. Opening
-        an opened release again changes nothing."""
+        """Allow private records to be read; from here on the release is spent for good.
+
+        Opening an opened release again changes nothing.
+        """
 
         def body(state: State) -> dict[str, Any] | None:
             opened = state.release(release_id).status in ("OPENED", "COMMITTED")
@@ -188,37 +201,40 @@ class Ledger:
         *,
         id_rule: str = "exact",
     ) -> NDArray[np.bool_]:
-        """Who of the people just read may be given to the release's mechanisms.
+        """Return who of the people just read may be given to the release's mechanisms.
 
-        People never seen before become members: of the release's newest cohort if its plan is for
-        everybody or for the ledger's newest cohort, otherwise they are left out and stay unknown.
+        People never seen before become members of the release's newest cohort if its plan is for
+        everybody or for the ledger's newest cohort; otherwise they are left out and stay unknown.
         Members keep their cohort for good; held-out people are members that never spend.
 
         Args:
+            release_id: The release.
             person_ids: N canonical ids.
-            held_out: canonical ids of people no mechanism sees.
-            id_rule: how ids were made canonical; the first use fixes it.
+            held_out: Canonical ids of people whom no mechanism sees.
+            id_rule: How ids were made canonical; the first use fixes it.
 
         Returns:
-            Boolean array (N,): True for members of a cohort that the release is charged to.
+            Boolean array (N,): True for members of a cohort to which the release is charged.
 
         Raises:
-            WrongState: the release is not open; LedgerBroken: the table of members was altered;
-            PopulationChanged: ids follow another rule than before.
+            WrongState: The release is not open.
+            LedgerBroken: The table of members was altered.
+            PopulationChanged: The ids follow another rule than before.
         """
         assert self._members is not None, "a ledger without a population has no members"
         return self._members.admit(self._journal, release_id, person_ids, held_out, id_rule)
 
     def begin(self, release_id: str, stage: str, executed: Mapping[str, Mapping[str, Any]]) -> None:
-        """Spends a stage's mechanisms, just before they run.
+        """Spend a stage's mechanisms, just before they run.
 
         Args:
-            executed: the parameters that will run, by mechanism: exactly what the plan declares.
+            release_id, stage: The stage of a release.
+            executed: The parameters that will run, by mechanism: exactly what the plan declares.
 
         Raises:
-            ConformanceError: they are not what the plan declares.
-            StageSpent: the stage was begun before and is not one that resumes in steps.
-            StageCommitted: the stage is done; read what it made.
+            ConformanceError: They are not what the plan declares.
+            StageSpent: The stage was begun before and cannot resume in steps.
+            StageCommitted: The stage is complete; read its output.
         """
         try:
             canonical_json(executed)
@@ -229,23 +245,26 @@ class Ledger:
         self._journal.record("STARTED", lambda _state: body)
 
     def authorise_steps(self, release_id: str, stage: str, first: int, last: int) -> None:
-        """Allows the steps `first` to `last` (both included, numbered from 0), before they run.
+        """Allow the steps `first` to `last` (inclusive, numbered from 0), before they run.
 
-        A range that was authorised before is a replay; steps and replays together never pass
+        A range that was authorised before is a replay; steps and replays together never exceed
         what the plan paid for.
 
         Raises:
-            StepsExhausted: they would.
-            ConformanceError: the range leaves a gap or passes the declared steps.
+            StepsExhausted: They would exceed it.
+            ConformanceError: The range leaves a gap or exceeds the declared steps.
         """
         body = {"release_id": release_id, "stage": stage, "first": int(first), "last": int(last)}
         self._journal.record("STEPS", lambda _state: body)
 
     def output_key(self, release_id: str, stage: str) -> bytes:
-        """Key, derived from the population's, for what a stage's last start makes; see `outputs`.
+        """Return a key, derived from the population's, for the output of a stage's last start.
+
+        `outputs` uses it.
 
         Raises:
-            KeyLost: the identity key is gone; WrongState: the release is not open.
+            KeyLost: The identity key is gone.
+            WrongState: The release is not open.
         """
         assert self._members is not None, "a ledger without a population has no key"
         started = self._journal.fresh().stage(release_id, stage).started
@@ -259,16 +278,17 @@ class Ledger:
         artifacts: Mapping[str, str],
         parents: Sequence[str] = (),
     ) -> Artifacts:
-        """Makes what a stage produced final.
+        """Make the output of a stage final.
 
         Args:
+            release_id, stage: The stage of a release.
             artifacts: SHA-256 by relative path.
-            parents: committed stages it was made from, as "stage" or "release/stage". A stage
+            parents: Committed stages it was made from, as "stage" or "release/stage". A stage
                 without mechanisms (post-processing, at no cost) must have some.
 
         Raises:
-            StageCommitted: other files were committed before.
-            ConformanceError: fewer steps ran than declared, or the stage descends from nothing.
+            StageCommitted: Other files were committed before.
+            ConformanceError: Fewer steps ran than declared, or the stage has no parents.
         """
         listed = files.require_listed(stage, artifacts)
 
@@ -288,15 +308,15 @@ class Ledger:
         return made
 
     def committed(self, release_id: str, stage: str) -> Artifacts | None:
-        """What a stage made, or None while it is not committed or not yet known."""
+        """Return what a stage made, or None while it is not committed or not yet known."""
         release = self._journal.fresh().releases.get(release_id)
         return release.artifacts(stage) if release is not None else None
 
     def verify_artifacts(self, release_id: str, stage: str, root: Path) -> Artifacts:
-        """Checks a committed stage's files under `root`, byte by byte.
+        """Check a committed stage's files under `root`, byte by byte.
 
         Raises:
-            ArtifactAltered: one is missing, a link, or not what was committed.
+            ArtifactAltered: A file is missing, is a link, or is not what was committed.
         """
         made = self.committed(release_id, stage)
         if made is None:
@@ -305,9 +325,9 @@ class Ledger:
         return made
 
     def attach(self, release_id: str, **facts: Any) -> None:
-        """Records facts beside a release (runs, commits, lock hash); they decide nothing."""
+        """Record facts about a release (runs, commits, lock hash); they decide nothing."""
         self._journal.record("ATTACHED", lambda _: {"release_id": release_id, "facts": facts})
 
     def close(self) -> None:
-        """Gives back the storage."""
+        """Release the storage."""
         self._journal.close()

@@ -1,6 +1,6 @@
-"""From any released file back to every use of private data, and what each cohort spent when.
+"""The way from a released file back to every use of private data, and what each cohort spent when.
 
-Reads the ledger and nothing else; draws nothing (plain dictionaries and text for others to show).
+This module only reads the ledger. It returns dictionaries and text for others to display.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dagster_project.ledger.records import ReleaseRecord, Stage
 if TYPE_CHECKING:
     from dagster_project.ledger.records import Artifacts
 
-# What an outsider may see of the attached facts; anything not named here stays inside.
+# The attached facts that an outsider may see; any other fact stays inside.
 _PUBLIC_FACTS = {"git_commit", "git_dirty", "lock_hash", "dagster_run", "mlflow_run", "version"}
 _HIDDEN = "(private)"
 
@@ -26,20 +26,22 @@ class UntracedFile(LookupError):
 
 
 def trace(ledger: Ledger, target: str | Path, *, key: bytes | None = None) -> dict[str, Any]:
-    """The chain from a release or a released file back to the events that touched private data.
+    """Return the chain from a release or released file back to the events on private data.
 
     Args:
-        target: a release's name, a file (known by its content, wherever it lies), or a SHA-256.
-        key: the population's identity key, to add the name by which Dagster knows the version of
+        ledger: The ledger to read.
+        target: A release's name, a file (identified by its content, wherever it is), or a SHA-256.
+        key: The population's identity key, to add the name by which Dagster knows the version of
             the data; None leaves it out.
 
     Returns:
         "target", "file" (path, sha256, release and stage, or None), the ledger's head, and
         "releases": the release and every release it was made from, each with its stages
-        (status, files, parents, mechanisms). For a file only the stages it descends from.
+        (status, files, parents, mechanisms). For a file, only the stages it descends from.
 
     Raises:
-        UntracedFile: the file is in no release; UnknownRelease: neither file nor release.
+        UntracedFile: The file is in no release.
+        UnknownRelease: The target is neither a file nor a release.
     """
     releases = ledger.releases()
     found: Artifacts | None = None
@@ -88,7 +90,7 @@ def _find(
             for path, value in made.files.items():
                 if value == sha256:
                     return made, path
-    raise UntracedFile(f"{Path(target).name!r} is no file of any committed release, or was altered")
+    raise UntracedFile(f"{Path(target).name!r} is not in any committed release, or was altered")
 
 
 def _add_ancestors(releases: Mapping[str, ReleaseRecord], wanted: set[tuple[str, str]]) -> None:
@@ -149,12 +151,12 @@ def _describe_stage(name: str, stage: Stage) -> dict[str, Any]:
 
 
 def public_view(chain: Mapping[str, Any]) -> dict[str, Any]:
-    """A chain without what is private itself: the data's hash, people's names, internal facts."""
+    """Return a chain without its private parts: the data's hash, people's names, internal facts."""
     releases = [
         dict(release)
         | {
             "data_version": _HIDDEN,
-            "plan_hash": _HIDDEN,  # it covers the data's hash, which could be tried out
+            "plan_hash": _HIDDEN,  # it covers the data's hash, which could be guessed and checked
             "approved_by": _HIDDEN,
             "facts": {k: v for k, v in release["facts"].items() if k in _PUBLIC_FACTS},
         }
@@ -165,7 +167,7 @@ def public_view(chain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def render_text(chain: Mapping[str, Any], *, public: bool = False) -> str:
-    """A chain as text for a terminal."""
+    """Return a chain as text for a terminal."""
     if public:
         chain = public_view(chain)
     lines = []
@@ -218,7 +220,7 @@ def _short(value: Any) -> str:
 
 
 def timeline(ledger: Ledger) -> list[dict[str, Any]]:
-    """What each cohort has spent against its cap, after each charge and each gift back.
+    """Return what each cohort has spent of its cap, after each charge and each return.
 
     Returns:
         Rows in the ledger's order: "entry", "at", "cohort", "release_id", "event" (RESERVED or

@@ -1,6 +1,6 @@
-"""A chain and the account as one self-contained page, for people. Nothing is loaded from outside.
+"""A chain and the account as one self-contained HTML page that loads nothing from outside.
 
-What it shows is `lineage`'s, in a template; the picture is `timeline_figure`'s.
+Its content comes from `lineage`, its figure from `timeline_figure`; the layout is a template.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from dagster_project.ledger.lineage import public_view
 def render_html(
     chain: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, public: bool = False
 ) -> str:
-    """The page.
+    """Return the page.
 
     Args:
-        chain: of `lineage.trace`.
-        rows: of `lineage.timeline`.
-        public: without what is itself private.
+        chain: From `lineage.trace`.
+        rows: From `lineage.timeline`.
+        public: Whether to leave out what is itself private.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -1,10 +1,10 @@
-"""Who has been seen, and in which cohort each one's spending is counted.
+"""The people who have been seen, and the cohort in which each one's spending is counted.
 
-A person is kept as a keyed hash of the canonical id, in the ledger's database beside the chain,
+A person is stored as a keyed hash of the canonical id, in the ledger's database beside the chain,
 and keeps the cohort of the first sight for good. The chain holds a seal of the whole table, made
-with the identity key and the entry's number: whoever alters the table is found out, and whoever
-reads the chain learns nothing, not even whether anybody new came. How ids are spelled does not
-belong here (`data.persons`).
+with the identity key and the entry's number: altering the table is detected, and reading the chain
+reveals nothing, not even whether anybody new was added. The spelling of ids belongs to
+`data.persons`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Members:
     """The table of members of one population.
 
     Args:
-        key_path: the population's identity key.
+        key_path: File of the population's identity key.
     """
 
     def __init__(self, key_path: Path) -> None:
         self._key_path = key_path
 
     def key(self) -> bytes:
-        """The population's identity key. Raises KeyLost."""
+        """Return the population's identity key. Raises KeyLost."""
         return identity.read(self._key_path)
 
     def admit(
@@ -74,20 +74,20 @@ class Members:
         return mask
 
     def cohorts_of(self, journal: Journal, people: Iterable[str]) -> dict[str, str]:
-        """The cohort of each of these people who is a member. Private: it tells who was seen."""
+        """Return the cohort of each of these people who is a member. Private: reveals members."""
         key, known = identity.read(self._key_path), journal.members()
         hashed = {person: _hash(key, person) for person in people}
         return {person: known[name] for person, name in hashed.items() if name in known}
 
     def check(self, state: State, transaction: Transaction) -> None:
-        """Raises LedgerBroken where the table is not what the chain sealed."""
+        """Raise LedgerBroken if the table is not what the chain sealed."""
         if state.members is not None:
             _require_sealed(identity.read(self._key_path), transaction.members(), state)
 
 
 def _touched(release: ReleaseRecord, state: State) -> tuple[set[str], str | None]:
-    """The cohorts whose people every mechanism of the release has paid for, and the one that people
-    never seen before go to (None: they are not this release's)."""
+    """Return the cohorts that have paid for every mechanism of the release, and the one that people
+    never seen before join (None if they are not part of this release)."""
     named = {item["cohort"] for item in release.plan["mechanisms"]} - {"all"}
     if len(named) > 1:
         raise errors.ConformanceError(
@@ -96,7 +96,7 @@ def _touched(release: ReleaseRecord, state: State) -> tuple[set[str], str | None
         )
     paid = named or set(release.charges)
     newest = [name for name in state.cohorts if name in paid][-1]
-    # Under a plan for everybody each cohort pays the same: any of them is right for a new person.
+    # Under a plan for everybody each cohort pays the same, so any is right for a new person.
     return paid, newest if not named or newest == list(state.cohorts)[-1] else None
 
 
@@ -114,8 +114,8 @@ def _seal(key: bytes, members: Mapping[bytes, str], entry: int) -> str:
 def _require_rule(id_rule: str, state: State) -> None:
     if state.members is not None and state.members.id_rule != id_rule:
         raise errors.PopulationChanged(
-            f"ids were made canonical by the rule {state.members.id_rule!r} so far: by "
-            f"{id_rule!r} known people would be taken for new ones"
+            f"so far ids were made canonical by the rule {state.members.id_rule!r}: the rule "
+            f"{id_rule!r} would mistake known people for new ones"
         )
 
 

@@ -1,7 +1,7 @@
-"""Which ledger a population may open: its own, whole, with its key, no older than its anchor.
+"""The rule for opening a ledger: the population's own, complete, with its key and its anchor.
 
-Creation happens once, in an order that a crash at any point leaves either nothing or something
-that the next opening completes: provisional key, first entries, the key's final name.
+A ledger is created once, in an order such that a crash leaves either nothing or something that the
+next opening completes: provisional key, first entries, the key's final name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FIRST_COHORT = "founding"
 
 
 def open_journal(population: Population, *, wait: float) -> Journal:
-    """The population's verified journal; see `Ledger.open`."""
+    """Return the population's verified journal; see `Ledger.open`."""
     store = _store(population.ledger_url, wait=wait)
     try:
         return _open(store, population)
@@ -31,10 +31,10 @@ def open_journal(population: Population, *, wait: float) -> Journal:
 
 
 def _store(url: str, *, wait: float) -> Store:
-    """The store behind a URL: SQLite's or PostgreSQL's.
+    """Return the store behind a URL: SQLite's or PostgreSQL's.
 
     Raises:
-        LedgerUnavailable: it is that of another database, or the driver is not installed.
+        LedgerUnavailable: The URL is of another database, or the driver is not installed.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
@@ -60,7 +60,7 @@ def _store(url: str, *, wait: float) -> Store:
 
 
 def _open(store: Store, population: Population) -> Journal:
-    # A key is named only after its ledger exists, so either of these means there was one.
+    # A key gets its final name only after its ledger exists: either means that there was a ledger.
     existed = population.anchor is not None or population.key_path.exists()
     if existed and not store.exists():
         raise errors.LedgerMissing(
@@ -120,7 +120,7 @@ def _require_anchored(journal: Journal, population: Population) -> None:
     anchor = population.anchor
     if anchor is not None and not journal.contains(anchor):
         raise errors.LedgerBehindAnchor(
-            f"the ledger of population {population.name!r} does not contain the head its "
-            f"population file is anchored to (entry {anchor.entries}): an older or another "
+            f"the ledger of population {population.name!r} does not contain the head to which its "
+            f"population file is anchored (entry {anchor.entries}): an older or another "
             "copy is in its place"
         )

@@ -1,13 +1,13 @@
-"""A stage's output: drawn once, sealed when it is whole, and committed, if need be by a later run.
+"""A stage's output: drawn once, sealed when complete, and committed, if necessary by a later run.
 
-Between the last byte of an output and its commit a process can die, or the ledger's storage be out
-of reach. So a run first leaves a record beside the private data: the hashes of what it made, under
-a keyed hash that names the very ledger entry by which the stage was started. Who resumes commits
-exactly those bytes and runs nothing. Without the record, or where a single byte differs from it,
-the stage is as spent as if it had never ended: nobody can draw twice, nor choose between outputs.
+A process can die, or the ledger's storage become unreachable, between the last byte of an output
+and its commit. A run therefore first leaves a record beside the private data: the hashes of what it
+made, under a keyed hash that names the very ledger entry that started the stage. A resuming run
+commits exactly those bytes and runs nothing. Without the record, or if a single byte differs from
+it, the stage is as spent as if it had never ended: nobody can draw twice or choose between outputs.
 
-The record is no promise of durability. It may survive a power cut that its files do not, and is
-then worth nothing, because every file is compared with it.
+The record does not guarantee durability. It may survive a power cut that its files do not, and is
+then worthless, because every file is compared with it.
 """
 
 from __future__ import annotations
@@ -42,24 +42,25 @@ def run_once(
     root: Path,
     records: Path,
 ) -> bool:
-    """Runs a stage that makes files under `root`, unless it is committed or a run had made them.
+    """Run a stage that makes files under `root`, unless it is committed or already ran.
 
     A committed stage is verified byte by byte and not run again: its noise is drawn once.
 
     Args:
-        stage: its name in the plan.
-        run: makes the files.
-        executed: what will run, by mechanism; None for post-processing.
-        files: the files, relative to `root`.
-        parents: committed stages it is made from, with their files under `root`.
-        root: folder of the outputs, two levels below the project's.
-        records: private folder for the record of a finished run, anywhere below the project's.
+        ledger, release_id: The ledger, and the release to which the stage belongs.
+        stage: Its name in the plan.
+        run: Makes the files.
+        executed: What will run, by mechanism; None for post-processing.
+        files: The files, relative to `root`.
+        parents: Committed stages it is made from, with their files under `root`.
+        root: Folder of the outputs, two levels below the project's.
+        records: Private folder for the record of a finished run, anywhere below the project's.
 
     Returns:
         Whether it ran now.
 
     Raises:
-        LedgerError: the ledger refuses; nothing has run.
+        LedgerError: The ledger refuses; nothing has run.
     """
     output = _Output(release_id, stage, tuple(files), tuple(parents), root)
     if ledger.committed(release_id, stage) is not None:
@@ -77,7 +78,7 @@ def run_once(
         if found is None:
             make_folder(records)
             ledger.begin(release_id, stage, executed)
-            # Fetched first, so that no storage but the record's is needed once the run is over.
+            # Fetched first, so that only the record's storage is needed once the run is over.
             key = ledger.output_key(release_id, stage)
             run()
             found = output.record(record, key)
@@ -91,7 +92,7 @@ def run_once(
 
 @dataclass(frozen=True)
 class _Output:
-    """What a stage is to make; see `run_once`."""
+    """The output that a stage is to make; see `run_once`."""
 
     release_id: str
     stage: str
@@ -100,23 +101,23 @@ class _Output:
     root: Path
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of each file."""
+        """Return the SHA-256 of each file."""
         return {name: file_sha256(self.root / name) for name in self.files}
 
     def record(self, place: Path, key: bytes) -> dict[str, str]:
-        """Writes the record of a finished run and returns the hashes."""
+        """Write the record of a finished run and return the hashes."""
         made = self.hashes()
         place.write_text(json.dumps({"files": made, "seal": self._seal(made, key)}))
         return made
 
     def recorded(self, place: Path, key: bytes) -> dict[str, str] | None:
-        """The hashes in the record of the last start's run, where every file is as it says."""
+        """Return the hashes recorded by the last start's run, if every file matches them."""
         try:
             content = json.loads(place.read_text())
             made, seal = content["files"], content["seal"]
             sealed = hmac.compare_digest(seal, self._seal(made, key)) and set(made) == {*self.files}
         except (OSError, ValueError, KeyError, TypeError):
-            return None  # never written, or torn
+            return None  # never written, or incomplete
         if not sealed:
             return None
         whole = Artifacts(
@@ -138,7 +139,7 @@ class _Output:
 
 
 def _make_durable(path: Path, top: Path) -> None:
-    """Syncs a file and the names on its path, up to those in the folder `top`."""
+    """Sync a file and the names on its path, up to those in the folder `top`."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

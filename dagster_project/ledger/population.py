@@ -1,8 +1,8 @@
-"""Who a budget belongs to: the population file and its identity key.
+"""The owner of a budget: the population file and its identity key.
 
-population.yaml lies in git beside the data's version file and binds the data to one ledger: its
-parameters are fixed in the ledger at creation, its anchor names a head the ledger must contain.
-What has been spent does not belong here (`ledger`).
+population.yaml is kept in git beside the data's version file and binds the data to one ledger: its
+parameters are fixed in the ledger at creation, and its anchor names a head that the ledger must
+contain. What has been spent belongs to `ledger`.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class Population:
     """The people whose privacy is counted.
 
     Attributes:
-        name: the population's name.
-        unit: what one member is: always "person".
-        relation: neighbouring data sets: always "add_remove" (one person more or less).
-        lifetime_epsilon, target_delta: what all releases together may cost a person.
-        n_public: public rough number of people.
-        ledger: the ledger's file, relative to the population file, or an SQLAlchemy URL.
-        identity_key: the key's file, relative to the population file.
-        retention_days: how long private zones of releases are kept, None for ever.
-        reservation_days: after how many days a reservation that was never opened is given back.
-        anchor: a head that the ledger must contain, None where there has been no ledger.
-        path: the population file.
+        name: The population's name.
+        unit: What one member is; always "person".
+        relation: Neighbouring data sets; always "add_remove" (one person more or less).
+        lifetime_epsilon, target_delta: What all releases together may cost a person.
+        n_public: Public rough number of people.
+        ledger: The ledger's file, relative to the population file, or an SQLAlchemy URL.
+        identity_key: The key's file, relative to the population file.
+        retention_days: How long private zones of releases are kept; None is forever.
+        reservation_days: Number of days after which an unopened reservation is given back.
+        anchor: A head that the ledger must contain, None if there has been no ledger.
+        path: The population file.
     """
 
     name: str
@@ -63,10 +63,10 @@ class Population:
 
     @classmethod
     def load(cls, path: str | Path) -> Population:
-        """Reads population.yaml.
+        """Read population.yaml.
 
         Raises:
-            PopulationError: it is missing or malformed.
+            PopulationError: It is missing or malformed.
         """
         import yaml
 
@@ -129,7 +129,7 @@ class Population:
 
     @property
     def cap(self) -> float:
-        """The lifetime cap as the filter's sum of costs."""
+        """Lifetime cap as the filter's sum of costs."""
         return gdp_filter.cap(self.lifetime_epsilon, target_delta=self.target_delta)
 
     @property
@@ -138,7 +138,7 @@ class Population:
         return gdp_filter.leak(self.lifetime_epsilon, target_delta=self.target_delta)
 
     def fixed(self) -> dict[str, Any]:
-        """What the ledger fixes at its creation."""
+        """Return what the ledger fixes at its creation."""
         return {
             "name": self.name,
             "unit": self.unit,
@@ -157,34 +157,34 @@ class Population:
             return self.ledger
         from sqlalchemy.engine import URL
 
-        # URL.create takes any path as it is; text would need its special characters escaped.
+        # URL.create takes any path unchanged; text would need its special characters escaped.
         database = str((self.path.parent / self.ledger).resolve())
         return URL.create("sqlite", database=database).render_as_string(hide_password=False)
 
     @property
     def key_path(self) -> Path:
-        """Where the identity key lies."""
+        """File of the identity key."""
         return self.path.parent.resolve() / self.identity_key
 
     def member_key(self) -> bytes:
-        """The identity key, 32 bytes, created together with the ledger.
+        """Return the identity key, 32 bytes, created together with the ledger.
 
         Raises:
-            KeyLost: it is missing.
+            KeyLost: It is missing.
         """
         return identity.read(self.key_path)
 
     def keyed_version(self, version: str) -> str:
-        """What stands for a version of the data outside the private zone. Raises KeyLost."""
+        """Return the pseudonym of a data version outside the private zone. Raises KeyLost."""
         return identity.keyed_version(self.member_key(), version)
 
     def write_anchor(self, head: Head) -> Population:
-        """Rewrites the anchor's line of the population file, durably and atomically.
+        """Rewrite the anchor's line of the population file, durably and atomically.
 
-        An anchor never moves backwards: one that already names a longer chain is left alone.
+        An anchor never moves backwards: one that already names a longer chain is left unchanged.
 
         Returns:
-            The population as the file now says.
+            The population of the rewritten file.
         """
         now = Population.load(self.path)
         if now.anchor is not None and now.anchor.entries >= head.entries:
@@ -208,7 +208,7 @@ class Population:
 
 def _number(content: Mapping[str, Any], key: str, low: float, high: float) -> float:
     value = content[key]
-    # YAML 1.1 reads 1e-6 as text; a person means the number.
+    # YAML 1.1 reads 1e-6 as text, but a number is meant.
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             value = float(value)

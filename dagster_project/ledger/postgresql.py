@@ -36,24 +36,24 @@ _GUARDS = {
     },
     MEMBERS: {"members_no_change": (_CHANGES.format(MEMBERS), 58, _REFUSE)},
 }
-# Any constant: it stands for "the writer of the ledger in this database".
+# Any constant will do: it identifies the writer of the ledger in this database.
 _LOCK = 0x6C6564676572
 _BEGIN = f"SELECT set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock({_LOCK})"
-# The smallest transaction whose commit, synchronous as the session is, waits for the disk.
+# The smallest transaction whose commit waits for the disk, as the session is synchronous.
 _HARDEN = "SELECT pg_logical_emit_message(true, 'ledger', '')"
 
 
 class PostgresStore(Store):
-    """See `Store`. Writers queue at a lock of their transaction, which a killed one gives back.
+    """See `Store`. Writers queue at a transaction lock, which a killed writer releases.
 
-    The disk is waited for after the lock is given back, so that one flush serves all who wait: a
+    The disk is waited for after the lock is released, so that one flush serves all who wait: a
     writer returns once everything logged up to its own entry, and all it has read, is durable.
     """
 
     mark: ClassVar[str] = "%s"
 
     def _engine_options(self) -> dict[str, Any]:
-        # A server that was restarted between two calls is met again without an error.
+        # A server that was restarted between two calls is reconnected without an error.
         return {
             "pool_pre_ping": True,
             "connect_args": {"connect_timeout": max(2, int(min(self._wait, 10)))},
@@ -61,7 +61,7 @@ class PostgresStore(Store):
 
     def _connection_options(self, *, writing: bool) -> dict[str, Any]:
         # A writer's view must begin after its wait for the lock: a snapshot taken before the lock
-        # was granted would miss what the writer before has just recorded.
+        # was granted would miss what the previous writer has just recorded.
         level = "READ COMMITTED" if writing else "REPEATABLE READ"
         return {"writing": writing, "isolation_level": level}
 
@@ -108,7 +108,7 @@ class PostgresStore(Store):
             for statement in (
                 f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $${body}$$",
                 f"CREATE TRIGGER {name} {moment} EXECUTE FUNCTION {name}()",
-                # Otherwise a session may switch all triggers off with session_replication_role.
+                # Otherwise a session could disable all triggers with session_replication_role.
                 f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}",
             ):
                 connection.exec_driver_sql(statement)

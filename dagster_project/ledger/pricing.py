@@ -1,6 +1,6 @@
-"""What a plan costs each cohort, in the currency of the filter (`gdp_filter`).
+"""The cost of a plan for each cohort, in the currency of the filter (`gdp_filter`).
 
-Costs of events come from `privacy.accounting`; this says who pays them.
+Costs of events come from `privacy.accounting`; this module decides who pays them.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """What a plan would cost the cohort that it brings nearest to its cap.
+    """The price of a plan for the cohort that it brings closest to its cap.
 
     Attributes:
-        cohort: that cohort.
-        cost: squared Gaussian-DP parameter, as the filter adds them.
-        spent, cap, remaining: of the cohort, before the plan.
-        fits: whether every cohort can pay.
-        epsilon_release: the release's own epsilon (joint privacy loss distribution).
-        epsilon_lifetime_cap: the cap, as epsilon.
-        epsilon_lifetime_before, epsilon_lifetime_after: what the filter has spent, as epsilon at
+        cohort: That cohort.
+        cost: Squared Gaussian-DP parameter, as the filter adds them.
+        spent, cap, remaining: Account of the cohort before the plan.
+        fits: Whether every cohort can pay.
+        epsilon_release: The release's own epsilon (joint privacy loss distribution).
+        epsilon_lifetime_cap: The cap, as epsilon.
+        epsilon_lifetime_before, epsilon_lifetime_after: What the filter has spent, as epsilon at
             the population's delta.
-        charges: cost by cohort.
-        advice: a sentence where delta is allowed and larger than advised, else empty.
+        charges: Cost by cohort.
+        advice: A sentence if delta is allowed but larger than advised, otherwise empty.
     """
 
     cohort: str
@@ -61,12 +61,12 @@ class Price:
 
 
 def lifetime_epsilon(spent: float, fixed: Mapping[str, Any]) -> float:
-    """The epsilon that a sum of costs stands for, at the population's delta."""
+    """Return the epsilon of a sum of costs, at the population's delta."""
     return gdp_filter.epsilon_of(spent, target_delta=fixed["target_delta"])
 
 
 def accounts(state: State) -> list[CohortStatus]:
-    """What each cohort has spent and has left."""
+    """Return what each cohort has spent and has left."""
     return [
         CohortStatus(
             name=name,
@@ -82,10 +82,10 @@ def accounts(state: State) -> list[CohortStatus]:
 
 
 def charges(plan: Plan, state: State) -> dict[str, float]:
-    """Cost by cohort: a mechanism on "all" costs every cohort, disjoint cohorts pay their own."""
+    """Return cost by cohort: every cohort pays for mechanisms on "all", and each for its own."""
     named = {mechanism.cohort for mechanism in plan.mechanisms} - {"all"}
     if unknown := sorted(named - state.cohorts.keys()):
-        raise errors.PlanRefused(f"the plan touches a cohort the ledger has not: {unknown[0]!r}")
+        raise errors.PlanRefused(f"the plan touches an unknown cohort {unknown[0]!r}")
     touched = [name for name in state.cohorts if "all" not in _cohorts(plan) and name in named]
     touched = touched or list(state.cohorts)
     costs: dict[tuple[events.Event, ...], float] = {}
@@ -101,11 +101,11 @@ def charges(plan: Plan, state: State) -> dict[str, float]:
 
 
 def _cost(paid: Sequence[events.Event], fixed: Mapping[str, Any]) -> float:
-    """What a cohort pays for these events: their Gaussian-DP cost, and no more than the whole cap
-    where their own epsilon keeps to it.
+    """Return what a cohort pays for these events: their Gaussian-DP cost, but no more than the
+    whole cap if their own epsilon is within it.
 
     A release that costs the whole cap is the first and the last that reads the cohort, and nothing
-    composes with it: its own privacy loss distribution is all there is.
+    composes with it, so only its own privacy loss distribution counts.
     """
     from dagster_project.privacy import accounting
 
@@ -124,7 +124,7 @@ def _cohorts(plan: Plan) -> set[str]:
 def price(
     plan: Plan, costs: Mapping[str, float], state: State, *, freed: Mapping[str, Fraction]
 ) -> Price:
-    """The price of a plan whose costs are known, once what is `freed` by cohort was given back."""
+    """Return the price of a plan with known costs, once `freed` by cohort was given back."""
 
     def before(name: str) -> Fraction:
         return state.cohorts[name].spent - freed.get(name, 0)
@@ -155,8 +155,9 @@ def _people(plan: Plan, state: State) -> int:
 
 
 def _advice(delta: float, people: int) -> str:
-    """Advises a delta of 1 / (n ln n): a mechanism that publishes each record by an own coin of
-    that chance, which delta allows, publishes any with a chance that falls with n, 1 / ln n."""
+    """Advise a delta of 1 / (n ln n). Delta allows a mechanism that publishes each record
+    independently with that probability; it publishes any with a probability of at most 1 / ln n,
+    which falls with n."""
     advised = 1 / (people * max(math.log(people), 10.0))  # at most the limit of `require_plan`
     if delta <= advised:
         return ""
@@ -164,7 +165,7 @@ def _advice(delta: float, people: int) -> str:
 
 
 def require_plan(plan: Plan, state: State, schema_public: bool, allow_delta: bool) -> bool:
-    """Refuses what needs no price; returns whether an exception for delta has to be recorded."""
+    """Refuse what needs no price; return whether an exception for delta has to be recorded."""
     fixed = state.population
     if plan.population != fixed["name"]:
         raise errors.PlanRefused(
@@ -187,7 +188,7 @@ def require_plan(plan: Plan, state: State, schema_public: bool, allow_delta: boo
 
 
 def _require_declared(mechanism: PlannedMechanism) -> None:
-    """What a mechanism declares must be what its event charges."""
+    """Require that a mechanism declares what its event charges."""
     declared, event = mechanism.declared, mechanism.event
     for name in ("noise_multiplier", "sample_rate"):
         if name in declared and hasattr(event, name) and declared[name] != getattr(event, name):
@@ -202,7 +203,7 @@ def _require_declared(mechanism: PlannedMechanism) -> None:
 
 
 def require_repriced(state: State) -> None:
-    """Recomputes every release's charges from its recorded events. Raises LedgerBroken."""
+    """Recompute every release's charges from its recorded events. Raises LedgerBroken."""
     for release in state.releases.values():
         for cohort, charged in release.charges.items():
             paid = [
@@ -214,6 +215,6 @@ def require_repriced(state: State) -> None:
             if not math.isclose(cost, charged, rel_tol=1e-6):
                 raise errors.LedgerBroken(
                     f"entry {release.entry} of the ledger charges cohort {cohort!r} {charged:.6g}, "
-                    f"and its events cost {cost:.6g}",
+                    f"but its events cost {cost:.6g}",
                     release.entry,
                 )

@@ -1,6 +1,6 @@
-"""The nouns of the ledger: releases, their stages, what a stage made, and cohorts.
+"""The records of the ledger: releases, their stages, the artifacts of a stage, and cohorts.
 
-Plain records; which changes of them are lawful is said in `state`.
+Which changes to them are lawful is defined in `state`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class Artifacts:
 
     Attributes:
         files: SHA-256 of each file by its relative path.
-        parents: the committed stages it was made from, as "stage" or "release/stage".
-        entry: number of the ledger entry that committed them.
+        parents: The committed stages it was made from, as "stage" or "release/stage".
+        entry: Number of the ledger entry that committed them.
     """
 
     release_id: str
@@ -30,8 +30,8 @@ class Artifacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage of a release. `steps` counts authorised steps, replays included; `started` is the
-    hash of the entry that started it last."""
+    """One stage of a release. `steps` counts authorised steps, including replays; `started` is the
+    hash of the entry that last started it."""
 
     mechanisms: tuple[Mapping[str, Any], ...] = ()
     starts: int = 0
@@ -49,12 +49,12 @@ class Stage:
 
     @property
     def declared(self) -> dict[str, Any]:
-        """What must equal the parameters that run, by mechanism."""
+        """Return what must equal the parameters that run, by mechanism."""
         return {item["name"]: item["declared"] for item in self.mechanisms}
 
     @property
     def schedule(self) -> Mapping[str, Any] | None:
-        """The declared mapping with "steps" and "replay_steps" of a stage that can resume."""
+        """Return the declared "steps" and "replay_steps" of a stage that can resume."""
         return next((d for d in self.declared.values() if "replay_steps" in d), None)
 
 
@@ -63,9 +63,9 @@ class ReleaseRecord:
     """One reserved plan.
 
     Attributes:
-        charges: cost (see `gdp_filter`), by cohort.
+        charges: Cost (see `gdp_filter`), by cohort.
         status: RESERVED, OPENED, COMMITTED (every planned stage is) or VOID.
-        facts: what was attached, in order.
+        facts: What was attached, in order.
     """
 
     release_id: str
@@ -82,7 +82,7 @@ class ReleaseRecord:
     facts: tuple[Mapping[str, Any], ...] = ()
 
     def artifacts(self, stage: str) -> Artifacts | None:
-        """What a stage made, None while it is not committed."""
+        """Return what a stage made, None while it is not committed."""
         known = self.stages.get(stage)
         return known.artifacts if known is not None else None
 
@@ -107,8 +107,8 @@ class Cohort:
 
 @dataclass(frozen=True, kw_only=True)
 class Seal:
-    """What the chain keeps of the table of members: its keyed hash at an entry, and the rule by
-    which ids were made canonical."""
+    """The chain's seal of the table of members: its keyed hash at an entry, and the rule by which
+    ids were made canonical."""
 
     entry: int
     seal: str
@@ -117,12 +117,12 @@ class Seal:
 
 @dataclass(frozen=True, kw_only=True)
 class Reservation:
-    """A plan's place in the ledger.
+    """The reservation of a plan in the ledger.
 
     Attributes:
-        charges: cost (see `gdp_filter`), by cohort it may touch.
+        charges: Cost (see `gdp_filter`), by cohort it may touch.
         status: RESERVED, OPENED, COMMITTED or VOID.
-        entry: number of the entry that reserved it.
+        entry: Number of the entry that reserved it.
     """
 
     release_id: str
@@ -133,7 +133,7 @@ class Reservation:
 
     @classmethod
     def of(cls, release: ReleaseRecord) -> Reservation:
-        """The reservation of a release."""
+        """Return the reservation of a release."""
         return cls(
             release_id=release.release_id,
             plan_hash=release.plan_hash,
@@ -145,7 +145,7 @@ class Reservation:
 
 @dataclass(frozen=True, kw_only=True)
 class CohortStatus:
-    """A cohort's account: costs (see `gdp_filter`), and the lifetime epsilon they stand for."""
+    """A cohort's account: costs (see `gdp_filter`) and the corresponding lifetime epsilon."""
 
     name: str
     n_public: int

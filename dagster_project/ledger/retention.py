@@ -1,6 +1,6 @@
-"""The end of a release's private zone: what is deleted, and what remains of the release.
+"""Deletion of a release's private zone, and what remains of the release.
 
-The ledger forgets nothing: deleting records gives no budget back.
+The ledger forgets nothing: deleting records returns no budget.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ NOTE = "private_zone"
 
 @dataclass(frozen=True, kw_only=True)
 class Purge:
-    """What was done for one release.
+    """The result of a purge of one release.
 
     Attributes:
-        files: Files deleted.
-        remains: What is still there of the release, one line each.
+        files: Number of files deleted.
+        remains: What still exists of the release, one line each.
     """
 
     release_id: str
@@ -33,7 +33,7 @@ class Purge:
 
 
 def expired(ledger: Ledger, root: Path, *, days: float) -> list[str]:
-    """Releases reserved more than `days` ago whose private zone is still there."""
+    """Return the releases reserved more than `days` ago whose private zone still exists."""
     limit = datetime.now(UTC) - timedelta(days=days)
     return [
         release.release_id
@@ -44,9 +44,9 @@ def expired(ledger: Ledger, root: Path, *, days: float) -> list[str]:
 
 
 def purge(ledger: Ledger, root: Path, release_id: str) -> Purge:
-    """Deletes `private/<id>` and notes it in the ledger; deleting again changes nothing.
+    """Delete `private/<id>` and note it in the ledger; deleting again changes nothing.
 
-    A release that is not complete cannot go on afterwards, and stays spent.
+    A release that is not complete cannot continue afterwards, and stays spent.
 
     Raises:
         UnknownRelease: The ledger has no such release.
@@ -56,14 +56,14 @@ def purge(ledger: Ledger, root: Path, release_id: str) -> Purge:
     files = sum(1 for path in folder.rglob("*") if path.is_file())
     if folder.exists():
         shutil.rmtree(folder)
-    # Noted once it is done: a note must never name what a crash has left lying.
+    # Noted only afterwards: a note must never claim a deletion that a crash prevented.
     if not any(fact.get(NOTE) == "purged" for fact in release.facts):
         ledger.attach(release_id, **{NOTE: "purged"})
     return Purge(release_id=release_id, files=files, remains=tuple(_remains(release, root)))
 
 
 def purge_errors(root: Path, *, days: float) -> int:
-    """Deletes private trace-backs older than `days`; returns how many."""
+    """Delete private tracebacks older than `days`; return how many."""
     limit = time.time() - days * 86400
     old = [p for p in (root / "private" / "errors").glob("*.txt") if p.stat().st_mtime < limit]
     for path in old:

@@ -1,4 +1,4 @@
-"""The ledger in an SQLite file: write-ahead log, full synchronisation, one writer at a time."""
+"""The ledger in an SQLite file with a write-ahead log, full synchronisation and one writer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TABLES = {
         "CREATE TABLE members (member BLOB PRIMARY KEY, cohort TEXT NOT NULL) STRICT, WITHOUT ROWID"
     ),
 }
-# The insert guards are needed too: INSERT OR REPLACE deletes a row without firing delete triggers.
+# Insert guards are needed too: INSERT OR REPLACE deletes a row without firing delete triggers.
 _GUARDS = {
     ENTRIES: {
         "entries_no_update": "BEFORE UPDATE ON entries",
@@ -62,7 +62,7 @@ class SqliteStore(Store):
     def _configure(self, connection: Any, _record: Any) -> None:
         import sqlite3
 
-        connection.isolation_level = None  # sqlite3 itself must begin nothing
+        connection.isolation_level = None  # sqlite3 itself must not begin transactions
         connection.execute(f"PRAGMA busy_timeout = {int(self._wait * 1000)}")
         deadline = time.monotonic() + self._wait
         while True:

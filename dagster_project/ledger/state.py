@@ -1,8 +1,8 @@
-"""What the entries mean: the population's releases, their states, and what each cohort has spent.
+"""The meaning of the entries: the population's releases, their states and each cohort's spending.
 
 The state is nothing but its entries replayed in order. `apply` checks an entry against the state
-before it changes anything, and does so alike for an entry about to be written and for one read
-back: an entry that could not have been written lawfully breaks the ledger.
+before it changes anything, in the same way for an entry about to be written and for one read back:
+an entry that could not have been written lawfully breaks the ledger.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from dagster_project.ledger.chain import Entry, Head
 from dagster_project.ledger.records import Artifacts, Cohort, ReleaseRecord, Seal, Stage
 from dagster_project.privacy.plan import canonical_hash, canonical_json, is_identifier
 
-# The cohort of people who are never read for a mechanism, so that it never spends.
 FORMAT = 2  # of the entries, in the first one; a change of it brings a migration and its test
+# The cohort of people who are never read for a mechanism, so it never spends.
 HELD_OUT = "held-out"
 
 _WAYS_ON = (
     "so make a new release under another name (`dptabimage release --name`), which is charged "
-    "anew, or draw more pairs from an earlier release at no cost (`dptabimage sample`)"
+    "again, or draw more pairs from an earlier release at no cost (`dptabimage sample`)"
 )
 
 
 class State:
-    """Everything the ledger knows, after `head.entries` entries."""
+    """Everything that the ledger knows after `head.entries` entries."""
 
     def __init__(self) -> None:
         self.head = Head()
@@ -38,33 +38,33 @@ class State:
         self.cohorts: dict[str, Cohort] = {}
         self.releases: dict[str, ReleaseRecord] = {}
         self.members: Seal | None = None
-        # The ledger's own time, which never goes back, and that of each reservation not yet opened.
+        # The ledger's own time, which never goes back, and that of each unopened reservation.
         self.time = datetime.min.replace(tzinfo=UTC)
         self.reserved: dict[str, datetime] = {}
 
     @property
     def cap(self) -> float:
-        """What the costs of a cohort's releases may add up to."""
+        """Limit on the sum of costs of a cohort's releases."""
         return self.population["cap"]
 
     def release(self, release_id: str) -> ReleaseRecord:
-        """The release of this name. Raises UnknownRelease."""
+        """Return the release of this name. Raises UnknownRelease."""
         try:
             return self.releases[release_id]
         except KeyError:
             raise errors.UnknownRelease(f"the ledger has no release {release_id!r}") from None
 
     def stage(self, release_id: str, stage: str) -> Stage:
-        """A stage of an opened release; one that the plan does not name is post-processing."""
+        """Return a stage of an opened release; one that the plan lacks is post-processing."""
         release = self.release(release_id)
         if release.void or not release.opened:
             raise errors.WrongState(
-                f"release {release_id!r} is {release.status}: nothing of it can run"
+                f"release {release_id!r} is {release.status}: no part of it can run"
             )
         return release.stages.get(stage) or Stage()
 
     def replay(self, entry: Entry) -> None:
-        """Applies an entry that was read back. Raises LedgerBroken, naming it."""
+        """Apply an entry that was read back. Raises LedgerBroken, naming the entry."""
         try:
             self.apply(entry)
         except errors.LedgerError as error:
@@ -75,7 +75,7 @@ class State:
             raise errors.LedgerBroken(message, entry.seq) from error
 
     def apply(self, entry: Entry) -> None:
-        """Checks an entry and takes it in; the state is unchanged where it raises."""
+        """Check and apply an entry; the state is unchanged if this raises."""
         if (entry.kind == "CREATED") != (entry.seq == 1):
             raise errors.WrongState("a ledger is created once, by its first entry")
         kinds = {
@@ -126,7 +126,7 @@ class State:
         name, plan = body["release_id"], body["plan"]
         if name in self.releases:
             raise errors.ReleaseExists(
-                f"release {name!r} stands for another plan already: choose another name"
+                f"the name of release {name!r} is used by another plan: choose another name"
             )
         if canonical_hash(plan) != body["plan_hash"]:
             raise errors.PlanRefused(f"the plan of release {name!r} does not match its hash")
@@ -217,7 +217,7 @@ class State:
         self._require_uncommitted(body, stage)
         schedule = stage.schedule
         if schedule is None or not stage.starts:
-            raise errors.ConformanceError(f"stage {name!r} has not begun steps of a plan")
+            raise errors.ConformanceError(f"stage {name!r} has not begun the steps of a plan")
         if not 0 <= first <= last < schedule["steps"] or first > stage.next_step:
             raise errors.ConformanceError(
                 f"steps {first} to {last} of stage {name!r} do not continue its "
@@ -226,8 +226,8 @@ class State:
         total, paid = stage.steps + last - first + 1, schedule["steps"] + schedule["replay_steps"]
         if total > paid:
             raise errors.StepsExhausted(
-                f"steps {first} to {last} of stage {name!r} would make {total} steps, replays "
-                f"included, and the plan paid for {paid}: its budget is spent in full, {_WAYS_ON}"
+                f"steps {first} to {last} of stage {name!r} would make {total} steps with replays, "
+                f"but the plan paid for {paid}: its budget is spent in full, {_WAYS_ON}"
             )
         next_step = max(stage.next_step, last + 1)
         self._set_stage(body, replace(stage, steps=total, next_step=next_step))
@@ -281,5 +281,5 @@ class State:
         if stage.artifacts is not None:
             raise errors.StageCommitted(
                 f"stage {body['stage']!r} of release {body['release_id']!r} is committed: "
-                "what it made is final"
+                "its output is final"
             )

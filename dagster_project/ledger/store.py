@@ -1,7 +1,7 @@
-"""Durable, append-only storage of chain entries in one SQL table, whatever the database.
+"""Durable, append-only storage of chain entries in one SQL table, for any database.
 
-One writer at a time, and what a call has returned survives a power cut. How a database is brought
-to keep that is in `sqlite` and `postgresql`; what the entries say is in `chain` and `state`.
+There is one writer at a time, and what a call has returned survives a power cut. `sqlite` and
+`postgresql` ensure this for each database; the entries' meaning belongs to `chain` and `state`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ENTRIES, MEMBERS = "entries", "members"
 
 
 class Transaction:
-    """Reading and, where it was begun for writing, appending."""
+    """Reading and, if begun for writing, appending."""
 
     def __init__(self, connection: Connection, store: Store) -> None:
         self._connection = connection
@@ -32,44 +32,44 @@ class Transaction:
         return self._connection.exec_driver_sql(statement.replace("?", mark), parameters)
 
     def rows(self, since: int = 1) -> list[tuple[int, str, str]]:
-        """The rows (seq, entry text, hash) from number `since` on, in order."""
+        """Return the rows (seq, entry text, hash) from number `since` on, in order."""
         result = self._execute(
             "SELECT seq, entry, hash FROM entries WHERE seq >= ? ORDER BY seq", (since,)
         )
         return [(row[0], row[1], row[2]) for row in result]
 
     def append(self, entry: Entry) -> None:
-        """Adds one entry at the end."""
+        """Add one entry at the end."""
         self._execute(
             "INSERT INTO entries (seq, entry, hash) VALUES (?, ?, ?)",
             (entry.seq, entry.text, entry.hash),
         )
 
     def members(self) -> dict[bytes, str]:
-        """Cohort by member's keyed hash; empty where nobody was ever admitted."""
+        """Return the cohort by member's keyed hash; empty if nobody was ever admitted."""
         if not self._store.has_table(self._connection, MEMBERS):
             return {}
         result = self._execute("SELECT member, cohort FROM members")
         return {bytes(row[0]): row[1] for row in result}
 
     def add_members(self, new: Sequence[tuple[bytes, str]]) -> None:
-        """Adds people, each with the cohort they belong to from now on."""
+        """Add people, each with the cohort to which they belong from now on."""
         if not self._store.has_table(self._connection, MEMBERS):
             self._store.create(self._connection, MEMBERS)
         if new:
             self._execute("INSERT INTO members (member, cohort) VALUES (?, ?)", list(new))
 
     def is_empty(self) -> bool:
-        """True where nothing was ever recorded."""
+        """Return whether nothing was ever recorded."""
         return not self._store.has_table(self._connection, ENTRIES) or not self.rows()
 
     def create(self) -> None:
-        """Makes the table and the triggers that refuse every change of a row."""
+        """Create the table and the triggers that refuse every change of a row."""
         if not self._store.has_table(self._connection, ENTRIES):
             self._store.create(self._connection, ENTRIES)
 
     def missing_guards(self) -> list[str]:
-        """Names of the triggers that someone has taken away or changed."""
+        """Return the names of the triggers that someone has removed or changed."""
         tables = [t for t in (ENTRIES, MEMBERS) if self._store.has_table(self._connection, t)]
         return self._store.missing_guards(self._connection, tables)
 
@@ -78,11 +78,11 @@ class Store(ABC):
     """The ledger's database.
 
     Args:
-        url: its SQLAlchemy URL.
-        wait: seconds to wait for another writer.
+        url: Its SQLAlchemy URL.
+        wait: Seconds to wait for another writer.
     """
 
-    # A class attribute, so that an audit can show what it is worth.
+    # A class attribute, so that an audit can show its effect.
     synchronous: ClassVar[str] = "FULL"
     mark: ClassVar[str] = "?"
 
@@ -102,25 +102,25 @@ class Store(ABC):
 
     @abstractmethod
     def exists(self) -> bool:
-        """Whether there is a database at all; creates none."""
+        """Return whether a database exists; create none."""
 
-    def prepare(self) -> None:  # noqa: B027  # a server has its place already
-        """Makes the place the database will be in, durably."""
+    def prepare(self) -> None:  # noqa: B027  # a server's database has its place already
+        """Create the place for the database, durably."""
 
     def settle(self) -> None:  # noqa: B027
-        """Makes the database's own name durable."""
+        """Make the database's own name durable."""
 
     @abstractmethod
     def has_table(self, connection: Connection, table: str) -> bool:
-        """Whether a table is there."""
+        """Return whether a table exists."""
 
     @abstractmethod
     def create(self, connection: Connection, table: str) -> None:
-        """Makes a table and its guards."""
+        """Create a table and its guards."""
 
     @abstractmethod
     def missing_guards(self, connection: Connection, tables: Sequence[str]) -> list[str]:
-        """Guards of these tables that are not as they were made."""
+        """Return the guards of these tables that are missing or changed."""
 
     def _engine_options(self) -> dict[str, Any]:
         return {}
@@ -135,21 +135,21 @@ class Store(ABC):
     def _begin(self, connection: Connection) -> None: ...
 
     def _harden(self, connection: Connection) -> None:  # noqa: B027
-        """Makes all that was committed so far durable, where committing did not."""
+        """Make everything committed so far durable, if committing did not."""
 
     @abstractmethod
     def _is_damage(self, error: Any) -> bool: ...
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
-        """A consistent view."""
+        """Give a consistent view."""
         with self._errors(), self._engine.connect() as plain:
             connection = plain.execution_options(**self._connection_options(writing=False))
             yield Transaction(connection, self)
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
-        """The only writer until it ends; durable once it has ended without an exception."""
+        """Give the view of the only writer; durable once it has ended without an exception."""
         with self._errors(), self._engine.connect() as plain:
             connection = plain.execution_options(**self._connection_options(writing=True))
             with connection.begin():
@@ -157,7 +157,7 @@ class Store(ABC):
             self._harden(connection)
 
     def close(self) -> None:
-        """Gives back the connections."""
+        """Close the connections."""
         self._engine.dispose()
 
     @contextmanager
@@ -172,7 +172,5 @@ class Store(ABC):
                 broken = LedgerBroken(f"the ledger's storage is damaged: {message}")
                 raise broken from error
             if "append-only" in message:
-                raise LedgerBroken(
-                    "the ledger refuses a change to what it already holds"
-                ) from error
+                raise LedgerBroken("the ledger refuses a change to its existing entries") from error
             raise LedgerUnavailable(f"the ledger cannot be used now: {message}") from error

@@ -1,8 +1,8 @@
-"""The account as a picture: for each cohort what was spent, against its cap, by release.
+"""The account as a figure: the spending of each cohort against its cap, by release.
 
-Heights are shares of the cap in the filter's own currency (μ²), because that is what adds up;
-the lifetime epsilon that a sum stands for is written beside it. Pictures alone: the rows come from
-`lineage.timeline`.
+Heights are fractions of the cap in the filter's own currency (μ²), because that is what adds up;
+the corresponding lifetime epsilon is written beside it. Only drawing belongs here: the rows come
+from `lineage.timeline`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BEFORE, _NOW, _BACK, _CAP = "#c9d6e3", "#2f6690", "#ffffff", "#b3261e"
-_MOST = 40  # charges shown for a cohort; of more, the newest
+_MOST = 40  # maximum number of charges shown for a cohort; the newest are kept
 
 
 def figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """One panel for each cohort that has spent.
+    """Draw one panel for each cohort that has spent.
 
     Args:
-        rows: of `lineage.timeline`.
+        rows: From `lineage.timeline`.
     """
     from matplotlib.figure import Figure
 
@@ -73,11 +73,11 @@ def _panel(panel: Any, name: str, rows: list[Mapping[str, Any]]) -> None:
 
 
 def svg(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The picture as an <svg> element."""
+    """Return the figure as an <svg> element."""
     import matplotlib
 
     buffer = io.StringIO()
-    # Text stays text, so that release ids can be searched in the page; a fixed salt keeps the
+    # Text stays text, so that release ids can be searched in the page. A fixed salt keeps the
     # element's ids, and so the page, the same for the same account.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "timeline"}):
         figure(rows).savefig(buffer, format="svg", metadata={"Date": None})
@@ -86,7 +86,7 @@ def svg(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def png(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """The picture as PNG."""
+    """Return the figure as PNG."""
     buffer = io.BytesIO()
     figure(rows).savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

@@ -1,8 +1,9 @@
-"""What events cost: the joint privacy loss distribution, Rényi divergence and a second opinion.
+"""The cost of events: the joint privacy loss distribution, Rényi divergence and a second opinion.
 
-Relation: add or remove one person, everywhere. Epsilons are never added up: the events of a
-release are composed as privacy loss distributions, rounded pessimistically (an upper bound), by
-dp-accounting. Choosing noise does not belong here (`calibration`), nor does spending (`ledger`).
+The neighbouring relation is always to add or remove one person. Epsilons are never added up: the
+events of a release are composed as privacy loss distributions, rounded pessimistically (an upper
+bound), by dp-accounting. Choosing noise does not belong here (`calibration`), nor does spending
+(`ledger`).
 
 References:
     Koskela, Jälkö, Honkela, "Computing tight differential privacy guarantees using FFT", 2020.
@@ -46,20 +47,20 @@ if TYPE_CHECKING:
 _MOST_CELLS = 2 * 10**6
 _LARGEST_LOSS = 200.0
 _KNOTS = 2**12
-_NEGLIGIBLE = 1e-13  # a delta above what rounding adds to a composed distribution
+_NEGLIGIBLE = 1e-13  # a delta larger than the rounding error of a composed distribution
 
 
 def epsilon(events: Sequence[Event], *, target_delta: float, discretization: float = 1e-4) -> float:
-    """Smallest epsilon such that all events together are (epsilon, target_delta)-DP, rounded up.
+    """Return the smallest epsilon, rounded up, for which all events are (epsilon, target_delta)-DP.
 
     Args:
-        events: everything done to the same people, in any order.
-        target_delta: the delta of the whole composition, in (0, 1).
-        discretization: grid of privacy losses; finer is tighter and slower.
+        events: Everything done to the same people, in any order.
+        target_delta: The delta of the whole composition, in (0, 1).
+        discretization: Grid of privacy losses; finer is tighter and slower.
 
     Returns:
-        The joint epsilon; 0 for no events; infinity where the losses would span more than two
-        million grid cells (epsilon of about 200 on the default grid: no useful guarantee).
+        The joint epsilon; 0 for no events; infinity if the losses would span more than two million
+        grid cells (an epsilon of about 200 on the default grid: no useful guarantee).
 
     Raises:
         ValueError: `target_delta` or `discretization` is out of range.
@@ -80,9 +81,9 @@ def epsilon(events: Sequence[Event], *, target_delta: float, discretization: flo
 
 @lru_cache(maxsize=32)
 def _distribution(event: Event, discretization: float) -> Distribution:
-    """Privacy loss distribution of one event, its count included."""
+    """Return the privacy loss distribution of one event, including its count."""
     if isinstance(event, Gaussian):
-        # k Gaussians of sigma are exactly one of sigma / sqrt(k), without k roundings.
+        # k Gaussians of sigma are exactly one of sigma / sqrt(k); this avoids k roundings.
         return pld.from_gaussian_mechanism(
             event.noise_multiplier / math.sqrt(event.count),
             value_discretization_interval=discretization,
@@ -103,26 +104,27 @@ def _distribution(event: Event, discretization: float) -> Distribution:
 
 
 def _bounded_range(bound: float, discretization: float) -> Distribution:
-    """The pair that dominates every `bound`-bounded-range mechanism, its losses moved to the grid.
+    """Return the pair that dominates every `bound`-bounded-range mechanism, on the grid of losses.
 
     All losses of such a mechanism lie in [t - bound, t] for some t in [0, bound]. The hockey-stick
     divergence is the mean of a convex function of the likelihood ratio, whose mean is 1; among
-    ratios on an interval it is largest where they take the two end points alone:
+    ratios on an interval it is largest where they take only the two end points:
 
         H_t(e^s) = (1 - e^(t - bound)) (1 - e^(s - t)) / (1 - e^-bound).
 
-    Which t occurs depends on the data. For each s the worst is t = (s + bound) / 2, and
+    Which t occurs depends on the data. For each s the worst case is t = (s + bound) / 2, and
 
         H(e^s) = (1 - e^((s - bound) / 2))^2 / (1 - e^-bound),    -bound <= s <= bound,
 
     is above all H_t. It is convex in e^s, meets 1 - e^s and 0 at its ends with their slopes, and
-    is its own reverse, e^s H(e^-s) + 1 - e^s: the curve of one dominating pair, for a person more
-    as for one less (Zhu, Dong, Wang 2022, proposition 8), and dominating pairs compose under
-    adaptive choice (there, theorem 10). The pair's loss has the density
-    e^(s / 2) / (4 sinh(bound / 2)): its second derivative.
+    is its own reverse, e^s H(e^-s) + 1 - e^s. It is therefore the curve of one dominating pair,
+    both for adding and for removing a person (Zhu, Dong, Wang 2022, proposition 8), and dominating
+    pairs compose under adaptive choice (ibid., theorem 10). The density of the pair's loss is
+    e^(s / 2) / (4 sinh(bound / 2)), which follows from the curve's second derivative.
 
-    The mass of a grid cell is split between the ends such that both hypotheses keep it: the chords
-    of the curve, hence an upper bound, and second order in the grid (Doroshenko et al. 2022).
+    The mass of a grid cell is split between its ends such that both hypotheses keep it. This gives
+    the chords of the curve, hence an upper bound with an error of second order in the grid
+    (Doroshenko et al. 2022).
     """
     last = math.ceil(bound / discretization)
     edges = np.clip(discretization * np.arange(-last, last + 1), -bound, bound)
@@ -140,7 +142,7 @@ def _bounded_range(bound: float, discretization: float) -> Distribution:
 
 
 def _typical_loss(events: Sequence[Event]) -> float:
-    """About how large the composed privacy loss becomes: what a distribution would have to hold."""
+    """Return a rough size of the composed privacy loss, which a distribution would have to span."""
     tails = [
         event.epsilon if isinstance(event, BoundedRange) else 12 / sigma + 1 / sigma**2
         for event in events
@@ -150,15 +152,16 @@ def _typical_loss(events: Sequence[Event]) -> float:
 
 
 def gdp_cost(events: Sequence[Event], *, leak: float) -> float:
-    """The smallest b such that a leaky Gaussian of parameter mu^2 = b dominates all events.
+    """Return the smallest b such that a leaky Gaussian of parameter mu^2 = b dominates all events.
 
-    At every epsilon, and for a person more as for one less, delta is at most
-    (1 - l) delta_sqrt(b)(epsilon) + l, with delta_mu that of the Gaussian mechanism and
-    1 - l = exp(-leak b). What such costs are for is in `ledger.gdp_filter`. Gaussians cost
-    count / sigma^2 exactly, other events what their privacy loss distribution shows, rounded up.
+    At every epsilon, both for adding and for removing a person, delta is at most
+    (1 - l) delta_sqrt(b)(epsilon) + l, where delta_mu is that of the Gaussian mechanism and
+    1 - l = exp(-leak b). `ledger.gdp_filter` says what such costs are for. Gaussians cost exactly
+    count / sigma^2; the cost of other events follows from their privacy loss distribution, rounded
+    up.
 
     Returns:
-        The cost; 0 for no events; infinity where `epsilon` is.
+        The cost; 0 for no events; infinity if `epsilon` is infinite.
     """
     gaussians = [event for event in events if isinstance(event, Gaussian)]
     if len(gaussians) == len(events):
@@ -180,20 +183,21 @@ def _gdp_cost(events: tuple[Event, ...], leak: float) -> float:
     if largest > _LARGEST_LOSS:
         return math.inf
     # Between its knots the curve of a loss distribution is a chord in e^epsilon, and the chord over
-    # some of its knots is above it: what holds for the chord of some thousand knots holds for all.
+    # some of its knots lies above it: what holds for the chords of a few thousand knots holds for
+    # the curve.
     stride = max(1, math.ceil(largest / discretization / _KNOTS)) * discretization
     knots = stride * np.arange(math.ceil(largest / stride) + 1)
     deltas = np.asarray(composed.get_delta_for_epsilon(knots.tolist())) + _NEGLIGIBLE
 
     def dominates(b: float) -> bool:
         mu, kept = math.sqrt(b), math.exp(-leak * b)
-        # Mass of both hypotheses above each loss: the Gaussian's curve in e^epsilon is convex, its
-        # slope is -below, and a chord rises above it by a quarter of the change at most.
+        # Mass of both hypotheses above each loss. The Gaussian's curve is convex in e^epsilon with
+        # slope -below, and a chord rises above it by at most a quarter of the change.
         above, below = (special.ndtr(sign * mu / 2 - knots / mu) for sign in (1, -1))
         rise = np.diff(np.exp(knots)) * -np.diff(below) / 4
         rise = np.maximum(np.append(rise, 0.0), np.append(0.0, rise))
         curve = above - np.exp(knots) * below - rise
-        curve[-1] = 0.0  # where the leak alone must cover all that follows
+        curve[-1] = 0.0  # from here on the leak has to cover everything
         return bool(np.all(deltas <= kept * curve - math.expm1(-leak * b)))
 
     low, high = 0.0, 1.0
@@ -206,7 +210,7 @@ def _gdp_cost(events: tuple[Event, ...], leak: float) -> float:
 
 
 def rdp(events: Sequence[Event], *, order: float) -> float:
-    """Rényi divergence of the given order of all events together, in nats.
+    """Return the Rényi divergence of the given order of all events together, in nats.
 
     Gaussian and discrete Gaussian: order / (2 sigma^2) (Mironov 2017, proposition 7; Canonne,
     Kamath, Steinke 2020, theorem 4). Bounded range: min(epsilon, order epsilon^2 / 8) (Cesar and
@@ -233,11 +237,12 @@ def _rdp_once(event: Event, order: float) -> float:
 
 @lru_cache(maxsize=256)
 def _sampled_rdp(sigma: float, rate: float, order: float) -> float:
-    """log E[(1 - q + q exp((2 z - 1) / (2 sigma^2)))^order] / (order - 1), z ~ N(0, sigma^2).
+    """Return the Rényi divergence of one Poisson-sampled Gaussian.
 
-    Mironov, Talwar, Zhang 2019, section 3.3, for any real order above 1. In units of sigma the
-    integrand is analytic within pi sigma of the real line, so that the trapezoid rule at this
-    step is exact to rounding.
+    It is log E[(1 - q + q exp((2 z - 1) / (2 sigma^2)))^order] / (order - 1), z ~ N(0, sigma^2)
+    (Mironov, Talwar, Zhang 2019, section 3.3), for any real order above 1. In units of sigma the
+    integrand is analytic within pi sigma of the real line, so the trapezoid rule with this step is
+    exact up to rounding.
     """
     step = min(0.05, sigma / 8)
     low, high = -40.0, order / sigma + 40.0
@@ -253,13 +258,13 @@ def _sampled_rdp(sigma: float, rate: float, order: float) -> float:
 
 
 def epsilon_prv(events: Sequence[Event], *, target_delta: float) -> float | None:
-    """Epsilon of the Gaussian events alone by Opacus' PRV accountant (Gopi et al. 2021).
+    """Return the epsilon of only the Gaussian events, by Opacus' PRV accountant (Gopi et al. 2021).
 
-    A second opinion, not a figure to report: it adds its own error bound of 0.01, leaves out
+    This is a second opinion and not to be reported: it adds its own error bound of 0.01, leaves out
     selections and discrete noise, and fails at some parameters.
 
     Returns:
-        The epsilon; 0 where no event is Gaussian; None where the accountant fails.
+        The epsilon; 0 if no event is Gaussian; None if the accountant fails.
     """
     _require_delta(target_delta)
     history = [
@@ -276,7 +281,7 @@ def epsilon_prv(events: Sequence[Event], *, target_delta: float) -> float | None
     accountant = PRVAccountant()
     accountant.history = history
     try:
-        with warnings.catch_warnings():  # about its own intermediate steps
+        with warnings.catch_warnings():  # Opacus warns about its own intermediate steps
             warnings.simplefilter("ignore")
             value = float(accountant.get_epsilon(target_delta))
     except (ArithmeticError, AssertionError, RuntimeError, ValueError):
@@ -287,26 +292,26 @@ def epsilon_prv(events: Sequence[Event], *, target_delta: float) -> float | None
 def true_positive_rates(
     events: Sequence[Event], false_positive_rates: Sequence[float], *, discretization: float = 1e-4
 ) -> tuple[float, ...]:
-    """The trade-off curve of all events together: how often a test of membership can be right.
+    """Return the trade-off curve of all events together: the best possible test of membership.
 
-    A test that wrongly accuses at most a share a of the people who are not in the data finds at
-    most min over epsilon >= 0 of min(e^epsilon a + delta, 1 - e^-epsilon (1 - delta - a)) of those
-    who are in it, delta being the joint hockey-stick divergence at epsilon, of both directions of
-    adding and removing (Dong, Roth, Su 2022, propositions 2.5 and 2.12). The profile is
-    pessimistic and the minimum is taken over a finite grid, so this is an upper bound; it cannot
-    be improved where the profile is exact.
+    A test that wrongly accuses at most a fraction a of the people who are not in the data detects
+    at most min over epsilon >= 0 of min(e^epsilon a + delta, 1 - e^-epsilon (1 - delta - a)) of
+    those who are in it, where delta is the joint hockey-stick divergence at epsilon, the larger of
+    the directions of adding and removing (Dong, Roth, Su 2022, propositions 2.5 and 2.12). The
+    profile is pessimistic and the minimum is taken over a finite grid, so this is an upper bound.
+    It cannot be improved where the profile is exact.
 
     Args:
-        events: everything done to the same people, in any order.
-        false_positive_rates: shares in [0, 1].
-        discretization: grid of privacy losses, as in `epsilon`.
+        events: Everything done to the same people, in any order.
+        false_positive_rates: Fractions in [0, 1].
+        discretization: Grid of privacy losses, as in `epsilon`.
 
     Returns:
-        The largest possible true-positive rate for each false-positive rate; 1 where `epsilon`
-        would be infinite.
+        The largest possible true-positive rate for each false-positive rate; 1 if `epsilon` would
+        be infinite.
 
     Raises:
-        ValueError: a rate is out of range.
+        ValueError: A rate is out of range.
 
     >>> true_positive_rates([Gaussian(noise_multiplier=5.0)], [0.01])[0]  # doctest: +ELLIPSIS
     0.016...
@@ -319,7 +324,7 @@ def true_positive_rates(
         return (1.0,) * len(false_positive_rates)
     joint = reduce(Distribution.compose, (_distribution(e, discretization) for e in events))
     losses = np.linspace(0.0, float(joint.get_epsilon_for_delta(1e-12)), 10_001)
-    deltas = np.maximum(joint.get_delta_for_epsilon(losses), 0.0)  # against rounding below zero
+    deltas = np.maximum(joint.get_delta_for_epsilon(losses), 0.0)  # rounding may go below zero
     return tuple(
         float(
             min(
@@ -335,10 +340,10 @@ def true_positive_rates(
 def cost_table(
     mechanisms: Sequence[PlannedMechanism], *, target_delta: float, discretization: float = 1e-4
 ) -> list[dict[str, Any]]:
-    """What each mechanism would cost alone, and all together, for a reader's table.
+    """Return the cost of each mechanism by itself, and of all together, as rows of a table.
 
     Returns:
-        Rows with `name`, `stage`, `event` (JSON) and `epsilon` at `target_delta`; the last row,
+        Rows with `name`, `stage`, `event` (JSON) and `epsilon` at `target_delta`. The last row,
         "all", holds the joint epsilon, which is less than the sum of the rows above it.
     """
     settings = {"target_delta": target_delta, "discretization": discretization}

@@ -1,9 +1,9 @@
-"""How much noise a target epsilon needs: one scale `mu` for all stages, solved on their joint cost.
+"""The noise that a target epsilon needs: one scale `mu` for all stages, solved on their joint cost.
 
 `mu` is the Gaussian-DP parameter (Dong, Roth, Su, "Gaussian differential privacy", 2022) that a
-plan spends, and each stage has a share of `mu`^2. Shares translate to noise by the rules below; for
-sampled and selection events the rules are approximate, which moves only the division between
-stages: the epsilon that `calibrate` meets is always the joint privacy loss distribution's.
+plan spends, and each stage has a share of `mu`^2. The rules below translate shares to noise. For
+sampled and selection events the rules are approximate, which only affects the division between
+stages: the epsilon that `calibrate` meets is always that of the joint privacy loss distribution.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dagster_project.privacy.events import Event, PoissonSampledGaussian
 
 _COARSE = 1e-3
 _COARSE_TOLERANCE = 0.01
-_TOLERANCE = 0.005  # at most this part of the target epsilon is left unused
+_TOLERANCE = 0.005  # at most this fraction of the target epsilon is left unused
 
 
 def calibrate(
@@ -26,20 +26,20 @@ def calibrate(
     target_delta: float,
     discretization: float = 1e-4,
 ) -> float:
-    """The scale `mu` at which the events cost just under the target.
+    """Return the scale `mu` at which the events cost just under the target.
 
-    A coarse grid finds the neighbourhood, the fine grid decides: the result's epsilon on
-    `discretization` is never above `target_epsilon`, and not more than 0.5 % below it (or as near
-    as the grid's steps allow).
+    A coarse grid finds the neighbourhood and the fine grid decides: the result's epsilon on
+    `discretization` is never above `target_epsilon` and at most 0.5 % below it (or as close as the
+    grid's steps allow).
 
     Args:
-        events_of: events at a scale; a larger scale must mean less noise.
-        target_epsilon: joint epsilon to meet, add/remove one person.
-        target_delta: its delta.
-        discretization: grid of the privacy loss distribution.
+        events_of: Events at a scale; a larger scale must mean less noise.
+        target_epsilon: Joint epsilon to meet, add/remove one person.
+        target_delta: Delta of that guarantee.
+        discretization: Grid of the privacy loss distribution.
 
     Raises:
-        ValueError: a target is out of range, or no scale between 1e-4 and 1e4 meets it.
+        ValueError: A target is out of range, or no scale between 1e-4 and 1e4 meets it.
     """
     if not (math.isfinite(target_epsilon) and target_epsilon > 0):
         raise ValueError(f"target_epsilon must be positive and finite, not {target_epsilon!r}")
@@ -58,7 +58,7 @@ def calibrate(
 
 
 def _solve(cost: Callable[[float], float], target: float, tolerance: float, mu: float) -> float:
-    """A `mu` with cost in [(1 - tolerance) target, target]: secant in log-log, else bisection."""
+    """Find `mu` with cost in [(1 - tolerance) target, target]: secant in log-log, or bisection."""
     low, high = 1e-4, 1e4
     low_cost, high_cost = 0.0, math.inf
     goal = target * (1 - tolerance / 2)
@@ -88,7 +88,7 @@ def _solve(cost: Callable[[float], float], target: float, tolerance: float, mu: 
 
 
 def gaussian_noise_multiplier(*, mu: float, share: float, count: int = 1) -> float:
-    """Noise multiplier of each of `count` Gaussians that spend a share of `mu`^2 (exact).
+    """Return the noise multiplier of each of `count` Gaussians for a share of `mu`^2 (exact).
 
     >>> gaussian_noise_multiplier(mu=0.5, share=1.0)
     2.0
@@ -97,15 +97,15 @@ def gaussian_noise_multiplier(*, mu: float, share: float, count: int = 1) -> flo
 
 
 def sampled_noise_multiplier(*, mu: float, share: float, sample_rate: float, steps: int) -> float:
-    """Noise multiplier of `steps` Poisson-sampled Gaussians that spend a share of `mu`^2.
+    """Return the noise multiplier of `steps` Poisson-sampled Gaussians for a share of `mu`^2.
 
-    Their Rényi divergence is set to the share's, order * share * mu^2 / 2, at order 1 + 5 / mu: the
+    Their Rényi divergence at order 1 + 5 / mu is set to the share's, order * share * mu^2 / 2. The
     order that turns a Gaussian of parameter mu into its smallest epsilon is
     1 + sqrt(2 log(1 / delta)) / mu, and 5 stands for deltas of about 1e-5 to 1e-6. The central
-    limit of Gaussian DP (Bu, Dong, Long, Su, "Deep learning with Gaussian differential privacy",
-    2020, corollary 4) would be a rule in closed form, but a wrong one for few steps: their loss is
-    small for nearly all outcomes and large for those that only a sampled person makes likely, and
-    such a stage would cost a multiple of its share.
+    limit theorem of Gaussian DP (Bu, Dong, Long, Su, "Deep learning with Gaussian differential
+    privacy", 2020, corollary 4) would be a closed form, but a wrong one for few steps: their loss
+    is small for nearly all outcomes and large for those that only a sampled person makes likely,
+    so such a stage would cost a multiple of its share.
 
     Raises:
         ValueError: `sample_rate` is not in (0, 1], or `mu`, `share` or `steps` is out of range.
@@ -135,10 +135,10 @@ def _sampled_divergence(sigma: float, rate: float, steps: int, order: float) -> 
 
 
 def selection_epsilon(*, mu: float, share: float, count: int) -> float:
-    """Epsilon of each of `count` exponential selections that spend a share of `mu`^2.
+    """Return the epsilon of each of `count` exponential selections for a share of `mu`^2.
 
     An epsilon-DP exponential mechanism is epsilon^2 / 8-zCDP (Cesar and Rogers, "Bounding,
-    concentrating, and truncating", 2021), a Gaussian of parameter mu is mu^2 / 2-zCDP. The
+    concentrating, and truncating", 2021), and a Gaussian of parameter mu is mu^2 / 2-zCDP. The
     accountant's loss distribution of a `BoundedRange` event holds for any choice of the worst case
     and costs about four thirds of the share.
     """
@@ -151,5 +151,5 @@ def _spent(mu: float, share: float, count: int) -> float:
     if not 0 < share <= 1:
         raise ValueError(f"share must lie in (0, 1], not {share!r}")
     if count < 1:
-        raise ValueError(f"a stage uses its share at least once, not {count!r} times")
+        raise ValueError(f"a stage must use its share at least once, not {count!r} times")
     return mu * math.sqrt(share)

@@ -1,11 +1,11 @@
-"""What was done to private data, apart from what it costs.
+"""Records of what was done to private data, without what it costs.
 
-An event is a frozen record of one mechanism's use, composed `count` times. Costs are computed
-elsewhere (`accounting`). The list of types is closed: an event that is not here cannot be planned,
-charged or read back from a ledger, and JSON never names a Python class.
+An event is a frozen record of the use of one mechanism, composed `count` times. `accounting`
+computes costs. The list of types is closed: an event that is not here cannot be planned, charged or
+read back from a ledger, and JSON never names a Python class.
 
-All events are under the add/remove relation for one person, with sensitivity already divided out:
-`noise_multiplier` is the noise's standard deviation over the L2 sensitivity.
+All events are under the add/remove relation for one person. The sensitivity is divided out:
+`noise_multiplier` is the standard deviation of the noise over the L2 sensitivity.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class Gaussian:
 
 @dataclass(frozen=True, kw_only=True)
 class PoissonSampledGaussian:
-    """Gaussian mechanism on a fresh Poisson sample (each person by an own coin), `count` times."""
+    """Gaussian mechanism, `count` times, on a fresh Poisson sample: each person is sampled
+    independently."""
 
     type: ClassVar[str] = "poisson_sampled_gaussian"
     noise_multiplier: float
@@ -65,8 +66,8 @@ class PoissonSampledGaussian:
 
 @dataclass(frozen=True, kw_only=True)
 class DiscreteGaussian:
-    """Integer noise of the discrete Gaussian N_Z(0, sigma^2) on one integer-valued histogram of
-    which one person changes one cell by one (Canonne, Kamath, Steinke 2020), `count` times."""
+    """Discrete Gaussian noise N_Z(0, sigma^2), `count` times, on an integer-valued histogram in
+    which one person changes one cell by one (Canonne, Kamath, Steinke 2020)."""
 
     type: ClassVar[str] = "discrete_gaussian"
     sigma: float
@@ -79,9 +80,12 @@ class DiscreteGaussian:
 
 @dataclass(frozen=True, kw_only=True)
 class BoundedRange:
-    """An `epsilon`-bounded-range selection, `count` times: with one person more or less, the
-    privacy losses of any two outcomes differ by at most `epsilon`. The exponential mechanism with
-    weights exp(epsilon score / (2 sensitivity)) is one (Durfee and Rogers 2019)."""
+    """An `epsilon`-bounded-range selection, `count` times.
+
+    When one person is added or removed, the privacy losses of any two outcomes differ by at most
+    `epsilon`. The exponential mechanism with weights exp(epsilon score / (2 sensitivity)) has this
+    property (Durfee and Rogers 2019).
+    """
 
     type: ClassVar[str] = "bounded_range"
     epsilon: float
@@ -99,7 +103,7 @@ _TYPES: dict[str, type[Event]] = {
 
 
 def to_json(event: Event) -> dict[str, Any]:
-    """The event as plain JSON.
+    """Return the event as plain JSON.
 
     >>> to_json(BoundedRange(epsilon=0.1, count=3))
     {'type': 'bounded_range', 'epsilon': 0.1, 'count': 3}
@@ -108,7 +112,7 @@ def to_json(event: Event) -> dict[str, Any]:
 
 
 def from_json(value: dict[str, Any]) -> Event:
-    """The event that `to_json` wrote. Raises ValueError for an unknown type or field."""
+    """Return the event that `to_json` wrote. Raises ValueError for an unknown type or field."""
     kind = value.get("type")
     cls = _TYPES.get(kind) if isinstance(kind, str) else None
     if cls is None:

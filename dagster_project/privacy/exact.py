@@ -1,9 +1,9 @@
-"""Decisions about real numbers that floating point cannot make: compared digit by digit.
+"""Comparisons of real numbers that floating point cannot decide, made digit by digit.
 
-A sampler that works in float64 knows its uniform draws and its probabilities up to an error that
-can be bounded. Where a draw lies nearer to its threshold than that error, the functions here decide
-with as many digits as it takes, so that the sampler as a whole is exact and its rounding need not
-be added to any epsilon or delta. That happens about once in 2^40 draws, so speed does not matter.
+A sampler that works in float64 knows its uniform draws and its probabilities up to a bounded error.
+If a draw is closer to its threshold than that error, the functions here decide with as many digits
+as needed, so that the sampler as a whole is exact and its rounding need not be added to any epsilon
+or delta. This happens about once in 2^40 draws, so speed does not matter.
 
 Reference:
     Karney, "Sampling exactly from the normal distribution", ACM TOMS 42, 2016.
@@ -20,11 +20,11 @@ Bounds = tuple[Fraction, Fraction]
 
 
 class Uniform:
-    """A uniform number in [0, 1) with more binary digits whenever they are asked for.
+    """A uniform number in [0, 1) that can be extended by more binary digits.
 
     Args:
         digits: The first `length` binary digits, an integer in [0, 2^length).
-        length: How many digits are known.
+        length: Number of known digits.
         draw: Source of independent uniform 64-bit integers.
     """
 
@@ -32,18 +32,18 @@ class Uniform:
         self._digits, self._length, self._draw = digits, length, draw
 
     def extend(self) -> None:
-        """Draws 64 more digits."""
+        """Draw 64 more digits."""
         self._digits = (self._digits << 64) | self._draw()
         self._length += 64
 
     def bounds(self) -> Bounds:
-        """The interval that the known digits leave open."""
+        """Return the interval of the numbers that begin with the known digits."""
         unit = Fraction(1, 1 << self._length)
         return self._digits * unit, (self._digits + 1) * unit
 
 
 def exponential_bounds(exponent: Fraction, *, digits: int) -> Bounds:
-    """An interval of width at most 10^(4 - digits) that holds exp(-exponent), exponent >= 0."""
+    """Return an interval at most 10^(4 - digits) wide that holds exp(-exponent), exponent >= 0."""
     with localcontext() as context:
         context.prec = digits
         power = -(Decimal(exponent.numerator) / Decimal(exponent.denominator))
@@ -55,10 +55,10 @@ def exponential_bounds(exponent: Fraction, *, digits: int) -> Bounds:
 
 
 def below_exponential(uniform: Uniform, exponent: Fraction | Callable[[], Bounds]) -> bool:
-    """Whether `uniform` is less than exp(-g): true with probability exactly that.
+    """Return whether `uniform` is less than exp(-g), which has exactly that probability.
 
     Args:
-        uniform: The trial, with digits as they are needed.
+        uniform: The uniform number, extended as needed.
         exponent: g itself, or a function that bounds it more closely each time it is called.
     """
     digits = 40
@@ -74,7 +74,7 @@ def below_exponential(uniform: Uniform, exponent: Fraction | Callable[[], Bounds
 
 
 def rounded_product(scale: Fraction, whole: int, fraction: Uniform) -> int:
-    """scale (whole + fraction) to the nearest integer, of a fraction whose digits go on."""
+    """Round scale (whole + fraction) to the nearest integer, with as many digits as needed."""
     half = Fraction(1, 2)
     while True:
         low, high = fraction.bounds()

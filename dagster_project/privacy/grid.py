@@ -8,10 +8,10 @@ before it is summed, sums of integers are exact in any order, and the noise is a
 (`noise.SecureGenerator.rounded_gaussian`).
 
 A contribution is a vector of norm at most `max_norm`, in units of `max_norm` / 2^24. Truncation
-toward zero makes no coordinate larger, and hence no norm: |trunc(x)| <= |x|, so
-sum trunc(x_j)^2 <= sum x_j^2. What floating point did to the norm before that is not trusted: the
-integers' own norm is computed exactly, and a vector that is too long is shrunk until it is not. So
-||k||_2 <= 2^24 holds as a statement on integers, whatever the hardware rounds.
+toward zero does not increase any coordinate's magnitude and hence not the norm: |trunc(x)| <= |x|,
+so sum trunc(x_j)^2 <= sum x_j^2. The norm that floating point computed before that is not trusted:
+the norm of the integers is computed exactly, and a vector that is too long is shrunk until it is
+not. So ||k||_2 <= 2^24 holds for the integers, however the hardware rounds.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ import numpy as np
 import torch
 
 BITS = 24  # a float32 holds every integer up to 2^24
-UNITS = 2**BITS  # grid units in the largest norm
+UNITS = 2**BITS  # largest norm, in grid units
 
-# Sums are exact in float64 up to 2^53: so many people can be summed, and far more in int64.
+# Sums are exact in float64 up to 2^53, so this many people can be summed; int64 allows far more.
 MOST_PEOPLE = 2 ** (53 - BITS)
 
 
 def to_grid(parts: Sequence[torch.Tensor], *, max_norm: float) -> list[torch.Tensor]:
-    """Clips vectors to an L2 norm and writes them as integers in units of `max_norm` / 2^24.
+    """Clip vectors to an L2 norm and convert them to integers in units of `max_norm` / 2^24.
 
     Args:
-        parts: Floats (N, ...); together row i of all parts is the vector of person i. A row with
+        parts: Floats (N, ...); row i of all parts together is the vector of person i. A row with
             an entry that is not finite becomes zero.
         max_norm: Largest L2 norm of a row, over all parts.
 
     Returns:
-        The parts as integers held in floats of the same type and shape, which is exact. Each row
-        has an L2 norm of at most 2^24, exactly.
+        The parts as integers held exactly in floats of the same type and shape. Each row has an L2
+        norm of at most 2^24, exactly.
     """
     norms = _norms(parts)
     finite = norms.isfinite()
-    # At most 1, and in units of the grid.
+    # The clip factor, at most 1, times the scale of the grid.
     factor = torch.where(finite, (max_norm / norms).clamp(max=1.0) * (UNITS / max_norm), 0.0)
     if not finite.all():  # 0 times infinity would not be zero
         parts = [torch.where(_like(finite, part), part, 0.0) for part in parts]
@@ -55,12 +55,13 @@ def to_grid(parts: Sequence[torch.Tensor], *, max_norm: float) -> list[torch.Ten
 
 
 def to_numbers(units: np.ndarray, *, max_norm: float = 1.0) -> np.ndarray:
-    """Integers of the grid as the numbers that they stand for, float64."""
+    """Convert integers of the grid to the numbers that they represent, float64."""
     return units * (max_norm / UNITS)
 
 
 def _norms(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Norm of each row over all parts, float64 (N,), about; infinite or NaN where an entry is."""
+    """Return the approximate norm of each row over all parts, float64 (N,); infinite or NaN where
+    an entry is."""
     found = torch.stack([torch.linalg.vector_norm(part.flatten(1), dim=1) for part in parts])
     if not found.isfinite().all():  # perhaps only an overflow of the parts' own type
         found = torch.stack([_squares([part]).sqrt() for part in parts])
@@ -68,11 +69,11 @@ def _norms(parts: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _squares(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Squared norm of each row over all parts, float64 (N,)."""
+    """Return the squared norm of each row over all parts, float64 (N,)."""
     return torch.stack([part.double().square().flatten(1).sum(dim=1) for part in parts]).sum(dim=0)
 
 
 def _like(row: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
-    """One number for each row (N,), shaped and typed to be multiplied with a part (N, ...)."""
+    """Shape and cast one number for each row (N,) for multiplication with a part (N, ...)."""
     shaped = row.view(-1, *[1] * (part.dim() - 1))
     return shaped if row.dtype == torch.bool else shaped.to(part.dtype)

@@ -1,10 +1,10 @@
-"""What every mechanism is: frozen parameters, their event, their sensitivity, and one way to run.
+"""The interface of every mechanism: frozen parameters, an event, a sensitivity and one way to run.
 
 A mechanism is the only way in which private data may reach a released number. Its parameters are
 what a plan declares and a ledger charges; its noise is drawn inside `run`, scaled by its own
-`sensitivity()`. What was really drawn is read from the generator afterwards (`verify`), not copied
-from the declaration. The mechanisms themselves stand beside what they release; the list of all of
-them is `dagster_project.planning.mechanisms`.
+`sensitivity()`. What was drawn is read from the generator afterwards (`verify`), not copied from
+the declaration. Each mechanism is in the room whose output it releases; the list of all of them is
+in `dagster_project.planning.mechanisms`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class ConformanceError(Exception):
 class Mechanism(ABC):
     """One mechanism with its parameters.
 
-    A subclass's fields are its public parameters, JSON values that are solved by the plan or follow
-    from public settings.
+    A subclass's fields are its public parameters: JSON values that the plan solves for or that
+    follow from public settings.
 
     Attributes:
         name: Unique in a plan.
         stage: The stage that runs it.
-        part: The part of the budget that pays for it (a field of `BudgetSplit`).
+        part: The field of `BudgetSplit` that pays for it.
     """
 
     name: str = ""
@@ -49,26 +49,26 @@ class Mechanism(ABC):
     @classmethod
     @abstractmethod
     def from_budget(cls, schema: Schema, recipe: Recipe, *, mu: float, share: float) -> Self | None:
-        """The mechanism with a share of mu^2, or None where the recipe has no use for it."""
+        """Return the mechanism for a share of mu^2, or None if the recipe does not use it."""
 
     @abstractmethod
     def event(self) -> Event:
-        """Everything that is charged, replays included."""
+        """Return everything that is charged, including replays."""
 
     @abstractmethod
     def sensitivity(self) -> float:
-        """By how much one person can move what noise is added to; the proof stands there."""
+        """Return how much one person can change the value to which noise is added, with proof."""
 
     @abstractmethod
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Releases something from private data, with noise of a `SecureGenerator`."""
+        """Release something from private data, with noise of a `SecureGenerator`."""
 
     @abstractmethod
     def observed(self, uses: Uses) -> dict[str, float]:
-        """Parameters as they show in what was asked of the generator."""
+        """Return the parameters that were used, according to the requests to the generator."""
 
     def verify(self, uses: Uses) -> None:
-        """Compares what ran with what is declared.
+        """Compare what ran with what is declared.
 
         Raises:
             ConformanceError: A parameter differs by more than rounding.
@@ -76,7 +76,7 @@ class Mechanism(ABC):
         self.require(self.observed(uses))
 
     def require(self, observed: Mapping[str, float]) -> None:
-        """Raises ConformanceError where an observed parameter is not the declared one."""
+        """Raise ConformanceError if an observed parameter is not the declared one."""
         declared = self.parameters()
         for name, value in observed.items():
             if not math.isclose(value, declared[name], rel_tol=1e-9):
@@ -85,11 +85,11 @@ class Mechanism(ABC):
                 )
 
     def parameters(self) -> dict[str, Any]:
-        """What the plan declares, as JSON."""
+        """Return what the plan declares, as JSON."""
         return {name: value for name, value in asdict(self).items() if name not in _PLACE}
 
     def entry(self, *, cohort: str = "all") -> plan.PlannedMechanism:
-        """Its line in a plan, charged to a cohort."""
+        """Return the mechanism's entry in a plan, charged to a cohort."""
         return plan.PlannedMechanism(
             name=self.name,
             stage=self.stage,
@@ -100,7 +100,7 @@ class Mechanism(ABC):
 
     @classmethod
     def of(cls, entry: plan.PlannedMechanism) -> Self:
-        """The mechanism that a plan's line declares."""
+        """Return the mechanism that a plan's entry declares."""
         return cls(name=entry.name, stage=entry.stage, **entry.declared)
 
 
@@ -108,17 +108,17 @@ _PLACE = ("name", "stage")
 
 
 def only(uses: Uses, kind: str) -> float:
-    """The one parameter with which a kind of draw was asked for.
+    """Return the one parameter with which draws of a kind were requested.
 
     Raises:
-        ConformanceError: There was none, or more than one.
+        ConformanceError: There is none, or more than one.
     """
     found = [parameter for used, parameter in uses if used == kind]
     if len(found) != 1:
-        raise ConformanceError(f"{len(found)} kinds of {kind} draws were made, not one")
+        raise ConformanceError(f"{len(found)} kinds of {kind} draws were made instead of one")
     return found[0]
 
 
 def times(uses: Uses, kind: str) -> int:
-    """How often a kind of draw was asked for, whatever the parameter."""
+    """Return how often draws of a kind were requested, whatever the parameter."""
     return sum(count for (used, _), count in uses.items() if used == kind)

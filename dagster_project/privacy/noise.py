@@ -1,11 +1,11 @@
-"""Noise and coins for differential privacy, from a cryptographic source that takes no seed.
+"""Random numbers for differential privacy, from a cryptographic source that takes no seed.
 
-All noise is integer. A float that noise was added to in floating point can show in its last bits
+All noise is integer. If noise is added in floating point, the last bits of the result can reveal
 what it was added to (Mironov 2012), whatever the noise's distribution; integers on a public grid
 (`grid`) have no such bits.
 
 Public randomness (drawing synthetic rows, initial weights) does not belong here: it uses seeded
-numpy and torch generators. What a mechanism costs does not belong here either (`accounting`).
+numpy and torch generators. The cost of a mechanism belongs to `accounting`.
 
 References:
     Canonne, Kamath, Steinke, "The discrete Gaussian for differential privacy", 2020.
@@ -29,22 +29,21 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from dagster_project.privacy.exact import Bounds, Uniform, below_exponential, rounded_product
 
-_CHUNK = 1 << 15  # elements worked on at a time: they stay in the processor's cache
+_CHUNK = 1 << 15  # elements processed at a time, so that they stay in the processor's cache
 _ZEROS = bytes(8 * _CHUNK)
 _UNIT = 2.0**-53  # uniform numbers are compared by their first 53 binary digits
-_SLACK = 2.0**-46  # nearer to its threshold than this, a draw is decided exactly
+_SLACK = 2.0**-46  # a draw closer to its threshold than this is decided exactly
 
 
 class SecureGenerator:
     """Random numbers for mechanisms: an AES-256-CTR keystream keyed by the operating system.
 
-    The key exists in this object alone: it cannot be given, read, copied or pickled, so noise can
-    be drawn neither twice nor again. A forked child takes a key of its own. Calls from several
-    threads are safe.
+    The key exists only in this object: it cannot be set, read, copied or pickled, so the same noise
+    cannot be drawn twice. A forked child takes its own key. Calls from several threads are safe.
 
     Attributes:
-        uses: How often each kind of draw was asked for, by (kind, parameter): what really ran, to
-            be held against what the plan declares.
+        uses: How often each kind of draw was requested, by (kind, parameter): what really ran, for
+            comparison with what the plan declares.
     """
 
     def __init__(self) -> None:
@@ -62,7 +61,7 @@ class SecureGenerator:
         raise TypeError("a secure generator cannot be copied or pickled: its noise would repeat")
 
     def uniform_bits(self, n: int) -> np.ndarray:
-        """`n` independent uniform 64-bit integers, uint64 (n,)."""
+        """Draw `n` independent uniform 64-bit integers, uint64 (n,)."""
         bits = np.empty(n, dtype=np.uint64)
         self._fill(bits)
         return bits
@@ -76,14 +75,12 @@ class SecureGenerator:
                 self._keystream.update_into(_ZEROS[: part.nbytes], part.view(np.uint8).data)
 
     def note(self, kind: str, parameter: float) -> None:
-        """Counts one use of a kind of draw, or of a parameter at the place where it is used."""
+        """Count one use of a kind of draw, or of a parameter at the place where it is used."""
         with self._lock:
             self.uses[kind, float(parameter)] += 1
 
     def bernoulli(self, n: int, *, p: float) -> np.ndarray:
-        """`n` independent coins, bool (n,), each true with probability `p`.
-
-        The probability is exact.
+        """Draw `n` independent Bernoulli variables, bool (n,), true with probability exactly `p`.
 
         Raises:
             ValueError: `p` is not in [0, 1].
@@ -98,7 +95,7 @@ class SecureGenerator:
         return coins
 
     def _coins(self, n: int, p: float) -> np.ndarray:
-        """Compares 53 digits with those of `p`, and further ones where they are equal."""
+        """Compare 53 digits with those of `p`, and further ones if they are equal."""
         whole, rest = divmod(p * 2.0**53, 1.0)  # exact: a power of two, and both parts are floats
         trial = (self.uniform_bits(n) >> np.uint64(11)).astype(np.int64)
         coins = trial < int(whole)
@@ -108,7 +105,7 @@ class SecureGenerator:
         return coins
 
     def integers(self, n: int, high: int) -> np.ndarray:
-        """`n` independent integers uniform on 0 .. high - 1, int64 (n,); exact, by rejection."""
+        """Draw `n` independent uniform integers below `high`, int64 (n,); exact, by rejection."""
         if not 1 <= high <= 2**62:
             raise ValueError(f"high must lie in [1, 2^62], not {high!r}")
         limit = np.uint64(2**64 - 1 - (2**64 % high))  # largest draw without modulo bias
@@ -118,16 +115,16 @@ class SecureGenerator:
         return (bits % np.uint64(high)).astype(np.int64)
 
     def rounded_gaussian(self, shape: int | tuple[int, ...], *, sigma: float) -> np.ndarray:
-        """Independent draws of N(0, sigma^2), each rounded to the nearest integer, int64.
+        """Draw independent N(0, sigma^2) variables, each rounded to the nearest integer, int64.
 
-        Added to integers this is the Gaussian mechanism, rounded: round(f + z) = f + round(z) for
-        integer f. So the output is a function of the ideal mechanism's alone, in any number of
-        dimensions and under Poisson sampling, and costs exactly what that costs.
+        Added to integers, this is the rounded Gaussian mechanism: round(f + z) = f + round(z) for
+        integer f. So the output is a function of only the ideal mechanism's output, in any number
+        of dimensions and under Poisson sampling, and costs no more than the ideal mechanism.
 
         The normal variable is Karney's (2016, algorithm N): sign (k + x) with k >= 0 of probability
         proportional to exp(-k^2 / 2), and x uniform in (0, 1), kept with probability
-        exp(-x (2k + x) / 2). x has as many digits as the decisions and the rounding ask for, so the
-        draws have the stated distribution exactly, given uniform bits (`exact`).
+        exp(-x (2k + x) / 2). x has as many digits as the decisions and the rounding need, so the
+        draws have exactly the stated distribution, given uniform bits (`exact`).
 
         Raises:
             ValueError: `sigma` is not positive and finite, or is above 2^44.
@@ -136,7 +133,7 @@ class SecureGenerator:
         return _filled(shape, lambda n: self._rounded_gaussians(n, sigma))
 
     def _rounded_gaussians(self, trials: int, sigma: float) -> np.ndarray:
-        """As many draws as so many trials give, about half."""
+        """Draw from the given number of trials, about half of which succeed."""
         k = self._geometric(trials, exponent=0.5)
         k = k[self._exponential_coins(k * (k - 1) / 2, lambda i: _pairs(int(k[i])))]
         bits = self.uniform_bits(k.size)
@@ -161,11 +158,11 @@ class SecureGenerator:
         trial = (self.uniform_bits(k.size) >> np.uint64(11)).astype(np.int64)
         gap = trial * _UNIT - probability
         kept = gap < 0
-        # x stands for an interval of 2^-53, which moves the exponent by at most (k + 1) 2^-53.
+        # x represents an interval of 2^-53, which moves the exponent by at most (k + 1) 2^-53.
         for i in np.flatnonzero(np.abs(gap) <= _SLACK * (k + 1)):
             kept[i] = accepted(int(i))
         magnitude = sigma * (k + x)
-        # Two roundings, and the digits of x that follow: below 2^-51 of sigma (k + 1).
+        # Two roundings and the unknown further digits of x: below 2^-51 of sigma (k + 1).
         error = sigma * (k + 1) * 2.0**-50
         whole = np.floor(magnitude + 0.5 - error).astype(np.int64)
         unclear = whole != np.floor(magnitude + 0.5 + error)
@@ -174,11 +171,12 @@ class SecureGenerator:
         return np.where(negative, -whole, whole)[kept]
 
     def discrete_gaussian(self, shape: int | tuple[int, ...], *, sigma: float) -> np.ndarray:
-        """Independent draws of N_Z(0, sigma^2), int64 of the given shape.
+        """Draw independent N_Z(0, sigma^2) variables, int64 of the given shape.
 
-        P(x) is proportional to exp(-x^2 / (2 sigma^2)) on the integers: rejection from a discrete
-        Laplace (Canonne, Kamath, Steinke 2020, algorithms 2 and 3). Exact, given uniform bits: the
-        integers are uniform by rejection, and no coin is rounded (`exact`).
+        P(x) is proportional to exp(-x^2 / (2 sigma^2)) on the integers. The draws are by rejection
+        from a discrete Laplace (Canonne, Kamath, Steinke 2020, algorithms 2 and 3). They are exact,
+        given uniform bits: the integers are uniform by rejection, and no Bernoulli draw is rounded
+        (`exact`).
 
         Raises:
             ValueError: `sigma` is not positive and finite, or is above 2^44.
@@ -187,7 +185,7 @@ class SecureGenerator:
         return _filled(shape, lambda n: self._discrete_gaussians(n, sigma))
 
     def _discrete_gaussians(self, trials: int, sigma: float) -> np.ndarray:
-        """As many draws as so many trials give, about a third."""
+        """Draw from the given number of trials, about a third of which succeed."""
         scale, square = math.floor(sigma) + 1, Fraction(sigma) ** 2
         # Discrete Laplace of scale `scale`: P(y) proportional to exp(-|y| / scale).
         tried = self.integers(trials, scale)
@@ -195,7 +193,7 @@ class SecureGenerator:
         units = tried[kept]
         magnitude = units + scale * self._geometric(units.size, exponent=1.0)
         negative = self._coins(units.size, 0.5)
-        once = ~(negative & (magnitude == 0))  # zero has one sign
+        once = ~(negative & (magnitude == 0))  # count zero with one sign only
         magnitude, negative = magnitude[once], negative[once]
         kept = self._exponential_coins(
             (magnitude - sigma * sigma / scale) ** 2 / (2 * sigma * sigma),
@@ -206,21 +204,21 @@ class SecureGenerator:
     def exponential_mechanism(
         self, scores: np.ndarray, *, epsilon: float, sensitivity: float
     ) -> int:
-        """An index drawn with probability proportional to exp(epsilon score / (2 sensitivity)).
+        """Draw an index with probability proportional to exp(epsilon score / (2 sensitivity)).
 
-        It is `epsilon`-DP (McSherry and Talwar 2007, theorem 6) where one person changes each
-        score by at most `sensitivity`: the weight of an index changes by a factor of at most
-        exp(epsilon / 2), the sum of all weights too, hence their quotient by exp(epsilon). Drawn
-        by rejection: a uniform index is kept with probability exp(-epsilon (top - score) /
-        (2 sensitivity)), so that no sum of weights is ever rounded.
+        This is `epsilon`-DP (McSherry and Talwar 2007, theorem 6) if one person changes each score
+        by at most `sensitivity`: the weight of an index changes by a factor of at most
+        exp(epsilon / 2), and so does the sum of all weights, hence their quotient changes by at
+        most exp(epsilon). The draw is by rejection: a uniform index is kept with probability
+        exp(-epsilon (top - score) / (2 sensitivity)), so that no sum of weights is ever rounded.
 
         Args:
-            scores: finite numbers (n,), higher is better; how many there are is public.
-            epsilon: pure differential privacy of this one selection.
-            sensitivity: largest change of any score when one person is added or removed.
+            scores: Finite numbers (n,), higher is better; n is public.
+            epsilon: Pure differential privacy of this one selection.
+            sensitivity: Largest change of any score when one person is added or removed.
 
         Raises:
-            ValueError: a parameter is not positive and finite, or scores are not finite (n,).
+            ValueError: A parameter is not positive and finite, or scores are not finite (n,).
         """
         _require_positive("epsilon", epsilon)
         _require_positive("sensitivity", sensitivity)
@@ -228,13 +226,13 @@ class SecureGenerator:
         if scores.ndim != 1 or scores.size == 0 or not np.isfinite(scores).all():
             raise ValueError("scores must be a vector of finite numbers")
         self.note("exponential", epsilon / sensitivity)
-        while True:  # the top score is always kept: n trials on average at most
+        while True:  # the top score is always kept, so at most n trials are needed on average
             tried = self._tried(scores, Fraction(epsilon) / (2 * Fraction(sensitivity)))
             if tried.size:
                 return int(tried[0])
 
     def _tried(self, scores: np.ndarray, rate: Fraction) -> np.ndarray:
-        """Uniform indices, each kept with probability exp(-rate (top - score))."""
+        """Draw uniform indices and keep each with probability exp(-rate (top - score))."""
         top = scores.max()
         tried = self.integers(min(scores.size + 16, _CHUNK), scores.size)
         kept = self._exponential_coins(
@@ -244,7 +242,7 @@ class SecureGenerator:
         return tried[kept]
 
     def _geometric(self, n: int, *, exponent: float) -> np.ndarray:
-        """How often a coin of exp(-exponent) comes up before it first does not, int64 (n,)."""
+        """Draw the number of Bernoulli(exp(-exponent)) successes before the first failure (n,)."""
         heads = np.zeros(n, dtype=np.int64)
         running = np.arange(n)
         gamma, exact = np.full(n, exponent), Fraction(exponent)
@@ -255,11 +253,11 @@ class SecureGenerator:
         return heads
 
     def _exponential_coins(self, gamma: np.ndarray, exact: Callable[[int], Fraction]) -> np.ndarray:
-        """Coins true with probability exp(-g), bool (n,).
+        """Draw Bernoulli variables that are true with probability exp(-g), bool (n,).
 
         Args:
-            gamma: (n,) g >= 0 in float64, near enough that exp(-gamma) is right to `_SLACK` / 2.
-            exact: g itself, asked for where a uniform number lies within `_SLACK` of exp(-gamma).
+            gamma: g >= 0 in float64 (n,), close enough that exp(-gamma) is right to `_SLACK` / 2.
+            exact: Returns g itself, for a uniform number within `_SLACK` of exp(-gamma).
         """
         trial = (self.uniform_bits(gamma.size) >> np.uint64(11)).astype(np.int64)
         gap = trial * _UNIT - np.exp(-gamma)
@@ -273,7 +271,7 @@ class SecureGenerator:
 
 
 def _filled(shape: int | tuple[int, ...], draw: Callable[[int], np.ndarray]) -> np.ndarray:
-    """int64 of the given shape, from a function that turns so many trials into fewer draws."""
+    """Fill an int64 array from a function that turns a number of trials into fewer draws."""
     out = np.empty(shape, dtype=np.int64)
     flat = out.reshape(-1)
     filled = 0

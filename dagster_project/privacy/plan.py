@@ -1,7 +1,7 @@
 """The spending plan of one release: every mechanism, fixed and hashed before a record is read.
 
-A plan says what will be done and what it costs. It neither computes costs (`accounting`), nor
-solves for noise (`calibration`), nor records spending (`ledger`).
+A plan says what will be done and what it costs. Computing costs belongs to `accounting`, solving
+for noise to `calibration` and recording what is spent to `ledger`.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with one spelling per value: sorted keys, no white space, no NaN or infinity.
+    """Return JSON with one spelling per value: sorted keys, no white space, no NaN or infinity.
 
     >>> canonical_json({"b": 1.0, "a": (1, None)})
     '{"a":[1,null],"b":1.0}'
 
     Raises:
-        ValueError: a number is not finite.
-        TypeError: a value is not JSON.
+        ValueError: A number is not finite.
+        TypeError: A value is not JSON.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def canonical_hash(value: Any) -> str:
-    """SHA-256 of `canonical_json(value)`, 64 hexadecimal digits."""
+    """Return the SHA-256 of `canonical_json(value)`, 64 hexadecimal digits."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def _detached(value: Any, name: str) -> dict[str, Any]:
-    """A JSON copy, so that a caller's later change cannot alter a plan that is already hashed."""
+    """Return a JSON copy, so that later changes by the caller cannot alter a hashed plan."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise ValueError(f"{name} must be a mapping with text keys")
     try:
@@ -60,7 +60,7 @@ def _require_text(value: Any, name: str) -> None:
 
 
 def is_identifier(value: Any) -> bool:
-    """Whether a value can name a release, a population, a stage or a cohort."""
+    """Return whether a value can name a release, a population, a stage or a cohort."""
     return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
 
 
@@ -72,7 +72,7 @@ def _require_identifier(value: Any, name: str) -> None:
 def _exact_fields(cls: type, value: Any, name: str) -> dict[str, Any]:
     names = {field.name for field in fields(cls)}
     if not isinstance(value, Mapping) or set(value) != names:
-        raise ValueError(f"{name} has exactly the fields {sorted(names)}")
+        raise ValueError(f"{name} must have exactly the fields {sorted(names)}")
     return dict(value)
 
 
@@ -81,11 +81,11 @@ class PlannedMechanism:
     """One use of private data.
 
     Attributes:
-        name: unique in the plan, for example "table_model.selection".
-        stage: the asset that runs it.
-        event: everything that is charged, replays included.
-        declared: what must equal the parameters that run (noise, clip norm, rate, divisor, ...).
-        cohort: the cohort it touches; "all" for everyone.
+        name: Unique in the plan, for example "table_model.selection".
+        stage: The asset that runs it.
+        event: Everything that is charged, including replays.
+        declared: What must equal the parameters that run (noise, clip norm, rate, divisor, ...).
+        cohort: The cohort that it reads; "all" for everyone.
     """
 
     name: str
@@ -102,7 +102,7 @@ class PlannedMechanism:
         object.__setattr__(self, "declared", _detached(self.declared, "declared"))
 
     def to_json(self) -> dict[str, Any]:
-        """The mechanism as plain JSON."""
+        """Return the mechanism as plain JSON."""
         return {
             "name": self.name,
             "stage": self.stage,
@@ -113,7 +113,7 @@ class PlannedMechanism:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PlannedMechanism:
-        """The mechanism that `to_json` wrote. Raises ValueError for anything else."""
+        """Return the mechanism that `to_json` wrote. Raises ValueError for anything else."""
         parameters = _exact_fields(cls, value, "a planned mechanism")
         if not isinstance(parameters["event"], Mapping):
             raise ValueError("event must be a mapping")
@@ -122,21 +122,21 @@ class PlannedMechanism:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All that one release will spend, and on what.
+    """Everything that one release will spend, and on what.
 
     Attributes:
-        release_id, population, data_version, schema_hash, code_version: what the plan is bound to.
-        target_epsilon, target_delta: the guarantee asked for, add/remove one person.
-        n_public: public number of people.
-        discretization: grid of the privacy loss distribution behind `composed_epsilon`.
-        mechanisms: everything that touches private data.
-        composed_epsilon: joint epsilon of all mechanisms at `target_delta`, pessimistic.
-        epsilon_prv: second opinion on the Gaussian mechanisms alone, None where it failed.
-        recipe: all public settings.
+        release_id, population, data_version, schema_hash, code_version: What the plan is bound to.
+        target_epsilon, target_delta: The guarantee asked for, add/remove one person.
+        n_public: Public number of people.
+        discretization: Grid of the privacy loss distribution behind `composed_epsilon`.
+        mechanisms: Every mechanism that reads private data.
+        composed_epsilon: Joint epsilon of all mechanisms at `target_delta`, pessimistic.
+        epsilon_prv: Second opinion on only the Gaussian mechanisms, None if it failed.
+        recipe: All public settings.
 
     Raises:
-        ValueError: a field is malformed, two mechanisms share a name, or the composed epsilon
-            passes the target.
+        ValueError: A field is malformed, two mechanisms share a name, or the composed epsilon
+            exceeds the target.
     """
 
     release_id: str
@@ -193,14 +193,14 @@ class Plan:
         return self.composed_epsilon
 
     def mechanism(self, name: str) -> PlannedMechanism:
-        """The mechanism called `name`. Raises KeyError where there is none."""
+        """Return the mechanism called `name`. Raises KeyError if there is none."""
         for item in self.mechanisms:
             if item.name == name:
                 return item
         raise KeyError(f"the plan has no mechanism {name!r}")
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as plain JSON."""
+        """Return the plan as plain JSON."""
         value = {field.name: getattr(self, field.name) for field in fields(self)}
         value["mechanisms"] = [item.to_json() for item in self.mechanisms]
         value["recipe"] = _detached(self.recipe, "recipe")
@@ -208,7 +208,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
-        """The plan that `to_json` wrote. Raises ValueError for anything else."""
+        """Return the plan that `to_json` wrote. Raises ValueError for anything else."""
         parameters = _exact_fields(cls, value, "a plan")
         if not isinstance(parameters["mechanisms"], list | tuple):
             raise ValueError("mechanisms must be a list")
@@ -217,5 +217,5 @@ class Plan:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the plan's canonical JSON: its identity in the ledger."""
+        """SHA-256 of the plan's canonical JSON, which identifies it in the ledger."""
         return canonical_hash(self.to_json())

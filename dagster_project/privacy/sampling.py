@@ -1,7 +1,8 @@
-"""Poisson sampling of people: one independent coin per person, as the accountant assumes.
+"""Poisson sampling of people: each person is sampled independently, as the accountant assumes.
 
 Shuffling, fixed batch sizes and weighting do not belong here: amplification by sampling is charged
-for independent coins only (Balle, Barthe, Gaboardi, "Privacy amplification by subsampling", 2018).
+only for independent sampling (Balle, Barthe, Gaboardi, "Privacy amplification by subsampling",
+2018).
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from dagster_project.privacy.noise import SecureGenerator
 
 
 def poisson_sample(n: int, *, sample_rate: float, generator: SecureGenerator) -> np.ndarray:
-    """A fresh Poisson sample of `n` people.
+    """Draw a fresh Poisson sample of `n` people.
 
     Each person is in it with probability `sample_rate`, independently of all others, so its size
     varies and may be zero; a step on an empty sample still needs its noise. The size is private.
 
     Args:
-        n: number of people to draw from.
-        sample_rate: public inclusion probability in (0, 1], never computed from `n`.
-        generator: the mechanism's source of coins.
+        n: Number of people to draw from.
+        sample_rate: Public inclusion probability in (0, 1], never computed from `n`.
+        generator: The mechanism's source of randomness.
 
     Returns:
         Increasing indices, int64 (any number from 0 to `n`,).

@@ -1,4 +1,4 @@
-"""Public settings of a release: the recipe, section by section, and its presets.
+"""The public settings of a release: the recipe, its sections and its presets.
 
-Imports nothing of the package, so that every room can take its own section.
+This package imports nothing from the rest of the project, so every room can use its own section.
 """

@@ -1,8 +1,8 @@
 """Named recipes: each published or compared system is one configuration of the same stages.
 
-What a preset changes, and why, stands beside it; docs/presets.md says where it deviates from the
-paper. Solving for noise does not belong here (`planner`), nor do systems that need mechanisms of
-their own.
+A comment beside each preset says what it changes and why; docs/presets.md lists where it deviates
+from the paper. Solving for noise does not belong here (`planning`), nor do systems that need
+mechanisms of their own.
 
 Systems and ablations after DP-TabImage (Chen, Lamp, Wang, Jha, arXiv 2609.00708, 2026).
 """
@@ -13,17 +13,17 @@ from dagster_project.settings.recipe import Recipe
 
 DEFAULT = "default"
 
-# Of networks that DP-SGD taught: more guidance enlarges what its noise left in them. At epsilon 1
-# on the example `published` has a mean AUC of .72 at 1, .77 at 1.5 and .71 at 2.5 (one seed each).
+# For networks trained with DP-SGD: more guidance amplifies the noise left in them. At epsilon 1 on
+# the example, `published` has a mean AUC of .72 at 1, .77 at 1.5 and .71 at 2.5 (one seed each).
 _GUIDANCE = 1.5
 
-# DP-TabImage. The table has its published share, .2 of the total zCDP. How the rest was divided is
-# not published (its sigmas of 10 pass the budget by themselves); here the mean pairs get as much as
-# the table. More would buy little: a release of a 5 % sample costs next to nothing down to a
-# multiplier of about 2 and very much below it, so its noise hardly depends on its share.
+# DP-TabImage. The table has its published share, .2 of the total zCDP. The paper does not say how
+# the rest is divided (its sigmas of 10 exceed the budget by themselves); here the mean pairs get as
+# much as the table. More would gain little: releasing a 5 % sample costs next to nothing down to a
+# noise multiplier of about 2 and very much below it, so its noise hardly depends on its share.
 # The published minimum of 100 people in a cell is hard on small data: of 20,000 people the sample
-# has 1,000, so cells with less than a tenth of them go; of 6,000 nearly all cells do, and where all
-# do there is no warm-up.
+# has 1,000, so cells with less than a tenth of them are dropped; of 6,000 nearly all cells are, and
+# without any cell there is no pretraining.
 _PUBLISHED = Recipe().changed(
     {
         "budget_split.table": 0.2,
@@ -44,7 +44,7 @@ _PUBLISHED = Recipe().changed(
     }
 )
 
-# Table first, and all that the table leaves to DP-SGD.
+# Table first; DP-SGD gets the rest of the budget.
 _BASE = Recipe().changed(
     {
         "budget_split.table": 0.2,
@@ -55,15 +55,15 @@ _BASE = Recipe().changed(
     }
 )
 
-# PrivImage (Li et al., arXiv 2311.12850, 2024) for records. Drawn shapes stand in for the pool of
-# public pictures until `public_images.source` names a better one.
+# PrivImage (Li et al., arXiv 2311.12850, 2024) for records. Procedural images stand in for the pool
+# of public images unless `public_images.source` names a better one.
 _PUBLIC = {"budget_split.query": 0.02, "public_images.source": "procedural"}
 
 PRESETS: dict[str, Recipe] = {
     DEFAULT: Recipe(),
     "published": _PUBLISHED,
     "base": _BASE,
-    # Images that know nothing of the records beside them: the zero of every cross-modal figure.
+    # Images that ignore the records beside them: the zero point of every cross-modal figure.
     "indep": _BASE.changed({"dp_sgd.condition_dropout": 1.0, "sampler.guidance": 0.0}),
     "randimg": _PUBLISHED.changed({"mean_pairs.groups": "random", "mean_pairs.records": "uniform"}),
     "attrimg": _PUBLISHED.changed({"mean_pairs.records": "uniform"}),
@@ -73,7 +73,7 @@ PRESETS: dict[str, Recipe] = {
 
 
 def preset(name: str) -> Recipe:
-    """The recipe of that name.
+    """Return the recipe of that name.
 
     >>> preset("default") == Recipe()
     True

@@ -1,9 +1,9 @@
-"""Public settings of a release: its sections (`sections`) and the rules that tie them together.
-Nothing here is, or depends on, private data.
+"""The recipe: all public settings of a release and the rules that tie its sections together.
 
-A preset (`presets`) is one configuration of the same stages. Values that follow from public numbers
-by a rule (the steps of DP-SGD, the rounds of the table) are filled in by `planner`, where the rule
-and its grounds stand. Noise is not a setting: it is solved from epsilon and delta.
+Nothing here is, or depends on, private data. A preset (`presets`) is one configuration of the same
+stages. Values that follow from public numbers by a rule (the steps of DP-SGD, the rounds of the
+table) are filled in by `planning`, which also documents the rules. Noise is not a setting: it is
+solved from epsilon and delta.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Recipe(Settings):
         pool, asked = self.public_images, self.semantic_query.form
         if bool(self.budget_split.query) != (pool.source is not None and asked == "histogram"):
             raise ValueError(
-                "budget_split.query is for public_images.source with "
-                "semantic_query.form=histogram, and both need it"
+                "budget_split.query and a public_images.source with "
+                "semantic_query.form=histogram need each other: set both or neither"
             )
         if pool.source is not None and asked == "column" and pool.labels is None:
             raise ValueError("semantic_query.form=column needs public_images.labels")
@@ -78,35 +78,35 @@ class Recipe(Settings):
 
     @property
     def label_cells(self) -> int:
-        """Cells of the table's hidden column of public labels, 0 where there is none."""
+        """Number of cells of the table's hidden column of public labels; 0 without that column."""
         if self.public_images.source is None or self.semantic_query.form == "histogram":
             return 0
         return self.public_images.labels or 0
 
     @classmethod
     def restored(cls, stored: Mapping[str, Any]) -> Recipe:
-        """A recipe that was stored whole: of a plan, or of a comparison's JSON.
+        """Return a recipe that was stored whole, in a plan or in a comparison's JSON.
 
         Raises:
-            ValueError: It lacks a setting. Another version of this software stored it, and what
-                that did need not be what the setting's default does now.
+            ValueError: A setting is missing. Another version of this software stored the recipe,
+                and its behaviour may differ from the setting's current default.
         """
         recipe = cls.model_validate(dict(stored))
         if lacking := sorted(set(_names(recipe.model_dump())) - set(_names(stored))):
             raise ValueError(
-                "another version of this software made the recipe, one without the setting "
-                f"{lacking[0]!r}: go on with that version"
+                "another version of this software made the recipe, without the setting "
+                f"{lacking[0]!r}: continue with that version"
             )
         return recipe
 
     def changed(self, changes: dict[str, Any]) -> Recipe:
-        """A copy with changes by dotted name, checked again.
+        """Return a copy with the given changes by dotted name, validated again.
 
         >>> Recipe().changed({"dp_sgd.steps": 10}).dp_sgd.steps
         10
 
         Raises:
-            ValueError: An unknown name or a value out of range.
+            ValueError: A name is unknown or a value is out of range.
         """
         content = self.model_dump()
         for name, value in changes.items():

@@ -1,7 +1,7 @@
-"""The sections of a recipe: public settings of each stage, and their defaults.
+"""The sections of a recipe: the public settings of each stage, with their defaults.
 
-A stage, and the room that does its work, takes its section as it is. Nothing here is, or depends
-on, private data.
+Each stage, and the room that does its work, takes its section unchanged. Nothing here is, or
+depends on, private data.
 """
 
 from __future__ import annotations
@@ -23,14 +23,22 @@ OptionalShare = NonNegativeFloat
 
 
 class Settings(BaseModel):
-    """A section: frozen, finite numbers, no unknown fields."""
+    """Base class of the sections: frozen, with finite numbers and no unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class BudgetSplit(Settings):
-    """How the budget is divided: parts of 1 / sigma^2, in any unit. What may be 0 is optional: its
-    mechanism is then not in the plan, and its stage spends nothing."""
+    """How the budget is divided among the mechanisms, in parts of 1 / sigma^2 of any unit.
+
+    With 0, an optional mechanism is left out of the plan and its stage spends nothing.
+
+    Attributes:
+        table: Part for the table model.
+        query: Part for the semantic query; optional.
+        pairs: Part for the mean pairs; optional.
+        image: Part for the training of the diffusion model with DP-SGD; optional.
+    """
 
     table: Share = 0.3
     query: OptionalShare = 0.0
@@ -42,15 +50,15 @@ class TableSettings(Settings):
     """The table model.
 
     Attributes:
-        method: "aim" or "mst".
-        rounds: Pairs that AIM selects; None is planning's rule.
+        method: Algorithm of the table model.
+        rounds: Number of pairs that AIM selects; None uses the rule of `planning`.
         selections_per_fit: Rounds between two refits of AIM's model, which take nearly all the
             time; None is half the number of attributes. Between refits the selected pairs form a
             forest while they can.
         iterations: Mirror-descent steps of each refit.
-        final_iterations: Those of the last fit.
-        max_model_bytes: Bound on the model's tables, and so on time and memory.
-        selection_share: Part of the table's budget that pays for the selections.
+        final_iterations: Mirror-descent steps of the last fit.
+        max_model_bytes: Bound on the size of the model's tables, and so on time and memory.
+        selection_share: Fraction of the table's budget that pays for the selections.
     """
 
     method: Literal["aim", "mst"] = "aim"
@@ -63,19 +71,19 @@ class TableSettings(Settings):
 
 
 class PublicImagesSettings(Settings):
-    """The pool of public pictures, of which the user states that it is public.
+    """The pool of public images. The user asserts that it is public.
 
     Attributes:
-        source: A folder of pictures in labelled folders, an .npz file of a pool, "procedural" for
+        source: A folder of images in labelled folders, an .npz file of a pool, "procedural" for
             drawn shapes, or None for no pool. A relative path starts in the working directory.
-        name: What manifest and card call a folder; None is the folder's name.
-        depth: Nested folders joined to a label at most; None is all.
-        smallest: Labels of fewer pictures join the one above.
-        images: Number of drawn pictures of a procedural pool.
-        negatives: Adds each picture's negative under a label of its own, so that the private
-            pictures choose the ground.
-        labels: Labels at most; more are merged to groups that look alike. None is all.
-        extractor: Features of the classifier.
+        name: Name of the pool in the manifest and the card; None is the folder's name.
+        depth: Maximum number of nested folder names joined into a label; None is no limit.
+        smallest: Labels with fewer images are merged into the label above.
+        images: Number of images drawn for a procedural pool.
+        negatives: Whether each image's negative is added under a label of its own, so that the
+            private images choose the background.
+        labels: Maximum number of labels; similar labels are merged. None is no limit.
+        extractor: Features that the classifier uses.
     """
 
     source: str | None = None
@@ -89,15 +97,16 @@ class PublicImagesSettings(Settings):
 
 
 class SemanticQuerySettings(Settings):
-    """Which public labels the private pictures are like.
+    """The query for the public labels that the private images resemble.
 
     Attributes:
-        form: "histogram" is a Gaussian mechanism with the share `budget_split.query`; "column"
-            makes the most likely label a hidden column of the table, at no share of its own.
-        top_k: Labels counted for each picture, in a histogram.
-        selected: Share of the pool that is chosen.
-        min_noise_multiplier: Noise multiplier below which less noise buys nothing: labels are told
-            apart by hundreds of people. At 45 the query costs under .1 of epsilon at any total.
+        form: "histogram" is a Gaussian mechanism paid by `budget_split.query`; "column" makes the
+            most likely label a hidden column of the table, which needs no budget of its own.
+        top_k: Labels counted for each image in a histogram.
+        selected: Fraction of the pool that is selected.
+        min_noise_multiplier: Noise multiplier below which less noise gains nothing, since labels
+            are told apart by hundreds of people. At 45 the query costs less than .1 of epsilon at
+            any total.
     """
 
     form: Literal["histogram", "column"] = "histogram"
@@ -107,12 +116,14 @@ class SemanticQuerySettings(Settings):
 
 
 class DiffusionTraining(Settings):
-    """Training of the diffusion model that reads nothing private.
+    """Training of the diffusion model on data that is not private.
 
     Attributes:
-        steps, batch, learning_rate: Adam with a cosine schedule to zero.
+        steps: Optimiser steps; None uses the rule of `planning`.
+        batch: Batch size.
+        learning_rate: Initial learning rate of Adam, with a cosine schedule to zero.
         condition_dropout: Probability that an example trains the null record.
-        shift: Augmentation by moves of up to so many pixels.
+        shift: Maximum random shift of an example for augmentation, in pixels.
     """
 
     steps: PositiveInt | None = None
@@ -123,11 +134,17 @@ class DiffusionTraining(Settings):
 
 
 class PublicTrainingSettings(DiffusionTraining):
-    """Training on the chosen public pictures.
+    """Training on the selected public images.
 
     Attributes:
-        records: Whole records drawn for each showing of a picture, or the soft ones of its label.
-        images: Showings that are prepared.
+        steps: Optimiser steps.
+        batch: Batch size.
+        learning_rate: Initial learning rate of Adam, with a cosine schedule to zero.
+        condition_dropout: Probability that an example trains the null record.
+        shift: Maximum random shift of an example for augmentation, in pixels.
+        records: "drawn" pairs each example with a whole record drawn for it, "soft" with the soft
+            record of its label.
+        images: Number of prepared examples.
     """
 
     steps: PositiveInt = 600
@@ -139,22 +156,27 @@ class MeanPairsSettings(Settings):
     """Mean images and mean embeddings.
 
     Attributes:
-        sample_rate: Share of people in the Poisson sample; 1 is one release over everybody.
-        side: Largest height and width of the summed images; None is half of the image's.
-        scales, frequencies: Of the mean embeddings; without meaning where `pixel_share` is 1.
-        pixel_share: Part of the squared norm given to mean images; 1 is mean images alone.
-        perceptual_share: Part of the squared norm given to the features of a public network; 0 is
-            none. The rest is shared by embeddings and mean images.
-        centred: Sums of the images less mid-grey, which halves their norm, or of the pixels.
-        groups: Cells are attribute values, or as many random groups (an ablation).
-        counts: Sums are divided by the table model's counts, which cost nothing, or by noisy
-            counts, which are released with the sums.
+        sample_rate: Expected fraction of people in the Poisson sample; 1 is one release over
+            everybody.
+        side: Maximum height and width of the summed images, in pixels; None is half of the image's.
+        scales: Scales of the mean embeddings; unused if `pixel_share` is 1.
+        frequencies: Number of frequencies of the mean embeddings; unused if `pixel_share` is 1.
+        pixel_share: Fraction of the squared norm given to mean images; 1 is only mean images.
+        perceptual_share: Fraction of the squared norm given to the features of a public network; 0
+            is none. Embeddings and mean images divide the rest.
+        centred: Whether mid-grey is subtracted from the images before summing, which halves their
+            norm.
+        groups: "values" has one cell for each attribute value, "random" as many random groups (an
+            ablation).
+        counts: Divisor of the sums: "model" uses the table model's counts, which cost nothing,
+            "noisy" uses noisy counts released with the sums.
         minimum_count: Cells with a smaller count are left out.
-        consistent: All attributes are given one total.
-        denoised: Mean images are shrunk by what is known of their noise.
-        records: Records of the mean images: the table model's, or uniform (an ablation).
-        min_noise_multiplier: Noise multiplier below which less noise buys nothing: features and
-            generator are the limit from there on. 0 is none.
+        consistent: Whether all attributes are given the same total.
+        denoised: Whether mean images are shrunk according to their known noise.
+        records: Records of the mean images: "model" takes them from the table model, "uniform" is
+            an ablation.
+        min_noise_multiplier: Noise multiplier below which less noise gains nothing, because the
+            features and the generator become the limit. 0 is no minimum.
     """
 
     sample_rate: float = Field(1.0, gt=0, le=1)
@@ -179,19 +201,22 @@ class ImageGeneratorSettings(Settings):
     Attributes:
         latent: Size of the noise input.
         hidden: Width of the two hidden layers.
-        steps, batch, learning_rate: Adam with a cosine schedule to zero, on the pooled part.
-        perceptual_steps, perceptual_learning_rate: The same afterwards, on both parts; none where
-            the map has no perceptual part.
-        perceptual_batch: Pictures of the batch that the public network sees.
-        shift: A picture is a window of a larger one, moved by chance by up to this share of its
-            sides. It varies what is drawn, and a predictor learns less of what the generator writes
-            into all pictures of a record.
-        smoothness: Exponent s of the last layer: the coefficient at frequency f is scaled by
+        steps: Adam steps on the pooled part of the embedding.
+        batch: Images generated for each step.
+        learning_rate: Initial learning rate of these steps, with a cosine schedule to zero.
+        perceptual_steps: Adam steps afterwards on both parts of the embedding; none are taken if
+            it has no perceptual part.
+        perceptual_batch: Images of each batch that the public network sees.
+        perceptual_learning_rate: Initial learning rate of the steps on both parts.
+        shift: Maximum random offset of the window that cuts each image from a larger one, as a
+            fraction of the image's sides. It varies the images, and a predictor learns less of what
+            the generator writes into all images of a record.
+        smoothness: Exponent s of the last layer, which scales the coefficient at frequency f by
             (1 + f)^-s.
-        total_variation: Price of the pictures' total variation, for one unit of `fit_generator`'s
-            `noise`: the noisier the means, the smoother the pictures.
-        saturation: Price of the mean squared excess of a pixel's logit over 6, where a picture of
-            eight bits is black or white.
+        total_variation: Weight of the images' total variation for one unit of `fit_generator`'s
+            `noise`: the noisier the means, the smoother the images.
+        saturation: Weight of the mean squared excess of a pixel's logit over 6, where an eight-bit
+            image is black or white.
     """
 
     latent: PositiveInt = 16
@@ -209,17 +234,21 @@ class ImageGeneratorSettings(Settings):
 
 
 class PretrainingSettings(DiffusionTraining):
-    """Training on released statistics; `steps` None is planning's rule.
+    """Pretraining on released statistics.
 
     Attributes:
-        source: "generator" trains on pictures that the fitted generator draws, "mean_pairs" on the
-            mean pairs alone, at all noise levels; "none" is no pretraining.
-        images: Pictures that the generator draws.
-        procedural: Number of procedural pictures.
-        procedural_sigma: Noise level below which procedural pictures are used; 0 for none.
-        mean_pairs: Mean pairs in each batch beside the generator's pictures. `shift` moves them;
-            the generator's pictures are not moved.
-        mean_pair_sigma: Lowest noise level at which they are used.
+        steps: Optimiser steps; None uses the rule of `planning`.
+        batch: Batch size, without the added mean pairs.
+        learning_rate: Initial learning rate of Adam, with a cosine schedule to zero.
+        condition_dropout: Probability that an example trains the null record.
+        shift: Maximum random shift of a mean pair, in pixels; generated images are not shifted.
+        source: "generator" trains on images drawn by the fitted generator, "mean_pairs" only on
+            the mean pairs, at all noise levels; "none" is no pretraining.
+        images: Number of images that the generator draws.
+        procedural: Number of procedural images.
+        procedural_sigma: Noise level below which procedural images are used; 0 is never.
+        mean_pairs: Mean pairs added to each batch of generated images.
+        mean_pair_sigma: Lowest noise level at which these mean pairs are used.
     """
 
     source: Literal["generator", "mean_pairs", "none"] = "generator"
@@ -235,9 +264,10 @@ class NetworkSettings(Settings):
 
     Attributes:
         channels: Feature channels of each level, highest resolution first.
-        patch: Side of the patches the stem folds into channels; images are padded to fit.
+        patch: Side of the patches that the stem folds into channels, in pixels; images are padded
+            to fit.
         token_size: Width of an attribute's token.
-        heads: Attention heads.
+        heads: Number of attention heads.
     """
 
     channels: tuple[PositiveInt, ...] = (32, 64)
@@ -247,8 +277,21 @@ class NetworkSettings(Settings):
 
 
 class DPSGDSettings(Settings):
-    """Private fine-tuning. `batch` is the expected one; it fixes the public sampling rate. `steps`
-    None: planning's rule. `condition_dropout` 1 never shows a record: an unconditional model."""
+    """Private training of the diffusion model with DP-SGD.
+
+    Attributes:
+        steps: Optimiser steps; None uses the rule of `planning`.
+        batch: Expected batch size, which fixes the public sampling rate.
+        noise_draws: Noise levels drawn for each example and averaged in its gradient.
+        max_grad_norm: Norm to which the gradient of each example is clipped.
+        learning_rate: Initial learning rate of Adam, with a cosine schedule to zero.
+        ema_half_life_share: Half-life of the weights' moving average, as a fraction of the steps.
+        condition_dropout: Probability that an example trains the null record; 1 never shows a
+            record, so that the model is unconditional.
+        checkpoint_steps: Steps between two checkpoints.
+        replays: Replays of a checkpoint interval after a crash that are paid in advance.
+        engine: How the gradients of single examples are computed; "auto" chooses.
+    """
 
     steps: PositiveInt | None = None
     batch: PositiveInt = 512
@@ -266,13 +309,15 @@ class SamplerSettings(Settings):
     """How images are drawn.
 
     Attributes:
-        model: What draws them: the diffusion model, or the image generator itself where no DP-SGD
-            follows; None is planning's rule. All else is for the diffusion.
-        steps: Noise levels visited.
+        model: What draws the images: the diffusion model, or the image generator itself if no
+            DP-SGD follows; None uses the rule of `planning`. The other settings only concern the
+            diffusion model.
+        steps: Number of noise levels.
         churn: EDM's S_churn; 0 is the deterministic sampler.
-        guidance: Weight w of D_null + w (D_record - D_null); 1 is none, 0 draws without the record.
-        heun: Second-order correction; doubles the network's evaluations.
-        chunk: Pairs drawn and written at one time.
+        guidance: Weight w of D_null + w (D_record - D_null); 1 is no guidance, 0 ignores the
+            record.
+        heun: Whether to apply the second-order correction, which doubles the network evaluations.
+        chunk: Pairs drawn and written at a time.
     """
 
     model: Literal["diffusion", "generator"] | None = None

@@ -39,17 +39,17 @@ def test_every_fault_is_listed_with_its_row(tmp_path, schema_path):
     text = "\n".join(map(str, faults))
     for words in (
         "row 1: no person id",
-        "'p2' stands in rows 3, 4",
+        "'p2' is in rows 3, 4",
         "row 2: 'p1' is also in heldout.parquet",
         "row 5: kind 'robot' is outside the domain; the row is dropped",
         "row 6: kind None is absent",
-        "row 7: weight nan is absent or no number; the row is dropped",
+        "row 7: weight nan is absent or not a number; the row is dropped",
         "row 8: weight -1.0 is outside the domain; it becomes '[0, 1)'",
-        "row 9: the picture is unusable (missing)",
-        "row 10: the picture is unusable (truncated or damaged)",
-        "row 11: the picture is unusable (too many pixels)",
-        "row 12: the picture is unusable (wrong mode)",
-        "row 13: the picture is unusable (not a readable PNG or JPEG)",
+        "row 9: the image is unusable (missing)",
+        "row 10: the image is unusable (truncated or damaged)",
+        "row 11: the image is unusable (too many pixels)",
+        "row 12: the image is unusable (wrong mode)",
+        "row 13: the image is unusable (not a readable PNG or JPEG)",
     ):
         assert words in text
 
@@ -58,7 +58,7 @@ def test_one_valued_attributes_empty_tables_and_huge_values(tmp_path, schema_pat
     table = columns(4, kind=dict.fromkeys(range(4), "doll"), id={3: "x" * 100_000})
     faults = check(write(tmp_path / "data", table), schema_path)
     assert [fault.text for fault in faults] == [
-        "kind is 'doll' in every usable row, so it carries nothing."
+        "kind is 'doll' in every usable row and carries no information."
     ]
     table = columns(4, kind={0: "y" * 100_000})
     faults = check(write(tmp_path / "data", table), schema_path)
@@ -77,10 +77,10 @@ def test_images_without_a_row_and_names_that_lead_out(tmp_path, schema_path):
     folder = write_csv(tmp_path / "data", lines, {"a.png": png(), "b.png": png()})
     (folder / "images" / "c.png").symlink_to(folder / "images" / "a.png")
     assert [str(fault) for fault in check(folder, schema_path)] == [
-        "note   records.csv, row 2: the picture is unusable (name leaves the folder); "
+        "note   records.csv, row 2: the image is unusable (name leaves the folder); "
         "the row is dropped.",
-        "note   records.csv, row 3: the picture is unusable (symbolic link); the row is dropped.",
-        "note   images: no row names the picture 'b.png'.",
+        "note   records.csv, row 3: the image is unusable (symbolic link); the row is dropped.",
+        "note   images: no row names the image 'b.png'.",
     ]
 
 
@@ -92,7 +92,7 @@ def test_broken_rows_are_counted_and_named(tmp_path, schema_path):
     assert [str(fault) for fault in check(folder, schema_path)] == [
         "note   records.csv, row 1: line with an open or stray quote: 2 rows, 1, 5; each is "
         "dropped.",
-        "note   records.csv, row 4: line with another number of fields: one row, which is dropped.",
+        "note   records.csv, row 4: line with a wrong number of fields: one row, which is dropped.",
         "note   records.csv, row 7: line that is not UTF-8: 12 rows, 7, 8, 9, 10, 11, 12, 13, 14, "
         "15, 16 and 2 more; each is dropped.",
     ]

@@ -70,11 +70,11 @@ def test_each_fault_follows_the_policy_and_none_raises(tmp_path):
         "kind: row dropped": 2,
         "weight: row dropped": 1,
         "weight: value changed": 1,
-        "picture missing: row dropped": 1,
-        "picture truncated or damaged: row dropped": 1,
-        "picture not a readable PNG or JPEG: row dropped": 2,
-        "picture too many pixels: row dropped": 1,
-        "picture wrong mode: row dropped": 1,
+        "image missing: row dropped": 1,
+        "image truncated or damaged: row dropped": 1,
+        "image not a readable PNG or JPEG: row dropped": 2,
+        "image too many pixels: row dropped": 1,
+        "image wrong mode: row dropped": 1,
     }
 
 
@@ -184,12 +184,12 @@ def test_records_beside_a_folder_of_images(tmp_path):
     train, _, counts = read(folder)
     assert shades(train) == [10, 60]
     assert counts.reasons == {
-        "line with another number of fields: row dropped": 1,
+        "line with a wrong number of fields: row dropped": 1,
         "line with an open or stray quote: row dropped": 1,
-        "picture missing: row dropped": 1,
-        "picture name leaves the folder: row dropped": 2,
-        "picture symbolic link: row dropped": 1,
-        "picture not a file: row dropped": 1,
+        "image missing: row dropped": 1,
+        "image name leaves the folder: row dropped": 2,
+        "image symbolic link: row dropped": 1,
+        "image not a file: row dropped": 1,
     }
 
 
@@ -205,7 +205,7 @@ def test_whole_number_ids_and_struct_images(tmp_path):
     table["image"] = [{"bytes": b, "path": None} for b in table["image"][:4]] + [None]
     train, _, counts = read(write(tmp_path / "data", table, "records.parquet"))
     assert len(train) == 2
-    assert counts.reasons["picture missing: row dropped"] == 1
+    assert counts.reasons["image missing: row dropped"] == 1
 
 
 @pytest.mark.parametrize("encode", [list, pa.Array.dictionary_encode])
@@ -266,7 +266,7 @@ def test_files_that_are_missing_or_no_files(tmp_path):
     assert "symbolic link" in column_faults(tmp_path / "link", SCHEMA)[0]
     assert "'..'" in column_faults(folder / ".." / "data", SCHEMA)[0]
     (folder / "heldout.parquet").symlink_to(folder / "train.parquet")
-    assert "no link" in column_faults(folder, SCHEMA)[0]
+    assert "not a link" in column_faults(folder, SCHEMA)[0]
     with pytest.raises(ReadingError, match="no link"):
         read(folder)
 
@@ -279,7 +279,7 @@ def test_a_file_that_breaks_off_tells_nothing(tmp_path):
     path.write_bytes(bytes(content))
     with pytest.raises(ReadingError) as caught:
         read(folder)
-    assert str(caught.value) == "The data files cannot be read to their end."
+    assert str(caught.value) == "The data files cannot be read to the end."
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
 
 
@@ -290,7 +290,7 @@ def test_a_footer_that_leads_beyond_the_file_is_refused_before_a_record_is_read(
     footer = int.from_bytes(content[-8:-4], "little") + 8
     path.write_bytes(b"PAR1" + content[-footer:])
     (fault,) = column_faults(folder, SCHEMA)
-    assert fault == "train.parquet is damaged: its footer leads to places that it does not have."
+    assert fault == "train.parquet is damaged: its footer refers to places outside the file."
 
 
 def test_a_compression_that_cannot_be_undone_is_refused_before_a_record_is_read(

@@ -191,4 +191,4 @@ def test_a_damaged_page_ends_in_the_same_sentence_whoever_is_hit(tmp_path):
         with pytest.raises(reading.ReadingError) as caught:
             read_pairs(other, SCHEMA, heldout_key=None)
         told.add(str(caught.value))
-    assert told == {"The data files cannot be read to their end."}
+    assert told == {"The data files cannot be read to the end."}

@@ -55,7 +55,7 @@ def test_an_archive_becomes_a_data_folder_without_a_fault(kind, tmp_path):
     assert len(schema.attributes) == attributes
     assert not schema.public and schema.n_public == 60
     # Patients with two X-rays, and the NIH's ages that are slips, follow the policy.
-    usual = ("stands in rows", "age 414.0 is outside the domain; it becomes '[80, 100]'")
+    usual = ("is in rows", "age 414.0 is outside the domain; it becomes '[80, 100]'")
     faults = [str(fault) for fault in check(data, data / "schema.yaml")]
     assert [fault for fault in faults if not any(text in fault for text in usual)] == []
     assert bool(faults) == (kind == "chestxray14")
@@ -140,8 +140,8 @@ def test_broken_images_are_counted_and_end_nothing(tmp_path, capsys):
     out = capsys.readouterr()
     assert out.err.startswith("PRIVATE")
     for reason in ("missing", "not a readable PNG or JPEG", "symbolic link"):
-        assert f"1 left out: picture {reason}" in out.out
-    assert "1 left out: line with another number of fields" in out.out
+        assert f"1 left out: image {reason}" in out.out
+    assert "1 left out: line with a wrong number of fields" in out.out
     faults = check(tmp_path / "data", tmp_path / "data" / "schema.yaml")
     assert not any(fault.stops for fault in faults)
 
@@ -314,7 +314,7 @@ def test_an_archive_that_breaks_off_leaves_nothing(tmp_path, capsys):
     source = archives.idx(tmp_path / "source")
     file = source / "t10k-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:-5])
-    refused(capsys, tmp_path, "breaks off", lambda o: bring("idx", source, o, "--public"))
+    refused(capsys, tmp_path, "ends too early", lambda o: bring("idx", source, o, "--public"))
 
 
 @pytest.mark.parametrize("text", ["7", "65", "40x", "x", "40x400"])

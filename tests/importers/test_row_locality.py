@@ -100,9 +100,9 @@ def test_broken_lines_are_counted_by_reason(tmp_path, capsys):
     told = capsys.readouterr().out
     for reason in (
         "line with an open or stray quote",
-        "line with another number of fields",
+        "line with a wrong number of fields",
         "line that is not UTF-8",
-        "line that names no picture",
+        "line that names no image",
         "line that names no patient",
     ):
         assert f"1 left out: {reason}" in told
@@ -115,7 +115,7 @@ def test_a_image_of_two_identities_is_left_out(tmp_path):
     listed.write_text("\n".join([*lines[1:], "000002.jpg 1"]))
     rows = list(open_archive("celeba", source, ImportRequest(unit="person")).rows())
     assert [isinstance(row, BrokenRow) for row in rows] == [True, True] + 7 * [False]
-    assert rows[0].reason == "picture without one identity"
+    assert rows[0].reason == "image without exactly one identity"
 
 
 def test_file_names_that_are_no_text_cost_their_row_alone(tmp_path, capsys):
