@@ -1,4 +1,4 @@
-"""Embedding-similarity gap: do pictures and records match in a space learned on real pairs?
+"""Embedding-similarity gap: do images and records match in a space learned on real pairs?
 
 The metric of DP-TabImage (arXiv 2609.00708): an image and a record encoder are trained
 contrastively on real pairs; the gap is the mean cosine of matching embeddings minus that of
@@ -66,7 +66,7 @@ class Encoders:
     def of_state(
         cls, state: Mapping[str, torch.Tensor], shape: tuple[int, ...], schema: Schema, real: float
     ) -> Encoders:
-        """What `state` gave, for pictures of a shape (C, H, W)."""
+        """What `state` gave, for images of a shape (C, H, W)."""
         images, records = _new(shape, schema)
         for name, module in (("images.", images), ("records.", records)):
             module.load_state_dict(
@@ -78,7 +78,7 @@ class Encoders:
 def fit_encoders(
     train: Pairs, heldout: Pairs, schema: Schema, *, seed: int, progress: Progress
 ) -> Encoders:
-    """Trains the two encoders on real pairs (at most 8,000) and measures held-out real pairs.
+    """Train the two encoders on real pairs (at most 8,000) and measure held-out real pairs.
 
     The loss is the symmetric cross-entropy over a batch of 256 (Radford et al. 2021) with a
     learned temperature.

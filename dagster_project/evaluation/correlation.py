@@ -1,6 +1,6 @@
-"""Correlation between records and picture features, real against synthetic.
+"""Correlation between records and image features, real against synthetic.
 
-Three views of one question, whether the synthetic pictures depend on the synthetic records as
+Three views of one question, whether the synthetic images depend on the synthetic records as
 the real ones do: the matrix of Pearson correlations (linear, cell by component), the correlation
 ratio of each attribute (Fisher's η²), and the distance correlation (Székely & Rizzo 2014), which
 is zero only for independence. Metrics that train a network belong to `predictors`, `alignment`.
@@ -20,7 +20,7 @@ _DISTANCE_ROWS = 1000
 
 @dataclass(frozen=True)
 class CorrelationScores:
-    """Agreement of the record-picture correlations.
+    """Agreement of the record-image correlations.
 
     Attributes:
         gap: Mean absolute difference between the real and the synthetic matrix of correlations
@@ -30,7 +30,7 @@ class CorrelationScores:
         eta_squared: Attribute -> (real, synthetic): share of the features' variance that the
             attribute explains.
         distance_correlation: (real, synthetic), squared and bias-corrected; about 0 when
-            pictures and records are independent, 1 at most.
+            images and records are independent, 1 at most.
     """
 
     gap: float
@@ -47,7 +47,7 @@ def correlation_scores(
     schema: Schema,
     rng: np.random.Generator,
 ) -> CorrelationScores:
-    """Compares the ties of three samples, each as (features (N, F), codes (N, d)).
+    """Compare the ties of three samples, each as (features (N, F), codes (N, d)).
 
     Args:
         real: Held-out real pairs; the basis of components comes from them.

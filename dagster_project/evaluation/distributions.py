@@ -1,6 +1,6 @@
 """Distance between real and synthetic tables: total variation of their k-way marginals.
 
-Tables of cell codes only; pictures do not belong here. The measure is the one of McKenna,
+Tables of cell codes only; images do not belong here. The measure is the one of McKenna,
 Miklau & Sheldon, "Winning the NIST contest" (2021): the mean over all sets of k attributes of
 half the L1 distance between the normalised marginals.
 """

@@ -48,7 +48,7 @@ def evaluate(
     seed: int,
     progress: Progress = silent,
 ) -> FidelityReport:
-    """Computes every figure; about 80 CPU-seconds for 20,000, 4,000 and 4,000 grey 28x28 pairs.
+    """Compute every figure; about 80 CPU-seconds for 20,000, 4,000 and 4,000 grey 28x28 pairs.
 
     Args:
         train: The real pairs the release was made from.
@@ -56,7 +56,7 @@ def evaluate(
         synthetic: The released pairs.
         table_codes: Many records (M, d) of the table model, for the distances between tables.
         schema: The schema of all of them.
-        extractor: Feature extractor for the distances between pictures.
+        extractor: Feature extractor for the distances between images.
         seed: Public randomness of the evaluation.
         progress: Fraction done and the current step.
 

@@ -20,7 +20,7 @@ NOTICE = "Private: computed on real records, not differentially private. Do not 
 class FidelityReport:
     """Figures of one release; NaN where the data allows none (no numeric attribute, say).
 
-    Floor: pictures and records tied at random. Ceiling, and every `_real`: as many real pairs,
+    Floor: images and records tied at random. Ceiling, and every `_real`: as many real pairs,
     scored in the same way.
 
     Attributes:
@@ -28,7 +28,7 @@ class FidelityReport:
         delta: Its delta; filled by the caller.
         auc_mean: Mean over attributes of the macro one-vs-rest AUC on held-out real pairs of a
             predictor trained on the synthetic pairs.
-        auc_floor: The same for synthetic pictures with shuffled records.
+        auc_floor: The same for synthetic images with shuffled records.
         auc_ceiling: The same for real training pairs.
         mae_mean: Mean range-normalised error of the same predictor over numeric attributes.
         mae_floor: For shuffled records.
@@ -37,18 +37,18 @@ class FidelityReport:
         tvd_2way: Of 2-way marginals.
         tvd_3way: Of 3-way marginals.
         tvd_sampling_floor: By "1", "2", "3": what as many rows of the real table would have.
-        fd: Fréchet distance of synthetic to held-out real pictures.
-        fd_real: Of real training to held-out real pictures.
+        fd: Fréchet distance of synthetic to held-out real images.
+        fd_real: Of real training to held-out real images.
         fd_extractor: What `fd` is called, by its features: "FID", "FD-Lite0", "FD-pixels".
         kid: Kernel distance on the same features.
-        kid_real: Of real training pictures.
-        precision: Share of synthetic pictures within the real manifold.
-        precision_real: Of real training pictures.
-        recall: Share of real pictures within the synthetic manifold.
-        recall_real: Within that of real training pictures.
+        kid_real: Of real training images.
+        precision: Share of synthetic images within the real manifold.
+        precision_real: Of real training images.
+        recall: Share of real images within the synthetic manifold.
+        recall_real: Within that of real training images.
         esg: Embedding-similarity gap over that of held-out real pairs (1 = as real).
         esg_floor: The same with shuffled records.
-        correlation: Record-picture correlations, on pooled pixels.
+        correlation: Record-image correlations, on pooled pixels.
         attributes: One row for each attribute: name, kind, tvd, auc, auc_floor, auc_ceiling,
             accuracy, accuracy_ceiling, mae, mae_floor, mae_ceiling, eta_squared,
             eta_squared_real.

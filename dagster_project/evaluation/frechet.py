@@ -53,7 +53,7 @@ def precision_recall(real: np.ndarray, synthetic: np.ndarray, k: int = 3) -> tup
     """Share of synthetic rows inside the real manifold, and of real rows inside the synthetic one.
 
     A manifold is the union of balls around its rows that reach to each row's k-th nearest other
-    row. Low precision: pictures unlike any real one; low recall: kinds of pictures are missing.
+    row. Low precision: images unlike any real one; low recall: kinds of images are missing.
 
     Raises:
         ValueError: A set has not more than k rows, or the widths differ.

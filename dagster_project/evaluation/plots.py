@@ -1,4 +1,4 @@
-"""Pictures of results: image grids and marginal bars, as PIL images and PNG bytes.
+"""Plots of results: image grids and marginal bars, as PIL images and PNG bytes.
 
 Used by the fidelity report and as metadata of the assets; whether what is drawn may leave the
 private zone is the caller's matter. Figures (numbers) are computed elsewhere.
@@ -19,15 +19,15 @@ from dagster_project.data.schema import Schema
 
 INK, PAPER, MUTED = "#1f2430", "#ffffff", "#69707d"
 COLOURS = ("#a9b0bb", "#4059ad", "#d97a34", "#3d8c6c")  # the first is for real data
-_CELL = 56  # pixels that a picture's longer side is enlarged to, at least
+_CELL = 56  # pixels that an image's longer side is enlarged to, at least
 
 
 def image_grid(images: np.ndarray, columns: int, scale: int | None = None) -> Image.Image:
-    """Pictures side by side, row by row, with thin gaps.
+    """Images side by side, row by row, with thin gaps.
 
     Args:
         images: uint8 (N, C, H, W), C = 1 or 3; N may be 0.
-        columns: Pictures in a row.
+        columns: Images in a row.
         scale: Whole enlargement, nearest neighbour; by default so that 28 pixels can be seen.
 
     Returns:
@@ -58,14 +58,14 @@ def rows_by_attribute(
 def grid_by_attribute(
     images: np.ndarray, codes: np.ndarray, schema: Schema, attribute: str, columns: int = 8
 ) -> Image.Image:
-    """One labelled row of pictures for each cell of an attribute.
+    """One labelled row of images for each cell of an attribute.
 
     Args:
         images: uint8 (N, C, H, W).
         codes: Cell codes (N, d), in schema order.
         schema: The schema of the codes.
         attribute: Name of the attribute.
-        columns: Most pictures in a row.
+        columns: Most images in a row.
     """
     rows = rows_by_attribute(codes, schema, attribute, columns)
     strips = [image_grid(np.asarray(images[found]), columns) for _, found in rows]

@@ -1,8 +1,8 @@
-"""How well a predictor trained on pairs reads records off held-out real pictures.
+"""How well a predictor trained on pairs reads records off held-out real images.
 
-Trained on synthetic pairs it measures the tie between picture and record that survived; trained
-on as many real pairs, the ceiling; on synthetic pictures with shuffled records, the floor.
-Scores of the table or of the pictures alone do not belong here.
+Trained on synthetic pairs it measures the tie between image and record that survived; trained
+on as many real pairs, the ceiling; on synthetic images with shuffled records, the floor.
+Scores of the table or of the images alone do not belong here.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class AttributeScores:
 def evaluate_alignment(
     train: Pairs, heldout: Pairs, schema: Schema, seed: int, progress: Progress
 ) -> AttributeScores:
-    """Trains one predictor with a head for each attribute on `train`, and scores it on `heldout`.
+    """Train one predictor with a head for each attribute on `train`, and score it on `heldout`.
 
     Eight epochs of Adam with batches of 128; cross-entropy over the cells of every attribute, and
     for numeric ones a squared error of the number scaled to its range. One training of 4,000
@@ -97,7 +97,7 @@ def evaluate_alignment(
 
 
 def shuffle_records(pairs: Pairs, rng: np.random.Generator) -> Pairs:
-    """The same pictures and the same records, tied at random: the floor of every tie."""
+    """The same images and the same records, tied at random: the floor of every tie."""
     order = rng.permutation(len(pairs))
     return Pairs(pairs.images, np.asarray(pairs.codes)[order], np.asarray(pairs.values)[order])
 

@@ -23,7 +23,7 @@ from dagster_project.evaluation.frechet import frechet_distance, kid, precision_
 from dagster_project.evaluation.predictors import AttributeScores, evaluate_alignment
 from dagster_project.image.features import Extractor, PooledPixels
 
-FEATURE_ROWS = 4000  # pictures in each set that feature distances compare
+FEATURE_ROWS = 4000  # images in each set that feature distances compare
 MANIFOLD_ROWS = 2000  # of which precision and recall use this many: their cost is quadratic
 PREDICTOR_ROWS = 8000
 LEAST_ROWS = 10  # fewer say nothing, and nearest neighbours do not exist
@@ -39,10 +39,10 @@ class Reference:
     Attributes:
         extractor: What the Fréchet distance on its features is called.
         synthetic: Number of synthetic pairs it is made for.
-        real: Features (N, F) of held-out real pictures.
+        real: Features (N, F) of held-out real images.
         real_pixels, real_codes: Pooled pixels and cell codes of the same pairs.
         other_pixels, other_codes: Of as many training pairs.
-        fd_real, kid_real, precision_real, recall_real: Training against held-out pictures.
+        fd_real, kid_real, precision_real, recall_real: Training against held-out images.
         ceiling: Scores of the predictor trained on as many real pairs.
         encoders: Encoders of the similarity gap.
     """
@@ -62,7 +62,7 @@ class Reference:
     encoders: Encoders
 
     def save(self, folder: Path) -> None:
-        """Writes the reference into a folder, without pickle."""
+        """Write the reference into a folder, without pickle."""
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / "arrays.npz", **{name: getattr(self, name) for name in _ARRAYS})
         state = {name: t.contiguous() for name, t in self.encoders.state().items()}
@@ -108,13 +108,13 @@ def make_reference(
     seed: int,
     progress: Progress = silent,
 ) -> Reference:
-    """Computes what does not depend on the synthetic pairs.
+    """Compute what does not depend on the synthetic pairs.
 
     Args:
         train: Real pairs that synthetic ones are made from.
         heldout: Real pairs that no mechanism has seen.
         schema: The schema of both.
-        extractor: Feature extractor for the distances between pictures.
+        extractor: Feature extractor for the distances between images.
         synthetic: Number of synthetic pairs to come: ceilings are taken on as many real ones.
         seed: Public randomness of the evaluation.
         progress: Fraction done and the current step.

@@ -1,6 +1,6 @@
 """The fidelity report as one HTML file to look at, and the names callers need from here.
 
-The file holds real pictures and exact figures: it belongs in the private zone. It needs no
+The file holds real images and exact figures: it belongs in the private zone. It needs no
 script, no font and no network. Figures are computed in `fidelity`.
 """
 
@@ -43,7 +43,7 @@ def render_html(
     mechanisms: Sequence[Mapping[str, Any]],
     out_path: str | Path,
 ) -> None:
-    """Writes the report as a self-contained HTML file, readable by its owner alone.
+    """Write the report as a self-contained HTML file, readable by its owner alone.
 
     Args:
         report: The figures.
@@ -74,7 +74,7 @@ def render_html(
         mechanisms=list(mechanisms),
         progress_of=_progress,
     )
-    # Real pictures: other accounts of the machine have no business with them.
+    # Real images: other accounts of the machine have no business with them.
     descriptor = os.open(out_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(html)

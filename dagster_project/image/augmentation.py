@@ -1,4 +1,4 @@
-"""Random moves of pictures: public, by a seed."""
+"""Random moves of images: public, by a seed."""
 
 from __future__ import annotations
 

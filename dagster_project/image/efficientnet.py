@@ -1,7 +1,7 @@
-"""EfficientNet-Lite with its ImageNet weights: a public network that looks at pictures.
+"""EfficientNet-Lite with its ImageNet weights: a public network that looks at images.
 
 Tan & Le (2019), the Lite variants; the weights come inside packages, nothing is fetched. There are
-two: one *judges* drawn pictures (`features`), the other *teaches* the generator
+two: one *judges* drawn images (`features`), the other *teaches* the generator
 (`perceptual`). A release is never judged by the network that it was fitted to.
 """
 

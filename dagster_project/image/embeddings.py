@@ -164,7 +164,7 @@ def cell_sums(
 
     Each person's phi(x) is put on the grid before it is summed (`privacy.grid`), so the sums are
     exact: neither the order of people nor that of threads changes a bit. The last chunk is filled
-    up with black pictures that are in no cell: the shape of a product may change its last digits,
+    up with black images that are in no cell: the shape of a product may change its last digits,
     and nobody's features may follow the number of people.
 
     Args:

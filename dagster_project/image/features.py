@@ -1,4 +1,4 @@
-"""Features of pictures, for distances between sets of pictures.
+"""Features of images, for distances between sets of images.
 
 Three extractors, by setting: pooled pixels (a check that needs no network), EfficientNet-Lite0
 (`efficientnet`) and Inception-v3 from a local file, the network of the usual FID. Weights are
@@ -20,7 +20,7 @@ from dagster_project.image.efficientnet import BATCH, efficientnet_lite
 
 
 class Extractor(Protocol):
-    """Maps pictures to feature vectors.
+    """Maps images to feature vectors.
 
     Attributes:
         name: The setting that chooses it.
@@ -31,7 +31,7 @@ class Extractor(Protocol):
     distance: str
 
     def __call__(self, images: np.ndarray, progress: Progress) -> np.ndarray:
-        """Features float32 (N, F) of pictures uint8 (N, C, H, W), C = 1 or 3."""
+        """Features float32 (N, F) of images uint8 (N, C, H, W), C = 1 or 3."""
         ...
 
 
@@ -42,7 +42,7 @@ class _Batched(ABC):
 
     @abstractmethod
     def features(self, batch: torch.Tensor) -> torch.Tensor:
-        """Features (B, F) of pictures uint8 (B, C, H, W)."""
+        """Features (B, F) of images uint8 (B, C, H, W)."""
 
     def __call__(self, images: np.ndarray, progress: Progress) -> np.ndarray:
         parts = []
@@ -68,7 +68,7 @@ class PooledPixels(_Batched):
 class EfficientNetLite0(_Batched):
     """1,280 averaged features of EfficientNet-Lite0; the distance on them is called FD-Lite0.
 
-    64 instead of 224 pixels is a choice for two cores: about 400 pictures a second on one.
+    64 instead of 224 pixels is a choice for two cores: about 400 images a second on one.
     """
 
     name = "efficientnet-lite0"
@@ -84,7 +84,7 @@ class EfficientNetLite0(_Batched):
 class InceptionV3(_Batched):
     """Inception-v3 features from a local TorchScript file, as in the usual FID.
 
-    The file's module takes uint8 pictures (B, 3, H, W) of any size and returns (B, F); the
+    The file's module takes uint8 images (B, 3, H, W) of any size and returns (B, F); the
     published `inception-2015-12-05.pt` (2,048 features) is called with `return_features=True`.
 
     Raises:

@@ -1,13 +1,13 @@
 """A small conditional generator fitted to released mean embeddings. Post-processing: free.
 
-The generator draws a picture for a record and noise; it is fitted so that, over records of the
+The generator draws an image for a record and noise; it is fitted so that, over records of the
 private table model, its mean features in every cell match the released ones. The features see
-pooled pictures, blur the rest and are noisy, so that a picture of speckle can match as well as a
-clean one. Two priors on pictures decide, both public: a price on total variation (Rudin, Osher,
-Fatemi 1992), which makes pictures of smooth parts with sharp edges, and a last layer on cosine
+pooled images, blur the rest and are noisy, so that an image of speckle can match as well as a
+clean one. Two priors on images decide, both public: a price on total variation (Rudin, Osher,
+Fatemi 1992), which makes images of smooth parts with sharp edges, and a last layer on cosine
 coefficients whose step sizes fall with frequency. A price on logits beyond black and white keeps
 every pixel within reach of them: the first, large steps drive some pixels so far into the flat of
-the sigmoid that nothing brings them back, and they stay dark in all pictures.
+the sigmoid that nothing brings them back, and they stay dark in all images.
 
 Where the means hold what a public network sees (`perceptual`), a second, shorter descent matches it
 too: it brings edges and texture. A step through the network costs as much as five others.
@@ -32,7 +32,7 @@ from dagster_project.settings.sections import ImageGeneratorSettings
 
 class ImageGenerator(nn.Module):
     """(B, width) records, (B, latent) noise -> (B, C, h, w) in [0, 1], of which `draw` takes
-    windows of the picture's size."""
+    windows of the image's size."""
 
     def __init__(
         self, width: int, shape: tuple[int, int, int], settings: ImageGeneratorSettings
@@ -65,11 +65,11 @@ class ImageGenerator(nn.Module):
         return self._logits(record, noise).sigmoid()
 
     def draw(self, record: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        """(B, width) records -> (B, C, H, W) pictures; `random` is the CPU's."""
+        """(B, width) records -> (B, C, H, W) images; `random` is the CPU's."""
         return self.draw_logits(record, random).sigmoid()
 
     def draw_logits(self, record: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        """The pictures that `draw` returns, before the sigmoid."""
+        """The images that `draw` returns, before the sigmoid."""
         noise = torch.randn(len(record), self.latent, generator=random).to(record.device)
         return random_windows(self._logits(record, noise), *self.size, generator=random)
 
@@ -90,20 +90,20 @@ def fit_generator(
     *,
     seed: int,
 ) -> ImageGenerator:
-    """Fits a generator to the mean features of every cell.
+    """Fit a generator to the mean features of every cell.
 
     The loss is the sum over cells and parts of share * ||m_batch - m_cell||^2 with the squared
     norm of the batch mean replaced by its unbiased estimate over distinct pairs (a U-statistic),
     the price of total variation, which grows with the noise like a threshold in denoising, and the
     price of logits that are out of reach. The plain square would add the features' variance over
-    the cell's batch size, and so reward pictures that vary less than the private ones.
+    the cell's batch size, and so reward images that vary less than the private ones.
 
     Args:
         means: (cells, feature_map.size) released mean features.
         shares: (cells,) weight of each cell, 0 to leave it out.
         draw_records: From a number to that many one-hot records of the table model, (n, cells).
         feature_map: The public map that the means were made with.
-        shape: (C, H, W) of the pictures.
+        shape: (C, H, W) of the images.
         noise: Standard deviation of the privacy noise in a mean over everybody.
         settings: Public settings.
         progress: Fraction done and a text.
@@ -125,7 +125,7 @@ def fit_generator(
     total = settings.steps + _REFINING_COST * refining
 
     def descend(steps: int, learning_rate: float, seen: int, done: int, cost: int) -> None:
-        """Adam along half a cosine; `seen` pictures of a batch go through the public network."""
+        """Adam along half a cosine; `seen` images of a batch go through the public network."""
         optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for step in range(steps):
@@ -156,17 +156,17 @@ def _matching_loss(
 ) -> torch.Tensor:
     count = record.sum(0)
     total = record.T @ features  # (cells, size)
-    own = record.T @ features.square().sum(1)  # sum of each picture's own square
+    own = record.T @ features.square().sum(1)  # sum of each image's own square
     square = (total.square().sum(1) - own) / (count * (count - 1)).clamp(min=1)
     cross = (total * target).sum(1) / count.clamp(min=1)
     return (weight * (count > 1) * (square - 2 * cross)).sum()
 
 
 def total_variation(images: torch.Tensor) -> torch.Tensor:
-    """Mean over (B, C, H, W) pictures on the unit square of the integral of their gradient's norm.
+    """Mean over (B, C, H, W) images on the unit square of the integral of their gradient's norm.
 
     The norm is over both directions and all channels, so that channels share their edges (Blomgren
-    and Chan 1998). A black picture with a white half has 1 at any size.
+    and Chan 1998). A black image with a white half has 1 at any size.
     """
     height, width = images.shape[-2:]
     # Forward differences, nothing beyond the border (Chambolle 2004): every neighbour counts.
@@ -182,7 +182,7 @@ def saturation(logits: torch.Tensor) -> torch.Tensor:
 
 
 _REFINING_COST = 5  # a step through the network in other steps, about
-# Rounds the corner of the norm at 0, where it has no gradient: .03 of the grey scale a picture.
+# Rounds the corner of the norm at 0, where it has no gradient: .03 of the grey scale an image.
 _FLAT = 0.03
 _REACH = 6.0  # 255 sigmoid(-6) = .6: nearer to black than eight bits can tell
 
@@ -195,7 +195,7 @@ def draw_images(
     generator: torch.Generator,
     chunk: int = 2048,
 ) -> torch.Tensor:
-    """Pictures for one-hot records, (N, C, H, W) in [0, 1] on the CPU; `generator` is the CPU's."""
+    """Images for one-hot records, (N, C, H, W) in [0, 1] on the CPU; `generator` is the CPU's."""
     images = []
     device = model.rows.device
     for part in torch.from_numpy(records).float().split(chunk):

@@ -158,7 +158,7 @@ class CellSums(Mechanism):
         return {"noise_multiplier": only(uses, "gaussian") / UNITS / self.sensitivity()}
 
     def verify_sample(self, uses: Uses) -> None:
-        """Compares the draw in `sample` with what is declared, as `verify` does for the noise."""
+        """Compare the draw in `sample` with what is declared, as `verify` does for the noise."""
         self.require({} if self.sample_rate == 1 else {"sample_rate": only(uses, "coins")})
 
 

@@ -1,10 +1,10 @@
-"""What a public network sees in a picture, as a feature map whose norm is at most one.
+"""What a public network sees in an image, as a feature map whose norm is at most one.
 
 Means of such features under differential privacy: DP-MEPF (Harder, Jalali, Sutherland, Park 2023),
 there of one network's layers over each class; here over every attribute value, beside the Fourier
 features of `embeddings`, which see shapes and brightness but neither edges nor texture.
 
-The map is public: the network has seen ImageNet alone, centre and radius are those of pictures that
+The map is public: the network has seen ImageNet alone, centre and radius are those of images that
 are drawn by a rule.
 """
 
@@ -29,7 +29,7 @@ class PerceptualMap:
     """phi(x) = [clip((f_l(x) - centre_l) / radius_l)]_l / sqrt(levels), so ||phi(x)||_2 <= 1.
 
     f_l are averages of the network's l-th level; each of the L levels is clipped to norm one, so
-    the squared norm of phi is at most L / L. No picture is seen beside another: pictures go through
+    the squared norm of phi is at most L / L. No image is seen beside another: images go through
     the network in batches of one fixed size, filled up with black, as the shape of a batch may
     change the last digits of a result.
 
@@ -45,7 +45,7 @@ class PerceptualMap:
         with torch.no_grad():
             levels = self._levels(torch.from_numpy(drawn))
         self._centres = [level.mean(dim=0) for level in levels]
-        # Nineteen of twenty drawn pictures are not clipped.
+        # Nineteen of twenty drawn images are not clipped.
         self._radii = [
             (level - centre).norm(dim=1).quantile(0.95)
             for level, centre in zip(levels, self._centres, strict=True)
@@ -73,5 +73,5 @@ class PerceptualMap:
 
 @cache
 def perceptual_map(channels: int) -> PerceptualMap:
-    """The map for pictures of so many channels, 1 or 3; made once."""
+    """The map for images of so many channels, 1 or 3; made once."""
     return PerceptualMap(channels)

@@ -1,14 +1,14 @@
 """Pretraining of the diffusion model on what has been released already. Post-processing: free.
 
 Three sources teach it, each at the noise levels where it is right. The fitted generator's
-pictures with records of the table model teach shapes and their correspondence to records. The
+images with records of the table model teach shapes and their correspondence to records. The
 mean pairs teach the high noise levels alone: there the best denoiser's output is the mean image
 of everybody who fits the record, which is exactly what a mean pair is; at low noise it would
-teach blur. Public procedural pictures can teach the lowest noise levels, where a denoiser needs to
-know how edges look and not what is shown; the default leaves them out, as they made no picture
+teach blur. Public procedural images can teach the lowest noise levels, where a denoiser needs to
+know how edges look and not what is shown; the default leaves them out, as they made no image
 better (docs/experiments.md).
 
-Without a generator the mean pairs can be the pictures themselves, moved about a little, at all
+Without a generator the mean pairs can be the images themselves, moved about a little, at all
 noise levels (DP-TabImage, Chen et al. 2026).
 """
 
@@ -55,14 +55,14 @@ def pretrain(
     progress: Callable[[float, str], None],
     by_noise_level: ByNoiseLevel | None = None,
 ) -> None:
-    """Trains `model` in place.
+    """Train `model` in place.
 
     Args:
         model: The diffusion network.
         images: (N, C, H, W) in [-1, 1]; N > 0.
         records: (N, width) their records.
         settings: Public settings.
-        shift: Augmentation of the pictures, pixels.
+        shift: Augmentation of the images, pixels.
         seed: Public seed.
         levels: Public constants of the diffusion.
         device: Where to train.

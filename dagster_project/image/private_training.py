@@ -56,7 +56,7 @@ class SecureDPOptimizer(DPOptimizer):
         self._secure_generator = secure_generator
 
     def clip_and_accumulate(self) -> None:
-        """Adds each example's gradient, clipped to `max_grad_norm` and in units of the grid, to
+        """Add each example's gradient, clipped to `max_grad_norm` and in units of the grid, to
         `summed_grad`, float64 that holds integers."""
         self._secure_generator.note("max_grad_norm", self.max_grad_norm)
         units = to_grid([p.grad_sample for p in self.params], max_norm=self.max_grad_norm)
@@ -64,7 +64,7 @@ class SecureDPOptimizer(DPOptimizer):
             p.summed_grad += part.sum(dim=0, dtype=torch.float64)
 
     def add_noise(self) -> None:
-        """Adds N(0, (noise_multiplier max_grad_norm)^2 I), rounded to the grid, to the sum of
+        """Add N(0, (noise_multiplier max_grad_norm)^2 I), rounded to the grid, to the sum of
         clipped gradients. What follows is post-processing of integers."""
         size = sum(p.numel() for p in self.params)
         noise = torch.from_numpy(
@@ -75,7 +75,7 @@ class SecureDPOptimizer(DPOptimizer):
             p.grad = (noisy.double() * (self.max_grad_norm / UNITS)).to(p.device, p.dtype)
 
     def divide(self) -> None:
-        """Divides the noisy sum by the public expected batch size."""
+        """Divide the noisy sum by the public expected batch size."""
         divisor = self.expected_batch_size
         self._secure_generator.note("divisor", divisor)
         for p in self.params:
@@ -115,7 +115,7 @@ def private_step(
 
 
 def fixed_microbatches(chosen: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-    """Splits one Poisson batch into microbatches that all have `size` rows.
+    """Split one Poisson batch into microbatches that all have `size` rows.
 
     The last one is filled up with repetitions that do not count: the shape of a product may change
     its last bits, and nobody's gradient may follow how many others were sampled.
@@ -170,7 +170,7 @@ def train_private(
     generator: SecureGenerator,
     progress: Callable[[float, str], None],
 ) -> dict[str, torch.Tensor]:
-    """Runs DP-SGD and returns the averaged parameters of the last step.
+    """Run DP-SGD and return the averaged parameters of the last step.
 
     Args:
         model: The network to train in place.

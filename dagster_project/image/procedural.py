@@ -1,8 +1,8 @@
-"""Public pictures drawn by a rule: overlapping shapes of smooth shading ("dead leaves").
+"""Public images drawn by a rule: overlapping shapes of smooth shading ("dead leaves").
 
-They carry the one thing that all pictures share, edges between smooth regions, and no subject. A
+They carry the one thing that all images share, edges between smooth regions, and no subject. A
 diffusion model that learns its low noise levels from them removes speckle without having seen a
-private picture. Model after Lee, Mumford, Huang, "Occlusion models for natural images" (2001).
+private image. Model after Lee, Mumford, Huang, "Occlusion models for natural images" (2001).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 def dead_leaves(
     n: int, channels: int, height: int, width: int, *, rng: np.random.Generator, leaves: int = 12
 ) -> np.ndarray:
-    """Pictures of random shapes over a plain ground.
+    """Images of random shapes over a plain ground.
 
     Args:
-        n: Number of pictures.
+        n: Number of images.
         channels, height, width: Their size.
         rng: Public randomness.
-        leaves: Largest number of shapes in a picture.
+        leaves: Largest number of shapes in an image.
 
     Returns:
         float32 (n, channels, height, width) in [0, 1].

@@ -42,7 +42,7 @@ def make(
     seconds: dict[str, float],
     progress: Progress,
 ) -> FidelityReport:
-    """Writes `private/<id>/fidelity_report.html` and `.json` for the bundle in `folder`.
+    """Write `private/<id>/fidelity_report.html` and `.json` for the bundle in `folder`.
 
     Args:
         release: The release.

@@ -93,7 +93,7 @@ def train(release: Release, progress: Progress) -> bool:
 
 
 def load(release: Release) -> UNet | ImageGenerator:
-    """The released model of pictures."""
+    """The released model of images."""
     if pretrained_checkpoint.draws_directly(release):
         return pretrained_checkpoint.load_generator(release, _file(release))
     model = release.new_network()
@@ -148,7 +148,7 @@ def microbatches(
 
 
 def save_state(folder: Path, state: TrainingState) -> None:
-    """Writes a checkpoint so that a crash leaves the old or the new one, never half of one."""
+    """Write a checkpoint so that a crash leaves the old or the new one, never half of one."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {"step": torch.tensor(state.step)}
     for part in ("model", "ema", "moments"):

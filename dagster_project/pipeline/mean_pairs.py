@@ -29,7 +29,7 @@ def feature_map(release: Release) -> FeatureMap:
         height, width = math.ceil(image.height / 2), math.ceil(image.width / 2)
     else:
         height, width = min(image.height, settings.side), min(image.width, settings.side)
-    # The largest norm a picture can have, less mid-grey or as it is: nothing is ever clipped.
+    # The largest norm an image can have, less mid-grey or as it is: nothing is ever clipped.
     largest = (0.5 if settings.centred else 1.0) * (image.channels * height * width) ** 0.5
     return FeatureMap(
         channels=image.channels,

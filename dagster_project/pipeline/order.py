@@ -49,7 +49,7 @@ class Stage:
         return f"{__package__}.{self.name}"
 
     def run(self, release: Release, progress: Progress, **inputs: Any) -> Any:
-        """Runs the stage with those of the inputs that its function takes by name."""
+        """Run the stage with those of the inputs that its function takes by name."""
         function: Callable[..., Any] = getattr(import_module(self.module), self.verb)
         given = {"progress": progress, **inputs}
         accepted = signature(function).parameters

@@ -18,7 +18,7 @@ from dagster_project.pipeline.release import Release
 
 
 def read(release: Release, data_dir: Path, *, heldout_key: bytes, progress: Progress) -> None:
-    """Writes `private/<id>/train`, `heldout` and `counts.json`; keeps what is there already.
+    """Write `private/<id>/train`, `heldout` and `counts.json`; keeps what is there already.
 
     The ledger's OPENED entry is durable before the first byte of a record is read, and only
     people of the cohorts that the release is charged to come to train.

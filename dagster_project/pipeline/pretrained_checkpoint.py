@@ -1,7 +1,7 @@
 """Warms up the diffusion model on released statistics, as the recipe's teacher says. Cost: none.
 
 A teacher turns what has been released into lessons; without one, or where it has nothing to teach,
-the checkpoint is the network as it came: untrained, or pre-trained on public pictures.
+the checkpoint is the network as it came: untrained, or pre-trained on public images.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _GENERATOR_PART = 0.5  # of the stage's time, for the progress bar
 
 @dataclass(frozen=True, kw_only=True)
 class Lessons:
-    """What pretraining learns from, see `pretrain`: pictures in [-1, 1] with their records, pixels
+    """What pretraining learns from, see `pretrain`: images in [-1, 1] with their records, pixels
     by which they are moved, and what else there is at some noise levels."""
 
     images: torch.Tensor
@@ -39,8 +39,8 @@ class Lessons:
 
 
 def make(release: Release, progress: Progress) -> bool:
-    """Writes `models/<id>/pretrained.safetensors`, or the generator alone where it draws the
-    pictures itself; reads nothing private."""
+    """Write `models/<id>/pretrained.safetensors`, or the generator alone where it draws the
+    images itself; reads nothing private."""
 
     def run() -> None:
         if draws_directly(release):
@@ -80,7 +80,7 @@ def make(release: Release, progress: Progress) -> bool:
 
 
 def draws_directly(release: Release) -> bool:
-    """Whether the generator draws the release's pictures itself."""
+    """Whether the generator draws the release's images itself."""
     return release.recipe.sampler.model == "generator"
 
 
@@ -111,7 +111,7 @@ def draw_records(release: Release, n: int, rng: np.random.Generator) -> np.ndarr
 
 
 def preview(release: Release, n: int) -> np.ndarray:
-    """Some of the generator's pictures, uint8 (n, C, H, W), where the teacher has one."""
+    """Some of the generator's images, uint8 (n, C, H, W), where the teacher has one."""
     rng = np.random.default_rng(release.recipe.public_seed)
     images = draw_images(
         load_generator(release, release.models / GENERATOR),
@@ -165,7 +165,7 @@ def _fit(release: Release, progress: Progress) -> ImageGenerator:
 
 
 def _images(release: Release, generator: ImageGenerator) -> tuple[torch.Tensor, torch.Tensor]:
-    """The generator's pictures in [-1, 1] and their records."""
+    """The generator's images in [-1, 1] and their records."""
     rng = np.random.default_rng(release.recipe.public_seed + 1)
     records = draw_records(release, release.recipe.pretraining.images, rng)
     noise = torch.Generator().manual_seed(release.recipe.public_seed + 1)
@@ -184,7 +184,7 @@ def _mean_pairs(release: Release) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _procedural(release: Release) -> torch.Tensor:
-    """Public pictures drawn by a rule, in [-1, 1]."""
+    """Public images drawn by a rule, in [-1, 1]."""
     image, rng = release.schema.image, np.random.default_rng(release.recipe.public_seed + 2)
     number = release.recipe.pretraining.procedural
     drawn = dead_leaves(number, image.channels, image.height, image.width, rng=rng)

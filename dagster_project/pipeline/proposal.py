@@ -52,7 +52,7 @@ class ReleaseRequest:
 
     @classmethod
     def like(cls, release: ReleaseRecord) -> ReleaseRequest:
-        """Asks for what an earlier release was asked for, as far as it is not the default."""
+        """Ask for what an earlier release was asked for, as far as it is not the default."""
         plan, default = release.plan, _flat(preset(DEFAULT).model_dump(mode="json"))
         settings = {
             key: value

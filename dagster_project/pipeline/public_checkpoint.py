@@ -1,7 +1,7 @@
-"""Pre-trains the conditional network on the public pictures that the query chose. Cost: none.
+"""Pre-trains the conditional network on the public images that the query chose. Cost: none.
 
-Post-processing of the query's answer and the table model: pictures of the labels that private
-pictures are like, each with a record from P(record | label).
+Post-processing of the query's answer and the table model: images of the labels that private
+images are like, each with a record from P(record | label).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Selection:
 
 
 def make(release: Release, progress: Progress) -> bool:
-    """Writes `models/<id>/public_checkpoint.safetensors`; without a public pool it does nothing."""
+    """Write `models/<id>/public_checkpoint.safetensors`; without a public pool it does nothing."""
     if not public_images.used(release):
         return False
 
@@ -67,7 +67,7 @@ def make(release: Release, progress: Progress) -> bool:
 
 
 def start(release: Release) -> UNet:
-    """The network that the next stage goes on with: pre-trained on public pictures, or new."""
+    """The network that the next stage goes on with: pre-trained on public images, or new."""
     model = release.new_network()
     if public_images.used(release):
         model.load_state_dict(load_file(release.models / CHECKPOINT))
@@ -82,7 +82,7 @@ def load(release: Release) -> Selection:
 
 def preview(release: Release, *, labels: int = 2, images: int = 6) -> bytes:
     """The chosen labels with the largest counts for each value of the first attribute, with
-    pictures of theirs: a PNG."""
+    images of theirs: a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -142,7 +142,7 @@ def _train(release: Release, selection: Selection, progress: Progress) -> UNet:
     settings, device = release.recipe.public_training, release.compute.torch_device
     rng = np.random.default_rng([release.recipe.public_seed, 7])
     pool = public_images.load_pool(release)
-    # Each showing of a picture has a record of its own.
+    # Each showing of an image has a record of its own.
     shown = rng.choice(selection.images, settings.images)
     if settings.records == "soft":
         records = selection.soft[pool.labels[shown]]

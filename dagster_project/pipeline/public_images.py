@@ -40,7 +40,7 @@ def stage_of(release: Release, name: str) -> tuple[str, ...]:
 
 
 def prepare(release: Release, progress: Progress) -> bool:
-    """Writes the pool, the classifier and `public_images.json` to `models/<id>`, unless they are
+    """Write the pool, the classifier and `public_images.json` to `models/<id>`, unless they are
     there or the recipe names no pool.
 
     Raises:
@@ -137,7 +137,7 @@ def _read(release: Release, progress: Progress) -> PublicPool:
 
 
 def source_state(source: str | None) -> list[object]:
-    """What a pool's files are: hash of an .npz, or names, sizes and times of a folder's pictures;
+    """What a pool's files are: hash of an .npz, or names, sizes and times of a folder's images;
     nothing of a drawn pool, or where there is none."""
     if source is None or source == PROCEDURAL:
         return []

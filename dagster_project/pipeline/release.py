@@ -139,7 +139,7 @@ class Release:
         files: Iterable[str],
         parents: Iterable[str],
     ) -> bool:
-        """Runs a stage that makes files under `models/`, unless it is committed or a run that died
+        """Run a stage that makes files under `models/`, unless it is committed or a run that died
         had made them; see `ledger.outputs`.
 
         Args:

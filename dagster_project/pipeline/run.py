@@ -29,7 +29,7 @@ def run(
     compute: Compute | None = None,
     progress: Progress = silent,
 ) -> Path:
-    """Makes a release and returns the folder of its public bundle.
+    """Make a release and return the folder of its public bundle.
 
     Calling it again goes on where it stopped: what is committed is not drawn again, and the same
     plan is reserved once.

@@ -1,4 +1,4 @@
-"""Asks which public labels the private pictures are like, once, in the form the recipe names.
+"""Asks which public labels the private images are like, once, in the form the recipe names.
 
 As a histogram it is a Gaussian mechanism with a share of the budget; as a column of the table it
 is an answer of the table model, which has been paid for.
@@ -25,7 +25,7 @@ FILES = (*public_images.FILES, ANSWER)
 
 @dataclass(frozen=True)
 class Answer:
-    """How often private pictures with each attribute value are like each public label.
+    """How often private images with each attribute value are like each public label.
 
     Attributes:
         counts: (cells, labels), noisy.
@@ -37,7 +37,7 @@ class Answer:
     noise_std: float
 
     def save(self, folder: Path) -> None:
-        """Writes an npz without pickle into `folder`."""
+        """Write an npz without pickle into `folder`."""
         with (folder / ANSWER).open("wb") as stream:
             np.savez(stream, counts=self.counts, noise_std=np.array(self.noise_std))
 
@@ -49,7 +49,7 @@ class Answer:
 
 
 def ask(release: Release, progress: Progress) -> bool:
-    """Writes `models/<id>/semantic_query.npz`, and enters the pool's files in the ledger with it.
+    """Write `models/<id>/semantic_query.npz`, and enter the pool's files in the ledger with it.
     Without a public pool it does nothing."""
     if not public_images.used(release):
         return False

@@ -14,7 +14,7 @@ from dagster_project.privacy.noise import SecureGenerator
 
 
 def draw(release: Release) -> None:
-    """Draws the Poisson sample for the mean pairs from a fresh key of the operating system.
+    """Draw the Poisson sample for the mean pairs from a fresh key of the operating system.
 
     The sample belongs to one reservation and is used once: `mean_pairs` destroys it. At rate 1
     it is everybody; where the plan has no mean pairs there is none.

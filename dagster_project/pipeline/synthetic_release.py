@@ -38,7 +38,7 @@ def parents(release: Release) -> tuple[str, ...]:
 def make(
     release: Release, folder: Path, *, n: int, seed: int, progress: Progress
 ) -> Mapping[str, Any]:
-    """Writes a bundle of `n` pairs to `folder` and returns its manifest.
+    """Write a bundle of `n` pairs to `folder` and return its manifest.
 
     Restartable: finished chunks of the same parameters are kept. Every parent is verified
     against the ledger first, so that nothing is made from altered or uncommitted models.
@@ -84,7 +84,7 @@ def make(
 
 
 def write(release: Release, folder: Path, *, n: int, seed: int, progress: Progress) -> None:
-    """Makes a bundle and enters it in the ledger, unless this very one is committed already."""
+    """Make a bundle and enter it in the ledger, unless this very one is committed already."""
     if not is_committed(release, folder, n=n, seed=seed):
         make(release, folder, n=n, seed=seed, progress=progress)
         commit(release, folder)
@@ -140,7 +140,7 @@ def mlflow_run(release: Release) -> str | None:
 
 
 def preview_markdown(folder: Path) -> str:
-    """The bundle's preview grids as Markdown with the pictures inside."""
+    """The bundle's preview grids as Markdown with the images inside."""
     grids = sorted((folder / "previews").glob("*.png"))[:2]
     return "\n\n".join(f"![{g.stem}]({data_uri(g.read_bytes())})" for g in grids)
 

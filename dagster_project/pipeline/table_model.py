@@ -1,7 +1,7 @@
 """Fits the private table model on all training records (AIM or MST).
 
 Where the recipe asks the semantic query as a column, the most likely public label of a person's
-picture is one more column of that person's row. It is measured and selected like any other, at the
+image is one more column of that person's row. It is measured and selected like any other, at the
 same sensitivity, and no released table has it.
 """
 
@@ -91,6 +91,6 @@ def _fit(
 
 
 def _labels(release: Release, progress: Progress) -> np.ndarray:
-    """The most likely public label of each person's picture, int16 (N,). Private."""
+    """The most likely public label of each person's image, int16 (N,). Private."""
     classifier = public_images.load_classifier(release)
     return classifier.top(load_train(release).images, 1, progress)[:, 0]

@@ -29,7 +29,7 @@ _MOST_STEPS = 120
 def dp_sgd_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
     """Steps of DP-SGD, when the recipe does not say: by epsilon times people.
 
-    What a step learns grows with n epsilon. After a warm-up on a generator's pictures, steps of
+    What a step learns grows with n epsilon. After a warm-up on a generator's images, steps of
     20,000 people made the diffusion model worse; of 60,000 it gained a little, and with them was
     still behind the generator alone in all but the similarity gap (docs/experiments.md: minutes of
     CPU, up to n epsilon = 1,800,000). So there are none up to n epsilon = 2,000,000, and the other
@@ -53,8 +53,8 @@ def pretraining_steps(dp_sgd_steps: int) -> int:
 def with_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> Recipe:
     """The recipe with open steps filled in; without DP-SGD, its share goes to the others.
 
-    Without DP-SGD, and without public pictures, a diffusion model knows only what the warm-up's
-    generator knows: then the generator draws the pictures, unless the recipe says otherwise. Taught
+    Without DP-SGD, and without public images, a diffusion model knows only what the warm-up's
+    generator knows: then the generator draws the images, unless the recipe says otherwise. Taught
     for four minutes a diffusion model was as good, for less it was worse (docs/experiments.md).
     """
     steps = recipe.dp_sgd.steps if recipe.budget_split.image else 0
@@ -85,7 +85,7 @@ def build_plan(
     n_public: int | None = None,
     mechanisms: Mechanisms = mechanisms,
 ) -> Plan:
-    """Solves all noise and fixes the plan. Reads no record and writes nothing.
+    """Solve all noise and fix the plan. Reads no record and writes nothing.
 
     The release id is the name and a keyed hash of all that decides the release, so that the same
     request finds the same reservation, and any change of data, schema, code or setting is new.

@@ -1,8 +1,8 @@
-"""A pool of labelled public pictures: a folder for each label, or a set drawn by rule.
+"""A pool of labelled public images: a folder for each label, or a set drawn by rule.
 
 The pool is held to be public because its owner says so; nothing here can check it. It must have
 been chosen without looking at the private data. Its files are hostile all the same: limits, links
-and formats are as for private pictures (`data.images`). What the labels are good for belongs to
+and formats are as for private images (`data.images`). What the labels are good for belongs to
 `query`. Relates to PrivImage (Li et al. 2024), where the pool is ImageNet.
 """
 
@@ -41,7 +41,7 @@ _ENDING = re.compile(
 
 @dataclass(frozen=True)
 class PublicPool:
-    """Labelled public pictures of the schema's size.
+    """Labelled public images of the schema's size.
 
     Attributes:
         name: What the user calls the pool.
@@ -70,12 +70,12 @@ class PublicPool:
 
     @property
     def counts(self) -> np.ndarray:
-        """Pictures of each label, (labels,)."""
+        """Images of each label, (labels,)."""
         return np.bincount(self.labels, minlength=len(self.names))
 
     @property
     def sha256(self) -> str:
-        """Hash of pictures and labels as they are used, whatever files they came from."""
+        """Hash of images and labels as they are used, whatever files they came from."""
         digest = hashlib.sha256(repr((self.images.shape, self.names)).encode())
         digest.update(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.labels, dtype="<i4").data)
@@ -84,7 +84,7 @@ class PublicPool:
     def with_negatives(self) -> PublicPool:
         """The pool and its negatives under labels of their own.
 
-        The private pictures then choose the ground: clip art is dark on white, and X-rays and
+        The private images then choose the ground: clip art is dark on white, and X-rays and
         catalogues often are light on black.
         """
         return PublicPool(
@@ -96,7 +96,7 @@ class PublicPool:
         )
 
     def save(self, file: Path) -> None:
-        """Writes an npz without pickle."""
+        """Write an npz without pickle."""
         with file.open("wb") as stream:
             np.savez_compressed(
                 stream,
@@ -109,7 +109,7 @@ class PublicPool:
 
     @classmethod
     def load(cls, file: Path) -> PublicPool:
-        """Reads what `save` wrote.
+        """Read what `save` wrote.
 
         Raises:
             ValueError: It is no such file.
@@ -137,18 +137,18 @@ def read_folder(
     smallest: int = 8,
     progress: Callable[[float, str], None],
 ) -> PublicPool:
-    """Reads a folder of pictures; the folders that a picture lies in, joined, are its label.
+    """Read a folder of images; the folders that an image lies in, joined, are its label.
 
-    Pictures are brought to the schema's size as private ones are: centre cropped to the aspect,
+    Images are brought to the schema's size as private ones are: centre cropped to the aspect,
     resized (Lanczos), transparent parts white. Links are not followed; files that are no
-    pictures or are damaged are counted and left out.
+    images or are damaged are counted and left out.
 
     Args:
         folder: The pool.
         spec: Target channels, height and width.
         name: What the pool is called; by default the folder's name.
         depth: Folders joined at most; None for all.
-        smallest: A label of fewer pictures joins the one above it, and is left out where there
+        smallest: A label of fewer images joins the one above it, and is left out where there
             is none: a classifier learns nothing from a handful.
         progress: Fraction done and a text.
 
@@ -191,7 +191,7 @@ def read_folder(
 
 
 def list_files(folder: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of every picture, by which a changed pool shows."""
+    """Name, size and time of change of every image, by which a changed pool shows."""
     found = []
     for name in sorted(_files(folder)):
         status = (folder / name).lstat()
@@ -200,7 +200,7 @@ def list_files(folder: Path) -> list[tuple[str, int, int]]:
 
 
 def decode_public(content: bytes, spec: ImageSpec) -> np.ndarray:
-    """One public picture, of any raster format, as uint8 (channels, height, width).
+    """One public image, of any raster format, as uint8 (channels, height, width).
 
     Raises:
         UnusableImage: Too large, of no known format, or damaged.
@@ -234,11 +234,11 @@ def _fit(image: Image.Image, spec: ImageSpec) -> Image.Image:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Names of the pictures in labelled folders, relative; nothing behind a link."""
+    """Names of the images in labelled folders, relative; nothing behind a link."""
     for place, folders, files in os.walk(folder, followlinks=False):
         folders[:] = [f for f in folders if not f.startswith(".")]
         if Path(place) == folder:
-            continue  # a picture outside any folder has no label
+            continue  # an image outside any folder has no label
         for file in files:
             path = Path(place, file)
             if _ENDING.fullmatch(file.lower()) and not path.is_symlink():
@@ -246,7 +246,7 @@ def _files(folder: Path) -> Iterator[str]:
 
 
 def _merge_small(labels: list[str], smallest: int) -> list[str]:
-    """Labels with fewer than `smallest` pictures replaced by the folder above, deepest first;
+    """Labels with fewer than `smallest` images replaced by the folder above, deepest first;
     empty where none is left."""
     labels = list(labels)
     for depth in range(max((label.count("/") for label in labels), default=0), -1, -1):

@@ -1,7 +1,7 @@
 """A labelled public pool drawn by rule: plain shapes and textures, one class for each kind.
 
 It needs no file and knows no subject, so it serves where no public set is at hand, and in tests.
-Unlabelled pictures for the low noise levels are drawn in `image.procedural`.
+Unlabelled images for the low noise levels are drawn in `image.procedural`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Grid = tuple[np.ndarray, np.ndarray]
 
 
 def draw_pool(n: int, spec: ImageSpec, *, rng: np.random.Generator) -> PublicPool:
-    """`n` pictures, as many of each class as of any other (to within one).
+    """`n` images, as many of each class as of any other (to within one).
 
     Args:
-        n: Number of pictures, at least one for each class.
+        n: Number of images, at least one for each class.
         spec: Their channels, height and width.
         rng: Public randomness; one seed gives one pool.
     """
@@ -42,7 +42,7 @@ def _images(
     """Coverage in [0, 1] blended between a ground and a clearly different colour."""
     ys, xs = np.mgrid[: spec.height, : spec.width] + 0.5
     side = max(spec.height, spec.width)
-    # Centred units in which the longer side spans [-1, 1]; each picture is turned, moved, scaled.
+    # Centred units in which the longer side spans [-1, 1]; each image is turned, moved, scaled.
     y, x = (2 * ys - spec.height) / side, (2 * xs - spec.width) / side
     turn = rng.uniform(0, 2 * np.pi, (n, 1, 1))
     dy, dx = rng.uniform(-0.25, 0.25, (2, n, 1, 1))

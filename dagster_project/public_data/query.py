@@ -1,20 +1,20 @@
-"""Which public labels the private pictures are like: one Gaussian mechanism on label counts.
+"""Which public labels the private images are like: one Gaussian mechanism on label counts.
 
-A classifier that has seen public pictures alone gives every private picture its k most likely
+A classifier that has seen public images alone gives every private image its k most likely
 labels. The query counts them for every value of every attribute and adds Gaussian noise
 (PrivImage, Li et al. 2024, section 4, there for one class attribute; here for records).
 
-Sensitivity. Let one person with picture x and record y be added. The classifier is public and
-looks at one picture at a time, so nobody else's labels change. The labels of x are k different
+Sensitivity. Let one person with image x and record y be added. The classifier is public and
+looks at one image at a time, so nobody else's labels change. The labels of x are k different
 ones, and y lies in exactly one cell of each of the d attributes that are counted. So exactly d k
 entries of the matrix (cells, labels) change, each by one: the L2 norm of the change is exactly
 sqrt(d k), whatever x and y are. With one class attribute, d = 1, this is the paper's sqrt(k).
 
 The other form of the query needs no mechanism of its own: the most likely label is one more
-column of the private table (`labels.top(images, 1)`), a function of the person's own picture, so
+column of the private table (`labels.top(images, 1)`), a function of the person's own image, so
 that the table model's marginals cover it at their usual sensitivity of 1.
 
-Choosing pictures by the counts belongs to `selection`.
+Choosing images by the counts belongs to `selection`.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ class LabelClassifier:
     bias: np.ndarray
 
     def top(self, images: np.ndarray, k: int, progress: Progress) -> np.ndarray:
-        """The k most likely labels of each picture, best first, int16 (N, k).
+        """The k most likely labels of each image, best first, int16 (N, k).
 
-        Pictures go through the network in batches of one fixed size, filled up with black, so
-        that a picture's labels depend on it alone: the shape of a batch may change the last
+        Images go through the network in batches of one fixed size, filled up with black, so
+        that an image's labels depend on it alone: the shape of a batch may change the last
         digit of a product, and with it the winner of a tie.
 
         Args:
             images: uint8 (N, C, H, W).
-            k: Labels of each picture, at most all of them.
+            k: Labels of each image, at most all of them.
             progress: Fraction done and a text.
         """
         from dagster_project.image.features import make_extractor
@@ -82,7 +82,7 @@ class LabelClassifier:
         return chosen
 
     def save(self, file: Path) -> None:
-        """Writes an npz without pickle."""
+        """Write an npz without pickle."""
         with file.open("wb") as stream:
             np.savez(
                 stream, extractor=np.array(self.extractor), weights=self.weights, bias=self.bias
@@ -101,11 +101,11 @@ def fit_classifier(
     likely beforehand. Reads nothing private.
 
     The covariance within labels is shrunk half-way to a multiple of the identity. On clip art that
-    costs 2 % of the accuracy on held-out clip art, and pictures of another kind (garments) get
+    costs 2 % of the accuracy on held-out clip art, and images of another kind (garments) get
     labels that say half as much again about what they show.
 
     Args:
-        pool: The public pictures.
+        pool: The public images.
         extractor: Setting of `image.features`.
         most: Where the pool has more labels, they are merged into so many groups of labels
             whose mean features are alike (Ward's rule).
@@ -142,7 +142,7 @@ class LabelCounts(Mechanism):
     Attributes:
         noise_multiplier: Noise standard deviation over the sensitivity.
         attributes: d, the attributes that are counted.
-        top_k: k, the labels that are counted for each picture.
+        top_k: k, the labels that are counted for each image.
     """
 
     name: str = "semantic_query"
@@ -183,7 +183,7 @@ class LabelCounts(Mechanism):
         the ideal mechanism's output.
 
         Args:
-            top: (N, k) different labels of each person's picture.
+            top: (N, k) different labels of each person's image.
             one_hot: (N, cells) with exactly d ones in each row.
             labels: Number of labels, public.
             generator: The operating system's randomness.

@@ -1,8 +1,8 @@
-"""From noisy label counts to public pictures with records. Post-processing: free.
+"""From noisy label counts to public images with records. Post-processing: free.
 
 The counts (cells, labels) come from the Gaussian query or, scaled by the table's noisy total,
-from a table model with the label as a column. They say which public labels private pictures with
-an attribute value are like, and so both which public pictures to learn from and which records
+from a table model with the label as a column. They say which public labels private images with
+an attribute value are like, and so both which public images to learn from and which records
 go with them: P(record | label). Training on them belongs to `image.pretraining`.
 """
 
@@ -21,12 +21,12 @@ def select_images(
     noise_std: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """The public pictures of the labels with the largest counts, until they are `share` of the
+    """The public images of the labels with the largest counts, until they are `share` of the
     pool (PrivImage, section 4; a share of 5 to 20 % does best there).
 
     Every cell in turn proposes its best label, then every cell its second best, and so on; the
     larger count goes first. Of the last label only
-    as many pictures are taken, at random, as are still wanted.
+    as many images are taken, at random, as are still wanted.
 
     Args:
         counts: (cells, labels) noisy counts.

@@ -90,7 +90,7 @@ class BundleWriter:
     def write_chunk(
         self, index: int, images: np.ndarray, codes: np.ndarray, rng: np.random.Generator
     ) -> Path:
-        """Writes one chunk of synthetic pairs.
+        """Write one chunk of synthetic pairs.
 
         Args:
             index: Chunk number.
@@ -134,7 +134,7 @@ class BundleWriter:
     def finish(
         self, manifest: Mapping[str, Any], card: str, quality: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Adds previews, quality and card, and last the manifest with the hash of every file.
+        """Add previews, quality and card, and last the manifest with the hash of every file.
 
         Returns:
             The manifest as written.
@@ -185,12 +185,12 @@ _IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
 
 def image_column(schema: Schema) -> str:
-    """Name of the picture column: "image", unless an attribute is called so."""
+    """Name of the image column: "image", unless an attribute is called so."""
     return "image" if "image" not in schema.names else schema.image.column
 
 
 def _features(schema: Schema) -> bytes:
-    """What makes Hugging Face's `datasets` decode the picture column."""
+    """What makes Hugging Face's `datasets` decode the image column."""
     features: dict[str, dict[str, str]] = {image_column(schema): {"_type": "Image"}}
     for attribute in schema.attributes:
         kind = "string" if attribute.kind == "categorical" else "float64"
@@ -204,7 +204,7 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that appears whole, and durably, or not at all."""
+    """Write a file that appears whole, and durably, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".tmp")
     with draft.open("wb") as stream:

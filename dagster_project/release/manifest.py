@@ -73,7 +73,7 @@ def build(
         schema: The public contract; its `public` decides whether hashes of the data are shown.
         sampling: How the pairs were drawn: "n", "seed" and any other public setting.
         ledger_head: Hash of the newest ledger entry that this release rests on.
-        public_images: The pool of public pictures it learnt from (name, hash, number, and the
+        public_images: The pool of public images it learnt from (name, hash, number, and the
             statement that it is public); None for none.
 
     Raises:
@@ -175,7 +175,7 @@ def read(folder: str | Path) -> dict[str, Any]:
 
 
 def verify(folder: str | Path) -> Verified:
-    """Checks that every file is the one listed and that the events cost what is claimed.
+    """Check that every file is the one listed and that the events cost what is claimed.
 
     Epsilon and the trade-off curve are composed anew from the recorded events on the recorded grid
     and must agree to 1e-6.

@@ -94,7 +94,7 @@ def _shape(schema: Schema, clique: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def _marginal(codes: np.ndarray, schema: Schema, clique: tuple[str, ...]) -> np.ndarray:
-    """Counts of the clique's joint cells, row-major."""
+    """Count of the clique's joint cells, row-major."""
     shape = _shape(schema, clique)
     columns = [np.asarray(codes)[:, schema.names.index(name)].astype(np.int64) for name in clique]
     cells = np.ravel_multi_index(columns, shape)
