@@ -90,7 +90,7 @@ def torn(folder: Path) -> None:
         (add, "not listed"),
         (drop, "missing"),
         (link, "symbolic link"),
-        (unfinished, "no finished release"),
+        (unfinished, "not a finished release"),
         (torn, "cannot be read"),
     ],
 )
