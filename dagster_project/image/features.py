@@ -20,7 +20,7 @@ from dagster_project.image.efficientnet import BATCH, efficientnet_lite
 
 
 class Extractor(Protocol):
-    """Maps images to feature vectors.
+    """A map from images to feature vectors.
 
     Attributes:
         name: Value of the setting that selects it.
