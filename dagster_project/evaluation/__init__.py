@@ -1,7 +1,6 @@
-"""How close a synthetic set is to the real one: table, pictures, and the tie between them.
+"""Metrics of how close a synthetic set is to the real one: table, images, and their alignment.
 
-Every figure here is computed on real records and is not differentially private: it stays in the
-private zone. Each comes with the two values it is read between: what unrelated pairs would give
-(floor) and what as many real pairs give (ceiling). Training the released model, and public
-quality figures, do not belong here.
+Every metric here is computed on real records and is not differentially private: it stays in the
+private zone. Each is reported with two reference values: that of unrelated pairs (floor) and that
+of as many real pairs (ceiling). Public quality metrics are in `release.quality`.
 """

@@ -1,9 +1,9 @@
-"""Embedding-similarity gap: do pictures and records match in a space learned on real pairs?
+"""Embedding-similarity gap: do images and records match in a space learned on real pairs?
 
-The metric of DP-TabImage (arXiv 2609.00708): an image and a record encoder are trained
+This is the metric of DP-TabImage (arXiv 2609.00708): an image and a record encoder are trained
 contrastively on real pairs; the gap is the mean cosine of matching embeddings minus that of
-mismatched ones, divided by the gap of held-out real pairs. Predictors of single attributes do
-not belong here.
+mismatched ones, divided by the gap of held-out real pairs. Predictors of single attributes are in
+`predictors`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ class SimilarityGap:
 
     Attributes:
         real: Gap of held-out real pairs, the unit of the two below.
-        synthetic: Gap of the synthetic pairs, over `real`: 1 is as well matched as real pairs.
-        shuffled: The same with the synthetic records shuffled: about 0.
+        synthetic: Gap of the synthetic pairs divided by `real`; 1 means as well matched as real
+            pairs.
+        shuffled: The same with the synthetic records shuffled; about 0.
     """
 
     real: float
@@ -45,7 +46,7 @@ class SimilarityGap:
 
 @dataclass(frozen=True)
 class Encoders:
-    """An image and a record encoder trained on real pairs, and the gap that real pairs have.
+    """An image and a record encoder trained on real pairs, and the gap of real pairs.
 
     Attributes:
         images: uint8 (B, C, H, W) -> (B, 64).
@@ -58,7 +59,7 @@ class Encoders:
     real: float
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Weights of both by name, to be kept."""
+        """Return the weights of both encoders by name."""
         parts = {"images": self.images, "records": self.records}
         return {f"{k}.{n}": t for k, part in parts.items() for n, t in part.state_dict().items()}
 
@@ -66,7 +67,7 @@ class Encoders:
     def of_state(
         cls, state: Mapping[str, torch.Tensor], shape: tuple[int, ...], schema: Schema, real: float
     ) -> Encoders:
-        """What `state` gave, for pictures of a shape (C, H, W)."""
+        """Restore encoders from `state`, for images of shape (C, H, W)."""
         images, records = _new(shape, schema)
         for name, module in (("images.", images), ("records.", records)):
             module.load_state_dict(
@@ -78,7 +79,7 @@ class Encoders:
 def fit_encoders(
     train: Pairs, heldout: Pairs, schema: Schema, *, seed: int, progress: Progress
 ) -> Encoders:
-    """Trains the two encoders on real pairs (at most 8,000) and measures held-out real pairs.
+    """Train the two encoders on at most 8,000 real pairs and compute the gap of held-out pairs.
 
     The loss is the symmetric cross-entropy over a batch of 256 (Radford et al. 2021) with a
     learned temperature.
@@ -86,9 +87,9 @@ def fit_encoders(
     Args:
         train: Real pairs for the encoders.
         heldout: Real pairs not in `train`.
-        schema: The schema both follow.
+        schema: The schema of both.
         seed: Public randomness (initial weights, order, mismatches).
-        progress: Called after every epoch.
+        progress: Callback called after every epoch.
     """
     rng = np.random.default_rng(seed)
     if len(train) > _TRAIN_PAIRS:
@@ -104,16 +105,16 @@ def fit_encoders(
 def similarity_gap(
     encoders: Encoders, synthetic: Pairs, schema: Schema, *, rng: np.random.Generator
 ) -> SimilarityGap:
-    """The gap of synthetic pairs, measured by encoders of real pairs.
+    """Compute the gap of synthetic pairs with encoders trained on real pairs.
 
     Args:
-        encoders: What `fit_encoders` gave.
-        synthetic: Pairs to measure.
-        schema: The schema they follow.
+        encoders: Encoders from `fit_encoders`.
+        synthetic: Pairs to evaluate.
+        schema: The schema of the pairs.
         rng: Public randomness (mismatches, shuffling).
     """
     a, b = _embed(encoders.images, encoders.records, synthetic, schema)
-    # Encoders that learned nothing from the real pairs have no unit to measure others with.
+    # Encoders that learned nothing from the real pairs provide no unit for others.
     unit = encoders.real if encoders.real > 0 else float("nan")
     return SimilarityGap(
         real=encoders.real,
@@ -165,8 +166,8 @@ def _embed(
 
 
 def _gap(a: np.ndarray, b: np.ndarray, *, rng: np.random.Generator) -> float:
-    """Mean cosine of matching rows minus that of ten mismatched rows each."""
-    # Shifts of 1 .. N-1 never meet the row itself.
+    """Return the mean cosine of matching rows minus that with ten mismatched rows each."""
+    # Shifts of 1 .. N-1 never give the row itself.
     shifts = rng.integers(1, len(b), size=(_MISMATCHES, len(b)))
     others = (np.arange(len(b)) + shifts) % len(b)
     return float((a * b).sum(axis=1).mean() - (a * b[others]).sum(axis=2).mean())

@@ -1,9 +1,9 @@
-"""Correlation between records and picture features, real against synthetic.
+"""Correlation between records and image features, real against synthetic.
 
-Three views of one question, whether the synthetic pictures depend on the synthetic records as
-the real ones do: the matrix of Pearson correlations (linear, cell by component), the correlation
-ratio of each attribute (Fisher's η²), and the distance correlation (Székely & Rizzo 2014), which
-is zero only for independence. Metrics that train a network belong to `predictors`, `alignment`.
+Three metrics show whether the synthetic images depend on the synthetic records as the real ones do:
+the matrix of Pearson correlations (linear, cell by component), the correlation ratio of each
+attribute (Fisher's η²), and the distance correlation (Székely & Rizzo 2014), which is zero only for
+independence. Metrics that train a network are in `predictors` and `alignment`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ _DISTANCE_ROWS = 1000
 
 @dataclass(frozen=True)
 class CorrelationScores:
-    """Agreement of the record-picture correlations.
+    """Agreement of the record-image correlations.
 
     Attributes:
         gap: Mean absolute difference between the real and the synthetic matrix of correlations
             (record cells x leading components of the real features); 0 is best.
-        gap_real: The same between two real samples: what sampling alone gives.
-        gap_shuffled: The same when the synthetic records are shuffled: no tie at all.
-        eta_squared: Attribute -> (real, synthetic): share of the features' variance that the
-            attribute explains.
-        distance_correlation: (real, synthetic), squared and bias-corrected; about 0 when
-            pictures and records are independent, 1 at most.
+        gap_real: The same between two real samples, which shows the effect of sampling.
+        gap_shuffled: The same with shuffled synthetic records, which are unrelated to the images.
+        eta_squared: (real, synthetic) share of the features' variance explained by each attribute.
+        distance_correlation: (real, synthetic), squared and bias-corrected; about 0 when images
+            and records are independent, at most 1.
     """
 
     gap: float
@@ -47,11 +46,11 @@ def correlation_scores(
     schema: Schema,
     rng: np.random.Generator,
 ) -> CorrelationScores:
-    """Compares the ties of three samples, each as (features (N, F), codes (N, d)).
+    """Compare the correlations of three samples, each given as (features (N, F), codes (N, d)).
 
     Args:
-        real: Held-out real pairs; the basis of components comes from them.
-        reference: Other real pairs, for what sampling alone gives.
+        real: Held-out real pairs, from which the components are computed.
+        reference: Other real pairs, to show the effect of sampling.
         synthetic: Synthetic pairs.
         schema: The schema of the codes.
         rng: Public randomness (shuffling, sub-sampling).
@@ -63,7 +62,7 @@ def correlation_scores(
 
     (real_z, real_hot), (synthetic_z, synthetic_hot) = project(real), project(synthetic)
     target = _correlations(real_z, real_hot)
-    # A cell too rare in the real sample has no correlation to compare with.
+    # A cell too rare in the real sample has no reliable correlation to compare with.
     known = real_hot.sum(axis=0) >= 10
 
     def gap(z: np.ndarray, hot: np.ndarray) -> float:
@@ -88,7 +87,7 @@ def correlation_scores(
 
 
 def eta_squared(features: np.ndarray, codes: np.ndarray, size: int) -> float:
-    """Share in [0, 1] of the total variance of `features` (N, F) that lies between the cells."""
+    """Return the share in [0, 1] of the variance of `features` (N, F) that is between cells."""
     hot = np.eye(size)[np.asarray(codes, dtype=np.int64)]
     counts = hot.sum(axis=0)
     centred = features - features.mean(axis=0)
@@ -99,10 +98,10 @@ def eta_squared(features: np.ndarray, codes: np.ndarray, size: int) -> float:
 
 
 def distance_correlation(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> float:
-    """Bias-corrected squared distance correlation of x (N, p) and y (N, q).
+    """Return the bias-corrected squared distance correlation of x (N, p) and y (N, q).
 
-    Székely & Rizzo 2014, with U-centred Euclidean distance matrices (N >= 4), on at most 1,000
-    rows drawn with `rng`. May be slightly negative for independent samples.
+    This follows Székely & Rizzo 2014, with U-centred Euclidean distance matrices (N >= 4), on at
+    most 1,000 rows drawn with `rng`. It may be slightly negative for independent samples.
     """
     if len(x) > _DISTANCE_ROWS:
         rows = rng.choice(len(x), _DISTANCE_ROWS, replace=False)
@@ -113,14 +112,14 @@ def distance_correlation(x: np.ndarray, y: np.ndarray, rng: np.random.Generator)
 
 
 def _components(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (F,) and the leading principal directions (F, <= 16)."""
+    """Return the mean (F,) and the leading principal directions (F, <= 16)."""
     mean = features.mean(axis=0, dtype=np.float64)
     _, vectors = np.linalg.eigh(np.atleast_2d(np.cov(features, rowvar=False, dtype=np.float64)))
     return mean, vectors[:, ::-1][:, :_COMPONENTS]
 
 
 def _correlations(z: np.ndarray, hot: np.ndarray) -> np.ndarray:
-    """Pearson correlations (cells, components); 0 where one of the two does not vary."""
+    """Return Pearson correlations (cells, components); 0 where one of the two is constant."""
     z, hot = z - z.mean(axis=0), hot - hot.mean(axis=0, dtype=np.float64)
     scale = np.sqrt(np.outer(np.square(hot).sum(axis=0), np.square(z).sum(axis=0)))
     return np.divide(hot.T @ z, scale, out=np.zeros_like(scale), where=scale > 1e-12)

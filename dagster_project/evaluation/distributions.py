@@ -1,8 +1,7 @@
-"""Distance between real and synthetic tables: total variation of their k-way marginals.
+"""The distance between real and synthetic tables: total variation of their k-way marginals.
 
-Tables of cell codes only; pictures do not belong here. The measure is the one of McKenna,
-Miklau & Sheldon, "Winning the NIST contest" (2021): the mean over all sets of k attributes of
-half the L1 distance between the normalised marginals.
+The metric is that of McKenna, Miklau & Sheldon, "Winning the NIST contest" (2021): the mean over
+all sets of k attributes of half the L1 distance between the normalised marginals.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Above this many cells a marginal is counted over the cells that occur, not over all of them.
+# Marginals with more cells than this are counted only over the cells that occur.
 _DENSE_CELLS = 1 << 21
 
 
 def marginal_tvds(
     real_codes: np.ndarray, synthetic_codes: np.ndarray, sizes: Sequence[int], k: int
 ) -> dict[tuple[int, ...], float]:
-    """Total variation distance of every k-way marginal.
+    """Return the total variation distance of every k-way marginal.
 
     Args:
         real_codes: Cell codes (N, d).
@@ -32,7 +31,7 @@ def marginal_tvds(
         Distance in [0, 1] by ascending attribute indices.
 
     Raises:
-        ValueError: k is not in 1..d, or a table has no rows.
+        ValueError: If k is not in 1..d, or a table has no rows.
     """
     if not 1 <= k <= len(sizes):
         raise ValueError(f"A {k}-way marginal needs {k} attributes; there are {len(sizes)}.")
@@ -58,7 +57,7 @@ def marginal_tvds(
 def kway_tvd(
     real_codes: np.ndarray, synthetic_codes: np.ndarray, sizes: Sequence[int], k: int
 ) -> float:
-    """Mean total variation distance over all k-way marginals, in [0, 1]; see `marginal_tvds`.
+    """Return the mean total variation distance over all k-way marginals, in [0, 1].
 
     >>> kway_tvd(np.array([[0, 0], [1, 1]]), np.array([[0, 1], [1, 0]]), (2, 2), 1)
     0.0
@@ -76,9 +75,9 @@ def sampling_floor(
     n_synthetic: int,
     rng: np.random.Generator,
 ) -> float:
-    """The k-way TVD that `n_synthetic` rows drawn from the real table itself would have.
+    """Return the k-way TVD of `n_synthetic` rows drawn from the real table itself.
 
-    No table model can be expected below it: it is what the finite synthetic table costs.
+    No table model can be expected to be below it: it is due to the finite synthetic table.
     """
     rows = rng.integers(len(real_codes), size=n_synthetic)
     return kway_tvd(real_codes, real_codes[rows], sizes, k)
@@ -87,7 +86,7 @@ def sampling_floor(
 def pairwise_tvd(
     real_codes: np.ndarray, synthetic_codes: np.ndarray, sizes: Sequence[int]
 ) -> np.ndarray:
-    """Distances of all pairs of attributes, symmetric (d, d); the diagonal holds the 1-way ones."""
+    """Return the 2-way distances, symmetric (d, d), with the 1-way distances on the diagonal."""
     d = len(sizes)
     matrix = np.zeros((d, d))
     for k in range(1, min(2, d) + 1):

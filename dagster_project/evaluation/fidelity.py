@@ -1,8 +1,7 @@
-"""All figures of the fidelity report, from real and synthetic pairs.
+"""The metrics of the fidelity report, from real and synthetic pairs.
 
-The result is computed on real records and is not differentially private. Its form is in
-`figures`, showing it belongs to `report`; what is compared and how belongs to the modules named
-there.
+The result is computed on real records and is not differentially private. Its type is in `figures`,
+its presentation in `report`, and the metrics are in the modules imported here.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from dagster_project.evaluation.reference import (
 )
 from dagster_project.image.features import Extractor, PooledPixels
 
-_SHUFFLES = 2  # one shuffled predictor's chance is noisy
+_SHUFFLES = 2  # the score of a single shuffled predictor is noisy
 
 
 def evaluate(
@@ -48,24 +47,24 @@ def evaluate(
     seed: int,
     progress: Progress = silent,
 ) -> FidelityReport:
-    """Computes every figure; about 80 CPU-seconds for 20,000, 4,000 and 4,000 grey 28x28 pairs.
+    """Compute all metrics; about 80 CPU-seconds for 20,000, 4,000 and 4,000 grey 28x28 pairs.
 
     Args:
         train: The real pairs the release was made from.
         heldout: Real pairs that no mechanism has seen.
         synthetic: The released pairs.
         table_codes: Many records (M, d) of the table model, for the distances between tables.
-        schema: The schema of all of them.
-        extractor: Feature extractor for the distances between pictures.
+        schema: The schema of all sets.
+        extractor: Feature extractor for the distances between images.
         seed: Public randomness of the evaluation.
-        progress: Fraction done and the current step.
+        progress: Callback that receives the fraction done and the current step.
 
     Returns:
-        The report, without `epsilon`, `delta`, `peak_memory` and `seconds`: the caller sets them
+        The report, without `epsilon`, `delta`, `peak_memory` and `seconds`, which the caller sets
         with `dataclasses.replace`.
 
     Raises:
-        ValueError: A set is too small to compare.
+        ValueError: If a set is too small to compare.
     """
     _require_rows(train, heldout, synthetic, table_codes)
     reference = make_reference(
@@ -96,16 +95,16 @@ def compare(
     shuffles: int = _SHUFFLES,
     progress: Progress = silent,
 ) -> FidelityReport:
-    """`evaluate` with what depends on the real data alone computed before.
+    """Compute all metrics like `evaluate`, with a precomputed reference of the real data.
 
     Args:
         reference: From the same real pairs, extractor, seed and number of synthetic pairs.
         train, heldout, synthetic, table_codes, schema, extractor, seed: As in `evaluate`.
-        shuffles: Predictors trained on shuffled records, whose mean is the floor.
-        progress: Fraction done and the current step.
+        shuffles: Number of predictors trained on shuffled records, whose mean is the floor.
+        progress: Callback that receives the fraction done and the current step.
 
     Raises:
-        ValueError: A set is too small, or the reference was made for another comparison.
+        ValueError: If a set is too small, or the reference was made for another comparison.
     """
     _require_rows(train, heldout, synthetic, table_codes)
     if (reference.extractor, reference.synthetic) != (extractor.distance, len(synthetic)):
@@ -132,7 +131,7 @@ def compare(
     fake = extractor(drawn.images, part(progress, 0.04, 0.3))
     precision, recall = precision_recall(reference.real[:MANIFOLD_ROWS], fake[:MANIFOLD_ROWS])
     fd, kernel = frechet_distance(reference.real, fake), kid(reference.real, fake)
-    progress(0.35, "distances between pictures")
+    progress(0.35, "distances between images")
 
     learner = draw(synthetic, min(PREDICTOR_ROWS, len(train), len(synthetic)), rng)
     learners = [learner, *(shuffle_records(learner, rng) for _ in range(shuffles))]

@@ -1,6 +1,6 @@
-"""The figures of one comparison with real pairs, and their form as JSON.
+"""The metrics of one comparison with real pairs, and their JSON format.
 
-Computing them belongs to `fidelity`.
+They are computed in `fidelity`.
 """
 
 from __future__ import annotations
@@ -18,44 +18,44 @@ NOTICE = "Private: computed on real records, not differentially private. Do not 
 
 @dataclass(frozen=True, kw_only=True)
 class FidelityReport:
-    """Figures of one release; NaN where the data allows none (no numeric attribute, say).
+    """Metrics of one release; NaN where undefined, for example without a numeric attribute.
 
-    Floor: pictures and records tied at random. Ceiling, and every `_real`: as many real pairs,
-    scored in the same way.
+    The floor is the score of randomly matched images and records. The ceiling, and every `_real`,
+    is the score of as many real pairs.
 
     Attributes:
-        epsilon: Privacy loss of the release; filled by the caller.
-        delta: Its delta; filled by the caller.
+        epsilon: Privacy loss of the release; set by the caller.
+        delta: Delta of the release; set by the caller.
         auc_mean: Mean over attributes of the macro one-vs-rest AUC on held-out real pairs of a
             predictor trained on the synthetic pairs.
-        auc_floor: The same for synthetic pictures with shuffled records.
+        auc_floor: The same for synthetic images with shuffled records.
         auc_ceiling: The same for real training pairs.
         mae_mean: Mean range-normalised error of the same predictor over numeric attributes.
-        mae_floor: For shuffled records.
-        mae_ceiling: For real training pairs.
+        mae_floor: The same for shuffled records.
+        mae_ceiling: The same for real training pairs.
         tvd_1way: Mean total variation distance of 1-way marginals to the training table.
-        tvd_2way: Of 2-way marginals.
-        tvd_3way: Of 3-way marginals.
-        tvd_sampling_floor: By "1", "2", "3": what as many rows of the real table would have.
-        fd: Fréchet distance of synthetic to held-out real pictures.
-        fd_real: Of real training to held-out real pictures.
-        fd_extractor: What `fd` is called, by its features: "FID", "FD-Lite0", "FD-pixels".
+        tvd_2way: The same for 2-way marginals.
+        tvd_3way: The same for 3-way marginals.
+        tvd_sampling_floor: Distance of as many rows of the real table, by "1", "2", "3".
+        fd: Fréchet distance between synthetic and held-out real images.
+        fd_real: The same for real training images.
+        fd_extractor: Name of `fd`, by its features: "FID", "FD-Lite0", "FD-pixels".
         kid: Kernel distance on the same features.
-        kid_real: Of real training pictures.
-        precision: Share of synthetic pictures within the real manifold.
-        precision_real: Of real training pictures.
-        recall: Share of real pictures within the synthetic manifold.
-        recall_real: Within that of real training pictures.
-        esg: Embedding-similarity gap over that of held-out real pairs (1 = as real).
+        kid_real: The same for real training images.
+        precision: Share of synthetic images within the real manifold.
+        precision_real: The same for real training images.
+        recall: Share of real images within the synthetic manifold.
+        recall_real: Share within the manifold of real training images.
+        esg: Embedding-similarity gap divided by that of held-out real pairs (1 = as real).
         esg_floor: The same with shuffled records.
-        correlation: Record-picture correlations, on pooled pixels.
+        correlation: Record-image correlations, on pooled pixels.
         attributes: One row for each attribute: name, kind, tvd, auc, auc_floor, auc_ceiling,
             accuracy, accuracy_ceiling, mae, mae_floor, mae_ceiling, eta_squared,
             eta_squared_real.
         tvd_pairs: 2-way distances by attributes, 1-way on the diagonal (d rows of d).
         rows: Number of pairs or records compared, by set.
-        peak_memory: Bytes, of the whole run; filled by the caller.
-        seconds: Wall-clock seconds by asset; filled by the caller.
+        peak_memory: Bytes, of the whole run; set by the caller.
+        seconds: Wall-clock seconds by asset; set by the caller.
     """
 
     epsilon: float | None = None
@@ -89,13 +89,13 @@ class FidelityReport:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Strict JSON (NaN becomes null), with a notice that it is private."""
+        """Return strict JSON (NaN becomes null), with a notice that it is private."""
         content = {"notice": NOTICE, **plain(asdict(self))}
         return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def plain(value: Any) -> Any:
-    """The same content with only JSON's types; NaN and infinities become None."""
+    """Convert to JSON types; NaN and infinities become None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
 """Distances between two sets of feature vectors: Fréchet, kernel, precision and recall.
 
 Fréchet distance: Heusel et al. 2017 (equation 6). Kernel distance: Binkowski et al. 2018.
-Precision and recall: Kynkäänniemi et al. 2019. How features are made belongs to `features`.
+Precision and recall: Kynkäänniemi et al. 2019. The features are made in `image.features`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ _ROWS = 1000  # rows of a kernel or distance matrix held at once
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Fréchet distance of the Gaussians fitted to two sets of features, float64.
+    """Return the Fréchet distance of the Gaussians fitted to two sets of features, float64.
 
     ‖m_a - m_b‖² + tr(S_a + S_b - 2 (S_a S_b)^½). The trace of the root is computed as the sum of
-    the roots of the eigenvalues of S_a^½ S_b S_a^½, which is symmetric: singular covariances
-    (fewer rows than features) need no offset and nothing becomes complex.
+    the roots of the eigenvalues of S_a^½ S_b S_a^½, which is symmetric, so that singular
+    covariances (fewer rows than features) need no offset and no result is complex.
 
     Args:
         a: Features (N, F), N >= 2.
         b: Features (M, F), M >= 2.
 
     Raises:
-        ValueError: The widths differ or a set has fewer than two rows.
+        ValueError: If the widths differ or a set has fewer than two rows.
     """
     a, b = _checked(a, b)
     covariance_a, covariance_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
@@ -36,11 +36,11 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def kid(a: np.ndarray, b: np.ndarray) -> float:
-    """Kernel distance: unbiased squared MMD with the kernel (x·y / F + 1)³.
+    """Return the kernel distance: the unbiased squared MMD with the kernel (x·y / F + 1)³.
 
-    All pairs of rows are used, not subsets, so it has no randomness. About 0 for two samples of
-    one distribution (and may be slightly negative); unlike the Fréchet distance it is not biased
-    by the number of rows.
+    It uses all pairs of rows instead of subsets, so it is deterministic. It is about 0 for two
+    samples of the same distribution (and may be slightly negative); unlike the Fréchet distance, it
+    is not biased by the number of rows.
     """
     a, b = _checked(a, b)
     n, m = len(a), len(b)
@@ -50,13 +50,14 @@ def kid(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def precision_recall(real: np.ndarray, synthetic: np.ndarray, k: int = 3) -> tuple[float, float]:
-    """Share of synthetic rows inside the real manifold, and of real rows inside the synthetic one.
+    """Return the shares of synthetic rows in the real manifold, and of real rows in the synthetic.
 
-    A manifold is the union of balls around its rows that reach to each row's k-th nearest other
-    row. Low precision: pictures unlike any real one; low recall: kinds of pictures are missing.
+    A manifold is the union of balls around its rows, with the distance to each row's k-th nearest
+    other row as radius. Low precision means images unlike any real one; low recall means missing
+    kinds of images.
 
     Raises:
-        ValueError: A set has not more than k rows, or the widths differ.
+        ValueError: If a set has at most k rows, or the widths differ.
     """
     real, synthetic = _checked(real, synthetic)
     if min(len(real), len(synthetic)) <= k:
@@ -95,7 +96,7 @@ def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _radii(x: np.ndarray, k: int) -> np.ndarray:
-    """Squared distance of each row to its k-th nearest other row (its own distance is rank 0)."""
+    """Return each row's squared distance to its k-th nearest other row (its own is rank 0)."""
     return np.concatenate(
         [
             np.partition(_squared_distances(x[i : i + _ROWS], x), k, axis=1)[:, k]

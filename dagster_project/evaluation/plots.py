@@ -1,7 +1,7 @@
-"""Pictures of results: image grids and marginal bars, as PIL images and PNG bytes.
+"""Plots of results: image grids and marginal bars, as PIL images and PNG bytes.
 
-Used by the fidelity report and as metadata of the assets; whether what is drawn may leave the
-private zone is the caller's matter. Figures (numbers) are computed elsewhere.
+They are used by the fidelity report and as metadata of the assets. The caller must ensure that
+plots of private data stay in the private zone.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from dagster_project.data.schema import Schema
 
 INK, PAPER, MUTED = "#1f2430", "#ffffff", "#69707d"
 COLOURS = ("#a9b0bb", "#4059ad", "#d97a34", "#3d8c6c")  # the first is for real data
-_CELL = 56  # pixels that a picture's longer side is enlarged to, at least
+_CELL = 56  # pixels that an image's longer side is enlarged to, at least
 
 
 def image_grid(images: np.ndarray, columns: int, scale: int | None = None) -> Image.Image:
-    """Pictures side by side, row by row, with thin gaps.
+    """Arrange images in a grid, row by row, with thin gaps.
 
     Args:
         images: uint8 (N, C, H, W), C = 1 or 3; N may be 0.
-        columns: Pictures in a row.
-        scale: Whole enlargement, nearest neighbour; by default so that 28 pixels can be seen.
+        columns: Images in a row.
+        scale: Integer enlargement, nearest neighbour; by default, small images become visible.
 
     Returns:
         RGB image with ceil(N / columns) rows (at least one).
@@ -48,7 +48,7 @@ def image_grid(images: np.ndarray, columns: int, scale: int | None = None) -> Im
 def rows_by_attribute(
     codes: np.ndarray, schema: Schema, attribute: str, columns: int
 ) -> list[tuple[str, np.ndarray]]:
-    """For each cell of an attribute: its label and the first `columns` rows that lie in it."""
+    """Return each cell of an attribute: its label and its first `columns` rows."""
     i = schema.names.index(attribute)
     column = np.asarray(codes)[:, i]
     labels = schema.attributes[i].labels
@@ -58,14 +58,14 @@ def rows_by_attribute(
 def grid_by_attribute(
     images: np.ndarray, codes: np.ndarray, schema: Schema, attribute: str, columns: int = 8
 ) -> Image.Image:
-    """One labelled row of pictures for each cell of an attribute.
+    """Draw one labelled row of images for each cell of an attribute.
 
     Args:
         images: uint8 (N, C, H, W).
         codes: Cell codes (N, d), in schema order.
         schema: The schema of the codes.
         attribute: Name of the attribute.
-        columns: Most pictures in a row.
+        columns: Maximum number of images in a row.
     """
     rows = rows_by_attribute(codes, schema, attribute, columns)
     strips = [image_grid(np.asarray(images[found]), columns) for _, found in rows]
@@ -81,16 +81,16 @@ def grid_by_attribute(
 
 
 def shares(codes: np.ndarray, size: int) -> np.ndarray:
-    """Share of rows in each of `size` cells, float64 (size,), of one attribute's codes (N,)."""
+    """Return the share of one attribute's codes (N,) in each of `size` cells, float64 (size,)."""
     return np.bincount(np.asarray(codes, dtype=np.int64), minlength=size) / max(1, len(codes))
 
 
 def marginal_bars(schema: Schema, tables: Mapping[str, np.ndarray], columns: int = 3) -> bytes:
-    """Bars of every attribute's distribution, one small chart each, as PNG bytes.
+    """Plot every attribute's distribution as bars in a small chart of its own, as PNG bytes.
 
     Args:
         schema: The schema of the codes.
-        tables: Cell codes (N, d) by legend label, at most four; drawn in their order.
+        tables: Cell codes (N, d) by legend label, at most four; drawn in this order.
         columns: Charts in a row.
     """
     d = len(schema.attributes)
@@ -129,12 +129,12 @@ def marginal_bars(schema: Schema, tables: Mapping[str, np.ndarray], columns: int
 
 
 def png_bytes(image: Image.Image) -> bytes:
-    """The image as PNG."""
+    """Encode the image as PNG."""
     buffer = io.BytesIO()
     image.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 
 def data_uri(png: bytes) -> str:
-    """PNG bytes as a data URI, for HTML and Markdown that must need no second file."""
+    """Encode PNG bytes as a data URI, for self-contained HTML and Markdown."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,8 +1,8 @@
-"""How well a predictor trained on pairs reads records off held-out real pictures.
+"""Predictors trained on pairs, which predict the records of held-out real images.
 
-Trained on synthetic pairs it measures the tie between picture and record that survived; trained
-on as many real pairs, the ceiling; on synthetic pictures with shuffled records, the floor.
-Scores of the table or of the pictures alone do not belong here.
+Trained on synthetic pairs, a predictor measures how well the alignment of images and records is
+preserved. Trained on as many real pairs it gives the ceiling, and on synthetic images with shuffled
+records the floor.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class AttributeScores:
     """Scores on held-out real pairs, by attribute name.
 
     Attributes:
-        auc: Macro one-vs-rest AUC over the cells that occur in the held-out pairs (numeric
-            attributes by their bins); NaN where only one cell occurs.
-        mae: Mean absolute error over the attribute's range, numeric attributes only.
-        accuracy: Share of right cells.
+        auc: Macro one-vs-rest AUC over the cells that occur in the held-out pairs (bins of numeric
+            attributes); NaN if only one cell occurs.
+        mae: Mean absolute error divided by the attribute's range, only for numeric attributes.
+        accuracy: Share of correct cells.
     """
 
     auc: dict[str, float]
@@ -63,32 +63,32 @@ class AttributeScores:
 
     @property
     def auc_mean(self) -> float:
-        """Mean AUC over the attributes that have one; NaN if none has."""
+        """The mean AUC over the attributes that have one; NaN if none has."""
         return _mean(self.auc)
 
     @property
     def mae_mean(self) -> float:
-        """Mean error over the numeric attributes; NaN if there are none."""
+        """The mean error over the numeric attributes; NaN if there are none."""
         return _mean(self.mae)
 
 
 def evaluate_alignment(
     train: Pairs, heldout: Pairs, schema: Schema, seed: int, progress: Progress
 ) -> AttributeScores:
-    """Trains one predictor with a head for each attribute on `train`, and scores it on `heldout`.
+    """Train one predictor with a head for each attribute on `train`, and score it on `heldout`.
 
-    Eight epochs of Adam with batches of 128; cross-entropy over the cells of every attribute, and
-    for numeric ones a squared error of the number scaled to its range. One training of 4,000
-    grey 28x28 pairs takes about eight CPU-seconds.
+    It is trained for eight epochs of Adam with batches of 128. The loss is the cross-entropy over
+    the cells of every attribute, plus the squared error of the range-scaled number for numeric
+    ones. Training on 4,000 grey 28x28 pairs takes about eight CPU-seconds.
 
     Args:
-        train: Pairs to learn from: synthetic, or real for the ceiling.
+        train: Pairs to train on: synthetic, or real for the ceiling.
         heldout: Real pairs that neither the predictor nor any released model has seen.
-        schema: The schema both follow.
+        schema: The schema of both.
         seed: Public randomness (initial weights, order).
-        progress: Called after every epoch.
+        progress: Callback called after every epoch.
     """
-    # fork_rng: the caller's global generator is left as it was.
+    # fork_rng leaves the caller's global generator unchanged.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ImageEncoder(train.images.shape[1:], schema.width + len(_numeric(schema)))
@@ -97,7 +97,7 @@ def evaluate_alignment(
 
 
 def shuffle_records(pairs: Pairs, rng: np.random.Generator) -> Pairs:
-    """The same pictures and the same records, tied at random: the floor of every tie."""
+    """Return the same images and records, matched at random."""
     order = rng.permutation(len(pairs))
     return Pairs(pairs.images, np.asarray(pairs.codes)[order], np.asarray(pairs.values)[order])
 
@@ -149,7 +149,7 @@ def _score(network: nn.Module, heldout: Pairs, schema: Schema) -> AttributeScore
 
 
 def _macro_auc(codes: np.ndarray, shares: np.ndarray) -> float:
-    """Mean one-vs-rest AUC over the cells that occur; NaN when fewer than two do."""
+    """Return the mean one-vs-rest AUC over the cells that occur; NaN if fewer than two do."""
     occurring = np.unique(codes)
     if len(occurring) < 2:
         return float("nan")
@@ -161,7 +161,7 @@ def _numeric(schema: Schema) -> list[int]:
 
 
 def _scaled(pairs: Pairs, schema: Schema) -> np.ndarray:
-    """Numeric values over their public range, float32 (N, numeric attributes), NaN = missing."""
+    """Scale numeric values to their public range, float32 (N, numeric attributes), NaN missing."""
     columns = _numeric(schema)
     low = np.array([schema.attributes[i].edges[0] for i in columns], dtype=np.float32)
     high = np.array([schema.attributes[i].edges[-1] for i in columns], dtype=np.float32)

@@ -1,9 +1,8 @@
-"""What a comparison needs of the real data alone: features, ceilings, encoders.
+"""The part of a comparison that depends only on the real data: features, ceilings, encoders.
 
-The same for every synthetic set of one size and seed, so that several sets are judged by the same
-predictor's ceiling and the same encoders, and the cost is paid once. Computed on real records:
-private, like every figure made from it. What depends on the synthetic pairs belongs to
-`fidelity`.
+It is the same for every synthetic set of one size and seed, so that several sets are compared with
+the same ceiling and encoders, which are computed only once. It is computed on real records and is
+private, like every metric derived from it. `fidelity` computes what depends on synthetic pairs.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from dagster_project.evaluation.frechet import frechet_distance, kid, precision_
 from dagster_project.evaluation.predictors import AttributeScores, evaluate_alignment
 from dagster_project.image.features import Extractor, PooledPixels
 
-FEATURE_ROWS = 4000  # pictures in each set that feature distances compare
-MANIFOLD_ROWS = 2000  # of which precision and recall use this many: their cost is quadratic
+FEATURE_ROWS = 4000  # images per set in feature distances
+MANIFOLD_ROWS = 2000  # images used by precision and recall, whose cost is quadratic
 PREDICTOR_ROWS = 8000
-LEAST_ROWS = 10  # fewer say nothing, and nearest neighbours do not exist
+LEAST_ROWS = 10  # fewer are meaningless and have no k-th nearest neighbours
 
 _ARRAYS = ("real", "real_pixels", "real_codes", "other_pixels", "other_codes")
 _NUMBERS = ("fd_real", "kid_real", "precision_real", "recall_real")
@@ -34,15 +33,15 @@ _NUMBERS = ("fd_real", "kid_real", "precision_real", "recall_real")
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Figures and features of real pairs, for synthetic sets of `synthetic` pairs.
+    """Metrics and features of real pairs, for synthetic sets of `synthetic` pairs.
 
     Attributes:
-        extractor: What the Fréchet distance on its features is called.
-        synthetic: Number of synthetic pairs it is made for.
-        real: Features (N, F) of held-out real pictures.
+        extractor: Name of the Fréchet distance on the extractor's features.
+        synthetic: Number of synthetic pairs to compare with.
+        real: Features (N, F) of held-out real images.
         real_pixels, real_codes: Pooled pixels and cell codes of the same pairs.
-        other_pixels, other_codes: Of as many training pairs.
-        fd_real, kid_real, precision_real, recall_real: Training against held-out pictures.
+        other_pixels, other_codes: The same for as many training pairs.
+        fd_real, kid_real, precision_real, recall_real: Metrics of training against held-out images.
         ceiling: Scores of the predictor trained on as many real pairs.
         encoders: Encoders of the similarity gap.
     """
@@ -62,7 +61,7 @@ class Reference:
     encoders: Encoders
 
     def save(self, folder: Path) -> None:
-        """Writes the reference into a folder, without pickle."""
+        """Write the reference into a folder, without pickle."""
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / "arrays.npz", **{name: getattr(self, name) for name in _ARRAYS})
         state = {name: t.contiguous() for name, t in self.encoders.state().items()}
@@ -78,7 +77,7 @@ class Reference:
 
     @classmethod
     def load(cls, folder: Path, schema: Schema) -> Reference:
-        """What `save` wrote."""
+        """Load what `save` wrote."""
         with np.load(folder / "arrays.npz", allow_pickle=False) as file:
             arrays = {name: file[name] for name in _ARRAYS}
         content = json.loads((folder / "figures.json").read_text())
@@ -108,19 +107,19 @@ def make_reference(
     seed: int,
     progress: Progress = silent,
 ) -> Reference:
-    """Computes what does not depend on the synthetic pairs.
+    """Compute the reference, which does not depend on the synthetic pairs.
 
     Args:
         train: Real pairs that synthetic ones are made from.
         heldout: Real pairs that no mechanism has seen.
         schema: The schema of both.
-        extractor: Feature extractor for the distances between pictures.
-        synthetic: Number of synthetic pairs to come: ceilings are taken on as many real ones.
+        extractor: Feature extractor for the distances between images.
+        synthetic: Number of synthetic pairs to compare with; the ceilings use as many real ones.
         seed: Public randomness of the evaluation.
-        progress: Fraction done and the current step.
+        progress: Callback that receives the fraction done and the current step.
 
     Raises:
-        ValueError: A set is too small to compare.
+        ValueError: If a set is too small to compare.
     """
     if min(len(train), len(heldout), synthetic) < LEAST_ROWS:
         raise ValueError(f"A comparison needs at least {LEAST_ROWS} pairs in every set.")
@@ -154,5 +153,5 @@ def make_reference(
 
 
 def draw(pairs: Pairs, n: int, rng: np.random.Generator) -> Pairs:
-    """`n` pairs drawn without replacement."""
+    """Draw `n` pairs without replacement."""
     return pairs.take(np.sort(rng.choice(len(pairs), n, replace=False)))

@@ -1,7 +1,7 @@
-"""The fidelity report as one HTML file to look at, and the names callers need from here.
+"""The fidelity report as a single HTML file.
 
-The file holds real pictures and exact figures: it belongs in the private zone. It needs no
-script, no font and no network. Figures are computed in `fidelity`.
+The file contains real images and exact metrics, so it must stay in the private zone. It needs no
+script, font or network. The metrics are computed in `fidelity`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from dagster_project.evaluation.plots import (
 __all__ = ["FidelityReport", "evaluate", "render_html"]
 
 _TEMPLATE = "report.html.j2"
-_MOST_VALUES = 12  # of one attribute that are drawn; the most frequent ones
+_MOST_VALUES = 12  # values shown per attribute, the most frequent ones
 _FURTHEST = 10  # pairs of attributes listed
-_WIDE_VALUES = 7  # an attribute with as many values gets the page's whole width
+_WIDE_VALUES = 7  # an attribute with this many values gets the full page width
 
 
 def render_html(
@@ -43,15 +43,15 @@ def render_html(
     mechanisms: Sequence[Mapping[str, Any]],
     out_path: str | Path,
 ) -> None:
-    """Writes the report as a self-contained HTML file, readable by its owner alone.
+    """Write the report as a self-contained HTML file that only its owner can read.
 
     Args:
-        report: The figures.
+        report: The metrics.
         real: Held-out real pairs, shown beside the synthetic ones.
         synthetic: The released pairs.
         schema: The schema of both.
-        mechanisms: What spent the budget, one row each; the keys of the first row are the
-            table's headings.
+        mechanisms: One row for each mechanism that spent budget; the keys of the first row are
+            the table's headings.
         out_path: The HTML file.
     """
     environment = jinja2.Environment(
@@ -74,14 +74,14 @@ def render_html(
         mechanisms=list(mechanisms),
         progress_of=_progress,
     )
-    # Real pictures: other accounts of the machine have no business with them.
+    # The file contains real images, which other accounts of the machine must not read.
     descriptor = os.open(out_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(html)
 
 
 def _frequent(column: np.ndarray, attribute: Attribute) -> list[int]:
-    """The cells drawn, in schema order: all, or the most frequent in the held-out pairs."""
+    """Return the cells to show, in schema order: the most frequent in the held-out pairs."""
     order = np.argsort(-shares(column, attribute.size), kind="stable")
     return sorted(int(j) for j in order[:_MOST_VALUES])
 
@@ -121,7 +121,7 @@ def _marginal(attribute: Attribute, i: int, real: Pairs, synthetic: Pairs) -> di
 
 
 def _furthest(report: FidelityReport, schema: Schema) -> list[tuple[str, float]]:
-    """The pairs of attributes with the largest distances, largest first."""
+    """Return the pairs of attributes with the largest distances, largest first."""
     pairs = [
         (f"{schema.names[i]} × {schema.names[j]}", report.tvd_pairs[i][j])
         for j in range(len(schema.names))
@@ -131,14 +131,14 @@ def _furthest(report: FidelityReport, schema: Schema) -> list[tuple[str, float]]
 
 
 def _progress(floor: float, value: float, ceiling: float) -> float | None:
-    """Percentage of the way from floor to ceiling, 0 to 100; None where there is none."""
+    """Return the percentage of the way from floor to ceiling, 0 to 100, or None if undefined."""
     if not all(map(math.isfinite, (floor, value, ceiling))) or math.isclose(floor, ceiling):
         return None
     return 100 * min(1.0, max(0.0, (value - floor) / (ceiling - floor)))
 
 
 def _figure(value: float | None, digits: int = 2) -> str:
-    """A number for the page; a dash where there is none."""
+    """Format a number for the page; a dash if there is none."""
     if value is None or not math.isfinite(value):
         return "–"
     if abs(value) >= 100:
@@ -147,7 +147,7 @@ def _figure(value: float | None, digits: int = 2) -> str:
 
 
 def _entry(value: object) -> str:
-    """A cell of the table of mechanisms."""
+    """Format a cell of the table of mechanisms."""
     if isinstance(value, float):
         return f"{value:,.4g}".replace("e-0", "e-")
     if isinstance(value, int) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Random moves of pictures: public, by a seed."""
+"""Random shifts of images, from a public seed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.nn import functional
 
 
 def shift_images(images: torch.Tensor, *, pixels: int, generator: torch.Generator) -> torch.Tensor:
-    """Each image (N, C, H, W) moved by up to `pixels` in both directions, edges repeated."""
+    """Shift each image (N, C, H, W) by up to `pixels` in both directions, repeating the edges."""
     padded = functional.pad(images, [pixels] * 4, mode="replicate")
     return random_windows(padded, images.shape[2], images.shape[3], generator=generator)
 
@@ -15,13 +15,14 @@ def shift_images(images: torch.Tensor, *, pixels: int, generator: torch.Generato
 def random_windows(
     images: torch.Tensor, height: int, width: int, *, generator: torch.Generator
 ) -> torch.Tensor:
-    """A window of each image, (N, C, H, W) -> (N, C, height, width), every place equally likely;
-    differentiable.
+    """Crop a uniformly random window of each image, (N, C, H, W) -> (N, C, height, width).
+
+    Differentiable.
 
     Args:
         images: On any device.
-        height, width: At most the images' own.
-        generator: Public randomness, of the CPU.
+        height, width: Size of the window, at most that of the images.
+        generator: Public randomness on the CPU.
     """
     for dim, size in ((2, height), (3, width)):
         spare = images.shape[dim] - size

@@ -1,23 +1,23 @@
 """DP-SGD: Poisson batches, per-example clipping, noise from the operating system's generator.
 
-Abadi et al., "Deep learning with differential privacy", 2016, algorithm 1. What a run may cost is
-decided before it, in the plan; the ledger is told of each range of steps before it runs. The loop
-itself is `private_training`'s.
+Abadi et al., "Deep learning with differential privacy", 2016, algorithm 1. The cost of a run is
+fixed beforehand in the plan, and the ledger authorises each range of steps before it runs. The
+training loop is in `private_training`.
 
 Sensitivity. Under add/remove of one person, whose single pair is sampled independently into each
 step's batch, the sum of clipped gradients changes by one term of L2 norm at most `max_grad_norm`:
-every example's gradient is clipped to that norm and truncated to the grid, which holds exactly (a
-gradient with a non-finite entry becomes zero first). Nobody else's term changes, not even in its
-last bit: examples do not interact in the network (GroupNorm only), they go through it in
-microbatches of one fixed size, and kernels are deterministic. Sums of integers are exact in any
-order. The divisor is the public `expected_batch_size`, never the realised one. The step is
-therefore a Poisson-sampled Gaussian mechanism of multiplier `noise_multiplier`, rounded to the
+every example's gradient is clipped to that norm and truncated to the grid, and the bound holds
+exactly (a gradient with a non-finite entry is set to zero first). Nobody else's term changes, not
+even in its last bit: examples do not interact in the network (it uses only GroupNorm), they are
+processed in microbatches of a fixed size, and kernels are deterministic. Sums of integers are exact
+in any order. The divisor is the public `expected_batch_size`, never the realised one. The step is
+therefore a Poisson-sampled Gaussian mechanism with multiplier `noise_multiplier`, rounded to the
 grid.
 
-Were the sum computed in floating point without per-example gradients (ghost clipping), with an
+If the sum were computed in floating point without per-example gradients (ghost clipping), with an
 error of at most e in L2 norm, rounding it to the grid of spacing g would give integers that one
-person moves by at most (max_grad_norm + 2 e) / g + sqrt(parameters): that is what the noise would
-have to be scaled to.
+person changes by at most (max_grad_norm + 2 e) / g + sqrt(parameters), and the noise would have to
+be scaled to that.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class DPSGD(Mechanism):
     """Private training of one network.
 
     Attributes:
-        noise_multiplier: Noise standard deviation over `max_grad_norm`.
+        noise_multiplier: Noise standard deviation divided by `max_grad_norm`.
         max_grad_norm: L2 norm to which an example's gradient is clipped.
-        sample_rate: Probability of a person's being in a step's batch.
+        sample_rate: Probability that a person is in a step's batch.
         expected_batch_size: Public divisor, n_public times sample_rate.
         steps: Steps of the run.
-        replay_steps: Further steps that may be drawn again after a crash, paid for beforehand.
+        replay_steps: Further steps, paid for in advance, that may be drawn again after a crash.
     """
 
     name: str = "image_model"
@@ -64,10 +64,10 @@ class DPSGD(Mechanism):
     def from_budget(
         cls, schema: Schema, recipe: Recipe, *, mu: float, share: float, **place: str
     ) -> DPSGD | None:
-        """See `Mechanism`; `place` may be another name and stage.
+        """See `Mechanism`; `place` may set another name and stage.
 
         Raises:
-            ValueError: The recipe does not say how many steps there are.
+            ValueError: If the recipe does not set the number of steps.
         """
         if not share:
             return None
@@ -75,7 +75,7 @@ class DPSGD(Mechanism):
         if sgd.steps is None:
             raise ValueError("the steps of DP-SGD are not fixed yet: planning fills them in")
         rate = min(1.0, sgd.batch / schema.n_public)
-        # All steps, the replays after a crash included.
+        # All steps, including replays after a crash.
         replay_steps = sgd.replays * min(sgd.checkpoint_steps, sgd.steps)
         noise = sampled_noise_multiplier(
             mu=mu, share=share, sample_rate=rate, steps=sgd.steps + replay_steps
@@ -98,18 +98,21 @@ class DPSGD(Mechanism):
         )
 
     def sensitivity(self) -> float:
-        """L2 sensitivity of a step's sum of clipped gradients; the proof is the module's."""
+        """Return the L2 sensitivity of a step's sum of clipped gradients (see the module)."""
         return self.max_grad_norm
 
     def run(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
-        """`private_training.train_private` with these parameters."""
+        """Run `private_training.train_private` with these parameters."""
         from dagster_project.image.private_training import train_private
 
         return train_private(*args, mechanism=self, **kwargs)
 
     def observed(self, uses: Uses) -> dict[str, float]:
-        """A run that goes on from a checkpoint makes fewer steps; how many in all is authorised by
-        the ledger, range by range."""
+        """Return the observed parameters, without the number of steps.
+
+        A run resumed from a checkpoint makes fewer steps; the ledger authorises their total number,
+        range by range.
+        """
         if not times(uses, "gaussian"):
             return {}
         found = {

@@ -1,8 +1,8 @@
-"""Diffusion as in EDM: preconditioning, per-example loss, sampler.
+"""EDM diffusion: preconditioning, per-example loss and sampler.
 
-Equations are those of Karras et al. 2022 ("Elucidating the design space of diffusion-based
-generative models"), the loss with several noise draws for each example that of DPDM (Dockhorn et
-al. 2022, noise multiplicity). Training loops do not belong here.
+The equations are those of Karras et al. 2022 ("Elucidating the design space of diffusion-based
+generative models"). The loss with several noise draws per example is that of DPDM (Dockhorn et
+al. 2022, noise multiplicity). The training loops are elsewhere.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Denoiser = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], to
 class NoiseLevels:
     """Public constants of the diffusion (Karras et al., table 1).
 
-    `sigma_min`, where sampling ends, is larger than theirs: below it a network of few training
-    steps adds more than it takes away (docs/experiments.md).
+    `sigma_min`, where sampling ends, is larger than theirs: below it, a network trained for few
+    steps adds more noise than it removes (docs/experiments.md).
     """
 
     sigma_data: float = 0.5
@@ -35,7 +35,7 @@ class NoiseLevels:
     rho: float = 7.0
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-        """Training noise levels, ln sigma ~ N(p_mean, p_std^2)."""
+        """Draw training noise levels, ln sigma ~ N(p_mean, p_std^2)."""
         return (torch.randn(shape, generator=generator) * self.p_std + self.p_mean).exp()
 
 
@@ -51,18 +51,18 @@ def denoise(
     *,
     sigma_data: float,
 ) -> torch.Tensor:
-    """D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (Karras et al., equation 7).
+    """Return D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (Karras et al., equation 7).
 
     Args:
         network: F.
         noisy: (B, C, H, W) images in [-1, 1] with noise of level sigma added.
         sigma: (B,) noise levels.
         record: (B, width) soft records.
-        condition_mask: (B,) one where the record conditions.
+        condition_mask: (B,) one where the image is conditioned on the record.
         sigma_data: Standard deviation of the data.
 
     Returns:
-        (B, C, H, W) the expected clean image.
+        The expected clean images, (B, C, H, W).
     """
     s = sigma[:, None, None, None]
     total = (s**2 + sigma_data**2).sqrt()
@@ -81,10 +81,10 @@ def loss(
     *,
     sigma_data: float,
 ) -> torch.Tensor:
-    """Mean of lambda(sigma) ||D(x + n; sigma) - x||^2 over all entries (equation 8).
+    """Return the mean of lambda(sigma) ||D(x + n; sigma) - x||^2 over all entries (equation 8).
 
-    For one private example the leading axis is its K noise draws, so that the mean over them is
-    taken before the gradient is clipped: sensitivity does not depend on K (DPDM, section 3.2).
+    For one private example the leading axis is its K noise draws, so the mean over them is taken
+    before the gradient is clipped and the sensitivity does not depend on K (DPDM, section 3.2).
     """
     estimate = denoise(
         network,
@@ -108,7 +108,7 @@ def sample(
     settings: SamplerSettings,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Images for records (Karras et al., algorithm 2).
+    """Sample images for records (Karras et al., algorithm 2).
 
     Args:
         network: F.
@@ -116,7 +116,7 @@ def sample(
         shape: (C, H, W).
         levels: Public constants.
         settings: Steps, churn, guidance.
-        generator: Public randomness on the CPU; one seed gives one result.
+        generator: Public randomness on the CPU; the same seed gives the same result.
 
     Returns:
         (B, C, H, W) in [-1, 1].
@@ -132,7 +132,7 @@ def sample(
             level, condition_mask = one * sigma, one * shown
             return denoise(network, x, level, record, condition_mask, sigma_data=levels.sigma_data)
 
-        if settings.guidance in (0, 1):  # one of the two says nothing
+        if settings.guidance in (0, 1):  # one of the two terms vanishes
             return clean(settings.guidance)
         null = clean(0)
         return null + settings.guidance * (clean(1) - null)

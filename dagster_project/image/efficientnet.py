@@ -1,8 +1,8 @@
-"""EfficientNet-Lite with its ImageNet weights: a public network that looks at pictures.
+"""EfficientNet-Lite with its ImageNet weights: a public network for image features.
 
-Tan & Le (2019), the Lite variants; the weights come inside packages, nothing is fetched. There are
-two: one *judges* drawn pictures (`features`), the other *teaches* the generator
-(`perceptual`). A release is never judged by the network that it was fitted to.
+Tan & Le (2019), the Lite variants. The weights come with installed packages and are never
+downloaded. One variant *evaluates* generated images (`features`), the other *teaches* the generator
+(`perceptual`). A release is never evaluated by the network that it was fitted to.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 SIDE = 64  # a choice for two cores: four times as fast as 128
-BATCH = 32  # measured: larger batches fall out of the cache
+BATCH = 32  # measured: larger batches do not fit in the cache
 FEATURES = 1280
 
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
@@ -24,7 +24,7 @@ _STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
 
 
 class EfficientNetLite:
-    """The network without its classifier, in evaluation mode, its weights fixed."""
+    """The network without its classifier, in evaluation mode and with frozen weights."""
 
     def __init__(self, variant: Literal["lite0", "lite1"]) -> None:
         from efficientnet_lite_pytorch import EfficientNet
@@ -39,11 +39,11 @@ class EfficientNetLite:
         self._network = network.eval().to(memory_format=torch.channels_last)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) in [0, 1], C = 1 or 3 -> (B, 1280), averaged over places."""
+        """Map (B, C, H, W) in [0, 1], C = 1 or 3, to (B, 1280), averaged over positions."""
         return self.maps(images, ())[-1].mean(dim=(2, 3))
 
     def maps(self, images: torch.Tensor, blocks: Iterable[int]) -> list[torch.Tensor]:
-        """Outputs of some blocks, counted from 0, and of the head: (B, channels, h, w) each."""
+        """Return the outputs (B, channels, h, w) of some blocks, counted from 0, and the head."""
         wanted, network, found = set(blocks), self._network, []
         x = network._swish(network._bn0(network._conv_stem(_prepared(images))))
         for number, block in enumerate(network._blocks):
@@ -55,12 +55,12 @@ class EfficientNetLite:
 
 @cache
 def efficientnet_lite(variant: Literal["lite0", "lite1"]) -> EfficientNetLite:
-    """The network of a variant, read once."""
+    """Return the network of a variant, loaded once."""
     return EfficientNetLite(variant)
 
 
 def _prepared(images: torch.Tensor) -> torch.Tensor:
-    """Enlarged (or shrunk) to 64 x 64, three channels, normalised as in ImageNet training."""
+    """Resize to 64 x 64 with three channels and normalise as in ImageNet training."""
     x = functional.interpolate(images, size=(SIDE, SIDE), mode="bicubic", antialias=True)
     x = (x.clamp(0, 1).expand(-1, 3, -1, -1) - _MEAN) / _STD
     return x.contiguous(memory_format=torch.channels_last)

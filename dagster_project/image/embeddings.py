@@ -1,13 +1,13 @@
-"""Feature maps of images whose norm is at most one, and their sums over the cells of a record.
+"""Feature maps of images with norm at most one, and their sums over the cells of a record.
 
-The map is public: its random projections are drawn from a public seed, its length scales are
-settings. What is private here is only the sum of features over people, which `mean_pairs`
-releases through one Gaussian mechanism. Fitting a generator to the released sums is `generator`'s.
+The map is public: its random projections are drawn from a public seed, and its length scales are
+settings. Only the sum of features over people is private; `mean_pairs` releases it through one
+Gaussian mechanism, and `generator` fits a generator to the released sums.
 
-Beside what follows from pooled pixels, a map may hold what a public network sees (`perceptual`).
+Besides features of pooled pixels, a map may include features of a public network (`perceptual`).
 
-Random Fourier features after Rahimi and Recht (2007); mean embeddings under differential privacy
-after DP-MERF (Harder, Adamczewski, Park 2021), here one embedding per attribute value.
+Random Fourier features follow Rahimi and Recht (2007). Mean embeddings under differential privacy
+follow DP-MERF (Harder, Adamczewski, Park 2021), here with one embedding per attribute value.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from torch.nn import functional
 from dagster_project.image.perceptual import PerceptualMap, perceptual_map
 from dagster_project.privacy.grid import MOST_PEOPLE, to_grid
 
-# Length scales are stated for this many pixels; other sizes keep the same typical phase.
+# Length scales are given for this many pixels; other sizes keep the same typical phase.
 _REFERENCE_PIXELS = 196
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureMap:
-    """phi(x) = [sqrt(1 - g) pooled(x), sqrt(g) perceptual(x)], so ||phi(x)||_2 <= 1, where
-    pooled(x) = [sqrt(1 - a) fourier(x), sqrt(a) clip(pool(x) - grey)].
+    """The public map phi(x) = [sqrt(1 - g) pooled(x), sqrt(g) perceptual(x)], ||phi(x)||_2 <= 1.
 
-    The Fourier part has unit norm for every x (cos^2 + sin^2 = 1 in each pair of coordinates),
-    the pixel part is clipped to unit norm after public mid-grey centring (if any) and scaling by
-    `pixel_clip`, the perceptual part has norm at most one. With a pixel share of 1 there is no
-    Fourier part, whatever `frequencies` says; with a perceptual share of 0 there is no network.
+    Here pooled(x) = [sqrt(1 - a) fourier(x), sqrt(a) clip(pool(x) - grey)]. The Fourier part has
+    unit norm for every x (cos^2 + sin^2 = 1 in each pair of coordinates). The pixel part is clipped
+    to unit norm after public mid-grey centring (if any) and scaling by `pixel_clip`. The perceptual
+    part has norm at most one. With a pixel share of 1 there is no Fourier part, whatever the value
+    of `frequencies`; with a perceptual share of 0 there is no network.
 
     Attributes:
         channels, height, width: Size of the pooled images.
-        scales: Standard deviations of the projections, one block of features each, stated for
+        scales: Standard deviations of the projections, one block of features each, given for
             196 pixel values in [0, 1].
         frequencies: Random projections per scale.
         pixel_share: a in [0, 1], part of the pooled part's squared norm given to mean images.
         pixel_clip: L2 norm to which a (centred) pooled image is clipped.
         seed: Public seed of the projections.
-        centred: Whether the pixel part is the image less mid-grey, or the image itself.
+        centred: Whether the pixel part is the image minus mid-grey, or the image itself.
         perceptual_share: g in [0, 1), part of the squared norm given to the perceptual features.
     """
 
@@ -72,7 +72,7 @@ class FeatureMap:
 
     @property
     def grey(self) -> float:
-        """What the pixel part is relative to."""
+        """The grey level that is subtracted in the pixel part."""
         return 0.5 if self.centred else 0.0
 
     @property
@@ -81,17 +81,17 @@ class FeatureMap:
 
     @property
     def pooled_size(self) -> int:
-        """Length of the part that pooled pixels decide."""
+        """The length of the part computed from pooled pixels."""
         return self.fourier_size + (self.pixels if self.pixel_share else 0)
 
     @property
     def size(self) -> int:
-        """Length of phi(x)."""
+        """The length of phi(x)."""
         return self.pooled_size + (PerceptualMap.size if self.perceptual_share else 0)
 
     @cached_property
     def projections(self) -> torch.Tensor:
-        """(pixels, frequencies * scales), the same on every machine for one seed."""
+        """The projections (pixels, frequencies * scales), the same on every machine for a seed."""
         generator = torch.Generator().manual_seed(self.seed)
         unit = math.sqrt(_REFERENCE_PIXELS / self.pixels)
         size = (self.pixels, self.frequencies)
@@ -103,19 +103,19 @@ class FeatureMap:
         return functional.adaptive_avg_pool2d(images, (self.height, self.width))
 
     def fourier(self, pooled: torch.Tensor) -> torch.Tensor:
-        """(N, C, h, w) in [0, 1] -> (N, fourier_size), each row of norm exactly one."""
+        """Map (N, C, h, w) in [0, 1] to (N, fourier_size), each row of norm exactly one."""
         phase = pooled.flatten(1) @ self.projections.to(pooled.device)
         scale = 1 / math.sqrt(self.frequencies * len(self.scales))
         return torch.cat([phase.cos(), phase.sin()], dim=1) * scale
 
     def pixel_part(self, pooled: torch.Tensor) -> torch.Tensor:
-        """(N, C, h, w) in [0, 1] -> (N, pixels): less mid-grey if centred, clipped to norm one."""
+        """Map (N, C, h, w) in [0, 1] to (N, pixels), centred if set and clipped to norm one."""
         scaled = (pooled.flatten(1) - self.grey) / self.pixel_clip
         norm = scaled.norm(dim=1, keepdim=True)
         return scaled / norm.clamp(min=1.0)
 
     def pooled_part(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, pooled_size) with rows of L2 norm at most one."""
+        """Map (N, C, H, W) in [0, 1] to (N, pooled_size), rows of L2 norm at most one."""
         pooled = self.pool(images)
         if self.pixel_share == 1:
             return self.pixel_part(pooled)
@@ -128,11 +128,11 @@ class FeatureMap:
         )
 
     def perceptual_part(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, PerceptualMap.size), rows of L2 norm at most one."""
+        """Map (N, C, H, W) in [0, 1] to (N, PerceptualMap.size), rows of L2 norm at most one."""
         return perceptual_map(self.channels)(images)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, size) with rows of L2 norm at most one."""
+        """Map (N, C, H, W) in [0, 1] to (N, size), rows of L2 norm at most one."""
         pooled = self.pooled_part(images)
         if not self.perceptual_share:
             return pooled
@@ -146,8 +146,10 @@ class FeatureMap:
         )
 
     def parts(self, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Means of phi (M, size) as means of the pooled and of the perceptual part, by themselves:
-        their noise is larger by 1 / sqrt(1 - g) and 1 / sqrt(g)."""
+        """Split means of phi (M, size) into means of the pooled and of the perceptual part.
+
+        Their noise is larger by 1 / sqrt(1 - g) and 1 / sqrt(g).
+        """
         pooled, perceptual = np.split(means, [self.pooled_size], axis=1)
         share = self.perceptual_share
         return pooled / math.sqrt(1 - share), perceptual / math.sqrt(share or 1.0)
@@ -160,18 +162,18 @@ def cell_sums(
     *,
     chunk: int = 256,
 ) -> np.ndarray:
-    """Sum of phi(x) over the people in each cell, in units of the grid. Private.
+    """Sum phi(x) over the people in each cell, in units of the grid. Private.
 
-    Each person's phi(x) is put on the grid before it is summed (`privacy.grid`), so the sums are
-    exact: neither the order of people nor that of threads changes a bit. The last chunk is filled
-    up with black pictures that are in no cell: the shape of a product may change its last digits,
-    and nobody's features may follow the number of people.
+    Each person's phi(x) is rounded to the grid before it is summed (`privacy.grid`), so the sums
+    are exact: neither the order of people nor that of threads changes a bit. The last chunk is
+    padded with black images that are in no cell: the shape of a product may change its last digits,
+    and nobody's features may depend on the number of people.
 
     Args:
         images: (N, C, H, W) uint8.
         one_hot: (N, cells) membership, `d` ones in each row.
         feature_map: The public map.
-        chunk: Images held as features at one time.
+        chunk: Images whose features are held at a time.
 
     Returns:
         (cells, feature_map.size) int64 in units of 2^-24. One person's pair adds d rows, each of
@@ -190,7 +192,7 @@ def cell_sums(
 
 
 def cosines(n: int) -> torch.Tensor:
-    """Orthonormal DCT-II matrix (n frequencies, n positions)."""
+    """Return the orthonormal DCT-II matrix (n frequencies, n positions)."""
     position, frequency = torch.arange(n) + 0.5, torch.arange(n)[:, None]
     matrix = torch.cos(torch.pi * frequency * position / n) * (2 / n) ** 0.5
     matrix[0] /= 2**0.5

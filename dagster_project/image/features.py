@@ -1,8 +1,8 @@
-"""Features of pictures, for distances between sets of pictures.
+"""Features of images, for distances between sets of images.
 
-Three extractors, by setting: pooled pixels (a check that needs no network), EfficientNet-Lite0
+There are three extractors: pooled pixels (a check that needs no network), EfficientNet-Lite0
 (`efficientnet`) and Inception-v3 from a local file, the network of the usual FID. Weights are
-never fetched. Distances between features belong to `evaluation.frechet`.
+never downloaded. Distances between features are in `evaluation.frechet`.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from dagster_project.image.efficientnet import BATCH, efficientnet_lite
 
 
 class Extractor(Protocol):
-    """Maps pictures to feature vectors.
+    """A map from images to feature vectors.
 
     Attributes:
-        name: The setting that chooses it.
-        distance: What a Fréchet distance on its features is called.
+        name: Value of the setting that selects it.
+        distance: Name of the Fréchet distance on its features.
     """
 
     name: str
     distance: str
 
     def __call__(self, images: np.ndarray, progress: Progress) -> np.ndarray:
-        """Features float32 (N, F) of pictures uint8 (N, C, H, W), C = 1 or 3."""
+        """Return the features, float32 (N, F), of images, uint8 (N, C, H, W), C = 1 or 3."""
         ...
 
 
 class _Batched(ABC):
-    """An extractor that works batch by batch."""
+    """An extractor that processes images in batches."""
 
     distance: str
 
     @abstractmethod
     def features(self, batch: torch.Tensor) -> torch.Tensor:
-        """Features (B, F) of pictures uint8 (B, C, H, W)."""
+        """Return the features (B, F) of images uint8 (B, C, H, W)."""
 
     def __call__(self, images: np.ndarray, progress: Progress) -> np.ndarray:
         parts = []
@@ -68,7 +68,7 @@ class PooledPixels(_Batched):
 class EfficientNetLite0(_Batched):
     """1,280 averaged features of EfficientNet-Lite0; the distance on them is called FD-Lite0.
 
-    64 instead of 224 pixels is a choice for two cores: about 400 pictures a second on one.
+    Images of 64 instead of 224 pixels suit two cores: about 400 images per second on one core.
     """
 
     name = "efficientnet-lite0"
@@ -84,11 +84,11 @@ class EfficientNetLite0(_Batched):
 class InceptionV3(_Batched):
     """Inception-v3 features from a local TorchScript file, as in the usual FID.
 
-    The file's module takes uint8 pictures (B, 3, H, W) of any size and returns (B, F); the
+    The file's module takes uint8 images (B, 3, H, W) of any size and returns (B, F); the
     published `inception-2015-12-05.pt` (2,048 features) is called with `return_features=True`.
 
     Raises:
-        ValueError: No file was named, it does not exist, or it is not TorchScript.
+        ValueError: If no file is given, it does not exist, or it is not TorchScript.
     """
 
     name = "inception-v3"
@@ -115,14 +115,14 @@ class InceptionV3(_Batched):
 
 
 def make_extractor(name: str, weights: str | Path | None = None) -> Extractor:
-    """The extractor of a setting: "pixels", "efficientnet-lite0" or "inception-v3".
+    """Return the extractor called "pixels", "efficientnet-lite0" or "inception-v3".
 
     Args:
-        name: The setting.
-        weights: Local file, for "inception-v3" alone.
+        name: Name of the extractor.
+        weights: Local weights file, only for "inception-v3".
 
     Raises:
-        ValueError: The setting is unknown, or the weights cannot be used.
+        ValueError: If the name is unknown, or the weights cannot be used.
     """
     if name == PooledPixels.name:
         return PooledPixels()

@@ -1,19 +1,19 @@
-"""A small conditional generator fitted to released mean embeddings. Post-processing: free.
+"""A small conditional generator fitted to released mean embeddings. Free post-processing.
 
-The generator draws a picture for a record and noise; it is fitted so that, over records of the
-private table model, its mean features in every cell match the released ones. The features see
-pooled pictures, blur the rest and are noisy, so that a picture of speckle can match as well as a
-clean one. Two priors on pictures decide, both public: a price on total variation (Rudin, Osher,
-Fatemi 1992), which makes pictures of smooth parts with sharp edges, and a last layer on cosine
-coefficients whose step sizes fall with frequency. A price on logits beyond black and white keeps
-every pixel within reach of them: the first, large steps drive some pixels so far into the flat of
-the sigmoid that nothing brings them back, and they stay dark in all pictures.
+The generator maps a record and noise to an image. It is fitted so that, over records of the
+private table model, its mean features in every cell match the released ones. The features only see
+pooled images and are noisy, so that an image of speckle can match as well as a clean one. Two
+public priors on images resolve this: a total variation penalty (Rudin, Osher, Fatemi 1992), which
+favours smooth parts with sharp edges, and a last layer on cosine coefficients whose step sizes fall
+with frequency. A penalty on logits beyond black and white prevents saturation: the first, large
+steps would drive some pixels so far into the flat part of the sigmoid that they never recover and
+stay dark in all images.
 
-Where the means hold what a public network sees (`perceptual`), a second, shorter descent matches it
-too: it brings edges and texture. A step through the network costs as much as five others.
+If the means include features of a public network (`perceptual`), a second, shorter descent matches
+them too, which adds edges and texture. A step through the network costs as much as five others.
 
-The released means are private already; no record enters here. Relates to DP-MERF (Harder,
-Adamczewski, Park 2021), which matches one joint embedding instead of one for every cell.
+The released means are already differentially private; no record is read here. DP-MERF (Harder,
+Adamczewski, Park 2021) matches one joint embedding instead of one for every cell.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from dagster_project.settings.sections import ImageGeneratorSettings
 
 
 class ImageGenerator(nn.Module):
-    """(B, width) records, (B, latent) noise -> (B, C, h, w) in [0, 1], of which `draw` takes
-    windows of the picture's size."""
+    """A network that maps (B, width) records and (B, latent) noise to (B, C, h, w) in [0, 1].
+
+    `draw` takes windows of the image's size from its output.
+    """
 
     def __init__(
         self, width: int, shape: tuple[int, int, int], settings: ImageGeneratorSettings
@@ -65,11 +67,11 @@ class ImageGenerator(nn.Module):
         return self._logits(record, noise).sigmoid()
 
     def draw(self, record: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        """(B, width) records -> (B, C, H, W) pictures; `random` is the CPU's."""
+        """Draw (B, C, H, W) images for (B, width) records; `random` is on the CPU."""
         return self.draw_logits(record, random).sigmoid()
 
     def draw_logits(self, record: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        """The pictures that `draw` returns, before the sigmoid."""
+        """Draw the images of `draw`, before the sigmoid."""
         noise = torch.randn(len(record), self.latent, generator=random).to(record.device)
         return random_windows(self._logits(record, noise), *self.size, generator=random)
 
@@ -90,23 +92,24 @@ def fit_generator(
     *,
     seed: int,
 ) -> ImageGenerator:
-    """Fits a generator to the mean features of every cell.
+    """Fit a generator to the mean features of every cell.
 
-    The loss is the sum over cells and parts of share * ||m_batch - m_cell||^2 with the squared
-    norm of the batch mean replaced by its unbiased estimate over distinct pairs (a U-statistic),
-    the price of total variation, which grows with the noise like a threshold in denoising, and the
-    price of logits that are out of reach. The plain square would add the features' variance over
-    the cell's batch size, and so reward pictures that vary less than the private ones.
+    The loss has three terms. The first is the sum over cells and parts of share * ||m_batch -
+    m_cell||^2, with the squared norm of the batch mean replaced by its unbiased estimate over
+    distinct pairs (a U-statistic). The plain square would add the features' variance divided by
+    the cell's batch size, and so reward images that vary less than the private ones. The second is
+    the total variation penalty, which grows with the noise like a threshold in denoising. The third
+    is the penalty on saturated logits.
 
     Args:
         means: (cells, feature_map.size) released mean features.
         shares: (cells,) weight of each cell, 0 to leave it out.
-        draw_records: From a number to that many one-hot records of the table model, (n, cells).
+        draw_records: Function from n to n one-hot records of the table model, (n, cells).
         feature_map: The public map that the means were made with.
-        shape: (C, H, W) of the pictures.
+        shape: (C, H, W) of the images.
         noise: Standard deviation of the privacy noise in a mean over everybody.
         settings: Public settings.
-        progress: Fraction done and a text.
+        progress: Callback that receives the fraction done and a text.
         seed: Public seed.
 
     Returns:
@@ -121,11 +124,11 @@ def fit_generator(
     weight = torch.from_numpy(shares).float()
     pool = torch.from_numpy(draw_records(settings.batch * 40)).float()
     refining = settings.perceptual_steps if feature_map.perceptual_share else 0
-    # Of the time, for the progress bar.
+    # Total time in steps, for the progress bar.
     total = settings.steps + _REFINING_COST * refining
 
     def descend(steps: int, learning_rate: float, seen: int, done: int, cost: int) -> None:
-        """Adam along half a cosine; `seen` pictures of a batch go through the public network."""
+        """Run Adam with half a cosine of rates; the network sees `seen` images of each batch."""
         optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for step in range(steps):
@@ -156,17 +159,18 @@ def _matching_loss(
 ) -> torch.Tensor:
     count = record.sum(0)
     total = record.T @ features  # (cells, size)
-    own = record.T @ features.square().sum(1)  # sum of each picture's own square
+    own = record.T @ features.square().sum(1)  # sum of each image's own square
     square = (total.square().sum(1) - own) / (count * (count - 1)).clamp(min=1)
     cross = (total * target).sum(1) / count.clamp(min=1)
     return (weight * (count > 1) * (square - 2 * cross)).sum()
 
 
 def total_variation(images: torch.Tensor) -> torch.Tensor:
-    """Mean over (B, C, H, W) pictures on the unit square of the integral of their gradient's norm.
+    """Return the mean total variation of (B, C, H, W) images on the unit square.
 
-    The norm is over both directions and all channels, so that channels share their edges (Blomgren
-    and Chan 1998). A black picture with a white half has 1 at any size.
+    This is the integral of the gradient's norm over both directions and all channels, so that
+    channels share their edges (Blomgren and Chan 1998). A black image with a white half has total
+    variation 1 at any size.
     """
     height, width = images.shape[-2:]
     # Forward differences, nothing beyond the border (Chambolle 2004): every neighbour counts.
@@ -177,14 +181,14 @@ def total_variation(images: torch.Tensor) -> torch.Tensor:
 
 
 def saturation(logits: torch.Tensor) -> torch.Tensor:
-    """Mean squared excess of logits of any shape over `_REACH`, on both sides."""
+    """Return the mean squared excess over `_REACH` of the absolute logits, of any shape."""
     return (logits.abs() - _REACH).relu().square().mean()
 
 
-_REFINING_COST = 5  # a step through the network in other steps, about
-# Rounds the corner of the norm at 0, where it has no gradient: .03 of the grey scale a picture.
+_REFINING_COST = 5  # approximate cost of a step through the network, in other steps
+# Rounds the corner of the norm at 0, where it has no gradient: 0.03 of the grey scale per image.
 _FLAT = 0.03
-_REACH = 6.0  # 255 sigmoid(-6) = .6: nearer to black than eight bits can tell
+_REACH = 6.0  # 255 sigmoid(-6) = 0.6: closer to black than eight bits can resolve
 
 
 @torch.no_grad()
@@ -195,7 +199,7 @@ def draw_images(
     generator: torch.Generator,
     chunk: int = 2048,
 ) -> torch.Tensor:
-    """Pictures for one-hot records, (N, C, H, W) in [0, 1] on the CPU; `generator` is the CPU's."""
+    """Draw images (N, C, H, W) in [0, 1] for one-hot records; `generator` and images are CPU's."""
     images = []
     device = model.rows.device
     for part in torch.from_numpy(records).float().split(chunk):

@@ -1,8 +1,7 @@
 """Per-example gradients behind one interface: `vmap` (batched) or `loop` (exact by construction).
 
-Both return the gradient of each example's own loss, before any clipping. The choice between them
-is one of speed alone; the tests hold them against one another. Clipping and noise belong to
-`dp_sgd`.
+Both return the gradient of each example's own loss, before any clipping. They differ only in speed,
+and the tests compare them with each other. Clipping and noise are in `private_training`.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ ExampleLoss = Callable[[Callable[..., torch.Tensor], Mapping[str, torch.Tensor]]
 def per_example_engine(
     model: nn.Module, example_loss: ExampleLoss, kind: Literal["vmap", "loop"]
 ) -> Engine:
-    """A function from a batch to per-example gradients.
+    """Return a function from a batch to per-example gradients.
 
     Args:
-        model: The network; its parameters that require a gradient are differentiated.
+        model: The network; gradients are taken for its parameters that require one.
         example_loss: Scalar loss of ONE example: (network, tensors without batch axis) -> ().
-        kind: `vmap` differentiates a batch at once, `loop` one example after the other.
+        kind: `vmap` differentiates a whole batch at once, `loop` one example at a time.
 
     Returns:
-        engine(batch) where batch maps names to tensors (B, ...), giving for each parameter name
-        a tensor (B, *parameter.shape).
+        engine(batch), where batch maps names to tensors (B, ...); it returns a tensor
+        (B, *parameter.shape) for each parameter name.
     """
     frozen = {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
     frozen |= {n: b.detach() for n, b in model.named_buffers()}

@@ -1,25 +1,25 @@
-"""Mean table-image pairs: for every attribute value a noisy mean image and mean embedding.
+"""Mean table-image pairs: a noisy mean image and mean embedding for every attribute value.
 
 One Gaussian mechanism releases all sums together; everything after it is post-processing.
 
 Sensitivity. Let one person with image x and record y be added. Each of the d attributes (a
 missing value is a cell like any other) puts the person into exactly one cell, so exactly d rows of
 the matrix of sums change, each by phi(x) with ||phi(x)||_2 <= 1 (`embeddings.FeatureMap`), written
-in integers on a public grid, which makes no norm larger (`privacy.grid`). The L2 norm of the change
-is therefore at most sqrt(d), exactly, whatever x and y are. The noise is a Gaussian rounded to the
-same grid: a function of the ideal Gaussian mechanism's output. The counts that turn sums into means
-come from the table model, which has been paid for, so they cost nothing and do not depend on the
-person here (DP-TabImage, Chen et al. 2026, theorem 2, with sigma_m infinite).
+in integers on a public grid, which does not increase any norm (`privacy.grid`). The L2 norm of the
+change is therefore at most sqrt(d), exactly, whatever x and y are. The noise is a Gaussian rounded
+to the same grid: a function of the ideal Gaussian mechanism's output. The counts that turn sums
+into means come from the table model, which is already paid for, so they cost nothing and do not
+depend on the person here (DP-TabImage, Chen et al. 2026, theorem 2, with sigma_m infinite).
 
-Noisy counts instead are one more column of the same matrix: a person's row is then (phi(x), 1) in
-each of d cells, of norm at most sqrt(2), and the sensitivity is sqrt(2 d). With the one scale
-s = noise_multiplier sqrt(2 d) for sums and counts this is the paper's multiplier
-sigma_P = (d / s^2 + d / s^2)^(-1/2) at sigma_x = sigma_m = s (theorem 2 there).
+Noisy counts, if used instead, are one more column of the same matrix: a person's row is then
+(phi(x), 1) in each of d cells, of norm at most sqrt(2), and the sensitivity is sqrt(2 d). With the
+same scale s = noise_multiplier sqrt(2 d) for sums and counts, this is the paper's multiplier
+sigma_P = (d / s^2 + d / s^2)^(-1/2) at sigma_x = sigma_m = s (its theorem 2).
 
-Cells may be random groups instead of attribute values (`random_groups`, an ablation): the bound is
-the same, because a person is in one of them for each attribute.
+Cells may be random groups instead of attribute values (`random_groups`, an ablation). The bound is
+the same, because a person is in one group for each attribute.
 
-A mean image belongs to a soft record: one-hot in its own attribute, the table model's conditional
+Each mean image has a soft record: one-hot in its own attribute, and the table model's conditional
 distribution in every other (same paper, section 4).
 """
 
@@ -48,14 +48,14 @@ if TYPE_CHECKING:
 
 
 def random_groups(people: int, sizes: Sequence[int], *, generator: SecureGenerator) -> np.ndarray:
-    """Random cells: for each attribute a fair die as large as it, thrown by each person.
+    """Draw a uniform random cell of each attribute, independently for each person.
 
-    A person's throws are their own: they depend on no record and on nobody's place in the data.
-    Given all throws, the release is the Gaussian mechanism on cells that contain a person d times,
-    so the bound above holds; the throws of the others have the same distribution with and without
-    the person, and a mixture over them is no easier to tell apart than its worst part (the hockey
-    stick divergence is jointly convex). Groups drawn for places in the data from a public seed
-    would not do: one person removed moves everybody behind them to another place.
+    The draws depend on no record and on nobody's position in the data. Given all draws, the release
+    is the Gaussian mechanism on cells that contain a person d times, so the bound above holds. The
+    draws of the others have the same distribution with and without the person, and a mixture over
+    them is no easier to distinguish than its worst component (the hockey-stick divergence is
+    jointly convex). Groups drawn for positions in the data from a public seed would not be private:
+    removing one person moves everybody after them to another position.
 
     Returns:
         (people, d) int64 in the form of records.
@@ -65,11 +65,11 @@ def random_groups(people: int, sizes: Sequence[int], *, generator: SecureGenerat
 
 @dataclass(frozen=True, kw_only=True)
 class CellSums(Mechanism):
-    """The sums of phi over each cell, with their counts if asked, as one Gaussian mechanism.
+    """The sums of phi over each cell, optionally with their counts, as one Gaussian mechanism.
 
     Attributes:
-        noise_multiplier: Noise standard deviation over the sensitivity.
-        sample_rate: Probability of each person's being in the sums.
+        noise_multiplier: Noise standard deviation divided by the sensitivity.
+        sample_rate: Probability that a person is in the sums.
         attributes: d, the number of cells one person is in.
         counted: Whether the number of people in each cell is released too.
     """
@@ -106,16 +106,16 @@ class CellSums(Mechanism):
         )
 
     def sensitivity(self) -> float:
-        """L2 sensitivity of all sums together: sqrt(d), or sqrt(2 d) with the counts."""
+        """Return the L2 sensitivity of all sums together: sqrt(d), or sqrt(2 d) with counts."""
         return math.sqrt((2 if self.counted else 1) * self.attributes)
 
     @property
     def noise_std(self) -> float:
-        """Standard deviation of the noise in each sum."""
+        """The standard deviation of the noise in each sum."""
         return self.noise_multiplier * self.sensitivity()
 
     def sample(self, people: int, *, generator: SecureGenerator) -> np.ndarray:
-        """Indices of those whose features are summed: a Poisson sample, or everybody."""
+        """Return the indices of the people to sum over: a Poisson sample, or everybody."""
         if self.sample_rate == 1:
             return np.arange(people)
         return poisson_sample(people, sample_rate=self.sample_rate, generator=generator)
@@ -128,7 +128,7 @@ class CellSums(Mechanism):
         *,
         generator: SecureGenerator,
     ) -> np.ndarray:
-        """Sums of phi over each cell plus N(0, noise_std^2), both on the grid of 2^-24.
+        """Return the sums of phi over each cell plus N(0, noise_std^2), on the grid of 2^-24.
 
         Args:
             images: (N, C, H, W) uint8, one for each sampled person.
@@ -137,11 +137,11 @@ class CellSums(Mechanism):
             generator: The operating system's randomness.
 
         Returns:
-            (cells, feature_map.size), or one column more, float64, multiples of 2^-24;
-            differentially private.
+            (cells, feature_map.size), with one more column for the counts if `counted`; float64,
+            multiples of 2^-24; differentially private.
 
         Raises:
-            ValueError: A row is not in exactly `attributes` cells.
+            ValueError: If a row is not in exactly `attributes` cells.
         """
         from dagster_project.image.embeddings import cell_sums
 
@@ -158,16 +158,16 @@ class CellSums(Mechanism):
         return {"noise_multiplier": only(uses, "gaussian") / UNITS / self.sensitivity()}
 
     def verify_sample(self, uses: Uses) -> None:
-        """Compares the draw in `sample` with what is declared, as `verify` does for the noise."""
+        """Compare the draw in `sample` with the declared rate, as `verify` does for the noise."""
         self.require({} if self.sample_rate == 1 else {"sample_rate": only(uses, "coins")})
 
 
 def make_consistent(sums: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-    """Least squares under the constraint that all attributes have one total.
+    """Project the sums by least squares so that all attributes have the same total.
 
-    Each person is in one cell of each attribute, so the true sums over an attribute's cells are
-    the same total T for all. With equal noise in all cells, T = sum_i (T_i / k_i) / sum_i (1 / k_i)
-    and every cell of attribute i moves by (T - T_i) / k_i.
+    Each person is in one cell of each attribute, so the true sums over an attribute's cells have
+    the same total T for all attributes. With equal noise in all cells, T = sum_i (T_i / k_i) /
+    sum_i (1 / k_i), and (T - T_i) / k_i is added to every cell of attribute i.
     """
     blocks = np.split(sums, np.cumsum(sizes)[:-1])
     weights = np.array([1 / size for size in sizes])
@@ -180,9 +180,9 @@ class MeanPairs:
     """Released means with their soft records; differentially private.
 
     Attributes:
-        means: (cells, size) mean features; rows of cells left out are zero.
+        means: (cells, size) mean features; zero in the rows of cells left out.
         noise_std: (cells,) standard deviation of the privacy noise in each mean.
-        shares: (cells,) share of people in each cell after the table model; 0 when left out.
+        shares: (cells,) share of people in each cell according to the table model; 0 if left out.
         soft_records: (cells, cells) probability blocks.
         feature_map: The public map.
     """
@@ -195,7 +195,7 @@ class MeanPairs:
 
     @classmethod
     def none(cls, cells: int, feature_map: FeatureMap) -> MeanPairs:
-        """No mean pairs at all, where a plan has no mechanism for them."""
+        """Return an empty set, for a plan without a mechanism for mean pairs."""
         return cls(
             means=np.zeros((0, feature_map.size)),
             noise_std=np.zeros(0),
@@ -206,13 +206,18 @@ class MeanPairs:
 
     @property
     def noise(self) -> float:
-        """Standard deviation of the privacy noise in a mean over everybody; that of a cell is this
-        over its share."""
+        """The standard deviation of the privacy noise in a mean over everybody.
+
+        That of a cell is this value divided by the cell's share.
+        """
         return float((self.noise_std * self.shares).max(initial=0.0))
 
     def images(self, *, denoised: bool = True) -> np.ndarray:
-        """Mean images, denoised with the known noise level or as they are: (cells, C, h, w) in
-        [0, 1]."""
+        """Return the mean images (cells, C, h, w) in [0, 1].
+
+        Args:
+            denoised: Whether to shrink them using the known noise level.
+        """
         fm = self.feature_map
         pooled, _ = fm.parts(self.means)
         pixels = pooled[:, fm.fourier_size :] / math.sqrt(fm.pixel_share)
@@ -258,26 +263,26 @@ def complete(
     counts: np.ndarray | None = None,
     consistent: bool = True,
 ) -> MeanPairs:
-    """Means and soft records from noisy sums and the table model. Post-processing.
+    """Compute means and soft records from noisy sums and the table model. Post-processing.
 
     Args:
         sums: (cells, size) noisy sums.
-        sizes: Cells of each attribute.
+        sizes: Number of cells of each attribute.
         probabilities: (cells,) one-way probabilities of the table model.
-        soft_records: (cells, cells) its conditional distributions.
+        soft_records: (cells, cells) conditional distributions of the table model.
         people: Expected number of people in the sums (the model's total times the sample rate).
         noise_scale: Standard deviation of the noise in each sum.
         feature_map: The public map.
         minimum_count: Cells with fewer people are left out.
-        counts: (cells,) noisy counts, where they are to be used instead of the table model's.
-        consistent: Whether all attributes are given one total first.
+        counts: (cells,) noisy counts to use instead of the table model's.
+        consistent: Whether to apply `make_consistent` first.
     """
     if counts is None:
         counts = np.asarray(probabilities) * people
     else:
         probabilities = counts.clip(min=0) / max(people, 1.0)
     kept = counts >= minimum_count
-    # Noise of a mean over fewer people than this exceeds any signal; avoids division by zero.
+    # The noise of a mean over fewer people exceeds any signal; this also avoids division by zero.
     divisor = np.maximum(counts, 1.0)
     means = (make_consistent(sums, sizes) if consistent else sums) / divisor[:, None]
     return MeanPairs(
@@ -290,16 +295,16 @@ def complete(
 
 
 def uniform_records(sizes: Sequence[int]) -> np.ndarray:
-    """(cells, cells): for each cell the record that says nothing, uniform in every attribute."""
+    """Return the uninformative record, uniform in every attribute, for each cell (cells, cells)."""
     record = np.repeat(1 / np.asarray(sizes, dtype=np.float64), sizes)
     return np.tile(record, (len(record), 1))
 
 
 def shrink(means: np.ndarray, noise_std: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Wiener shrinkage of each coordinate towards the mean over all cells.
+    """Apply Wiener shrinkage to each coordinate, towards the mean over all cells.
 
-    Between-cell signal power P of a coordinate is the weighted square minus the known noise; the
-    deviation of cell j keeps the part P / (P + noise_j^2).
+    The between-cell signal power P of a coordinate is its weighted variance minus the known noise;
+    the deviation of cell j is multiplied by P / (P + noise_j^2).
     """
     weight = (shares / max(shares.sum(), 1e-12))[:, None]
     variance = (noise_std**2)[:, None]

@@ -1,11 +1,11 @@
-"""What a public network sees in a picture, as a feature map whose norm is at most one.
+"""The features of a public network as a feature map with norm at most one.
 
-Means of such features under differential privacy: DP-MEPF (Harder, Jalali, Sutherland, Park 2023),
-there of one network's layers over each class; here over every attribute value, beside the Fourier
-features of `embeddings`, which see shapes and brightness but neither edges nor texture.
+DP-MEPF (Harder, Jalali, Sutherland, Park 2023) releases means of such features under differential
+privacy, over each class. Here they are released over every attribute value, beside the Fourier
+features of `embeddings`, which capture shapes and brightness but neither edges nor texture.
 
-The map is public: the network has seen ImageNet alone, centre and radius are those of pictures that
-are drawn by a rule.
+The map is public: the network was trained only on ImageNet, and centre and radius are those of
+procedural images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dagster_project.image.efficientnet import BATCH, FEATURES, efficientnet_lit
 from dagster_project.image.procedural import dead_leaves
 
 _BLOCKS = (3, 6, 14)  # the last of 24, 40 and 112 channels: 16, 8 and 4 places a side
-_PLACES = 2  # their averages, a side: upper and lower, left and right halves
+_PLACES = 2  # averages per side: upper and lower, left and right halves
 _WIDTHS = (*(channels * _PLACES**2 for channels in (24, 40, 112)), FEATURES)
 _DRAWN, _DRAWN_SIDE, _DRAWN_SEED = 256, 32, 0
 
@@ -28,10 +28,10 @@ _DRAWN, _DRAWN_SIDE, _DRAWN_SEED = 256, 32, 0
 class PerceptualMap:
     """phi(x) = [clip((f_l(x) - centre_l) / radius_l)]_l / sqrt(levels), so ||phi(x)||_2 <= 1.
 
-    f_l are averages of the network's l-th level; each of the L levels is clipped to norm one, so
-    the squared norm of phi is at most L / L. No picture is seen beside another: pictures go through
-    the network in batches of one fixed size, filled up with black, as the shape of a batch may
-    change the last digits of a result.
+    f_l are averages of the network's l-th level. Each of the L levels is clipped to norm one, so
+    the squared norm of phi is at most L / L. No image affects the features of another: images are
+    processed in batches of a fixed size, padded with black, because the shape of a batch may change
+    the last digits of a result.
 
     Attributes:
         size: Length of phi(x).
@@ -45,14 +45,14 @@ class PerceptualMap:
         with torch.no_grad():
             levels = self._levels(torch.from_numpy(drawn))
         self._centres = [level.mean(dim=0) for level in levels]
-        # Nineteen of twenty drawn pictures are not clipped.
+        # 95 % of the procedural images are not clipped.
         self._radii = [
             (level - centre).norm(dim=1).quantile(0.95)
             for level, centre in zip(levels, self._centres, strict=True)
         ]
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, size), rows of L2 norm at most one; differentiable."""
+        """Map (N, C, H, W) in [0, 1] to (N, size), rows of L2 norm at most one; differentiable."""
         parts = []
         levels = self._levels(images)
         for level, centre, radius in zip(levels, self._centres, self._radii, strict=True):
@@ -73,5 +73,5 @@ class PerceptualMap:
 
 @cache
 def perceptual_map(channels: int) -> PerceptualMap:
-    """The map for pictures of so many channels, 1 or 3; made once."""
+    """Return the map for images with 1 or 3 channels, made once."""
     return PerceptualMap(channels)

@@ -1,14 +1,14 @@
-"""Pretraining of the diffusion model on what has been released already. Post-processing: free.
+"""Pretraining of the diffusion model on quantities already released. Free post-processing.
 
-Three sources teach it, each at the noise levels where it is right. The fitted generator's
-pictures with records of the table model teach shapes and their correspondence to records. The
-mean pairs teach the high noise levels alone: there the best denoiser's output is the mean image
-of everybody who fits the record, which is exactly what a mean pair is; at low noise it would
-teach blur. Public procedural pictures can teach the lowest noise levels, where a denoiser needs to
-know how edges look and not what is shown; the default leaves them out, as they made no picture
-better (docs/experiments.md).
+There are three sources, each used at the noise levels where it is right. The fitted generator's
+images with records of the table model teach shapes and their correspondence to records. The mean
+pairs are used only at high noise levels, where the best denoiser's output is the mean image of
+everybody who fits the record, which is exactly what a mean pair is; at low noise they would teach
+blur. Public procedural images can teach the lowest noise levels, where a denoiser needs to know
+what edges look like and not what is shown. They are off by default because they improved no image
+(docs/experiments.md).
 
-Without a generator the mean pairs can be the pictures themselves, moved about a little, at all
+Without a generator the mean pairs can serve as the images themselves, shifted slightly, at all
 noise levels (DP-TabImage, Chen et al. 2026).
 """
 
@@ -27,13 +27,13 @@ from dagster_project.settings.sections import DiffusionTraining, PretrainingSett
 
 @dataclass(frozen=True, kw_only=True)
 class ByNoiseLevel:
-    """Examples that are right at some noise levels only.
+    """Examples that are right only at some noise levels.
 
     Attributes:
         mean_images: (M, C, H, W) in [-1, 1], used at high noise; M may be 0.
         soft_records: (M, width).
         procedural: (P, C, H, W) in [-1, 1], public, used at low noise; P may be 0.
-        settings: How many are used, and at which levels.
+        settings: Number of examples, and the levels they are used at.
     """
 
     mean_images: torch.Tensor
@@ -55,22 +55,22 @@ def pretrain(
     progress: Callable[[float, str], None],
     by_noise_level: ByNoiseLevel | None = None,
 ) -> None:
-    """Trains `model` in place.
+    """Train `model` in place.
 
     Args:
         model: The diffusion network.
         images: (N, C, H, W) in [-1, 1]; N > 0.
-        records: (N, width) their records.
+        records: (N, width) records of the images.
         settings: Public settings.
-        shift: Augmentation of the pictures, pixels.
+        shift: Largest random shift of the images, in pixels.
         seed: Public seed.
         levels: Public constants of the diffusion.
         device: Where to train.
-        progress: Fraction done and a text.
+        progress: Callback that receives the fraction done and a text.
         by_noise_level: Further examples, if any.
 
     Raises:
-        ValueError: The settings do not say how many steps there are.
+        ValueError: If the settings do not give the number of steps.
     """
     if settings.steps is None:
         raise ValueError("the steps of pretraining are not fixed yet: planning fills them in")

@@ -1,7 +1,7 @@
-"""The loop of DP-SGD: exact clipping and sums, steps, checkpoints.
+"""The training loop of DP-SGD: exact clipping and sums, steps, checkpoints.
 
-Opacus' optimiser is the frame; the subclass here clips, sums and adds noise in integers on a public
-grid (`privacy.grid`). The mechanism's parameters, price and proof stand in `dp_sgd`.
+A subclass of Opacus' optimiser clips, sums and adds noise in integers on a public grid
+(`privacy.grid`). The mechanism's parameters, privacy cost and proof are in `dp_sgd`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dagster_project.privacy.sampling import poisson_sample
 
 
 class Parameters(Protocol):
-    """What the loop reads of its mechanism, `dp_sgd.DPSGD`."""
+    """The parameters of `dp_sgd.DPSGD` that the loop reads."""
 
     @property
     def noise_multiplier(self) -> float: ...
@@ -38,7 +38,7 @@ class Parameters(Protocol):
 
 
 class SecureDPOptimizer(DPOptimizer):
-    """Opacus' DPOptimizer on integers: exact clipping, exact sums, noise of a `SecureGenerator`."""
+    """Opacus' DPOptimizer on integers, with exact clipping and sums and `SecureGenerator` noise."""
 
     def __init__(
         self,
@@ -56,16 +56,20 @@ class SecureDPOptimizer(DPOptimizer):
         self._secure_generator = secure_generator
 
     def clip_and_accumulate(self) -> None:
-        """Adds each example's gradient, clipped to `max_grad_norm` and in units of the grid, to
-        `summed_grad`, float64 that holds integers."""
+        """Add each example's clipped gradient, in units of the grid, to `summed_grad`.
+
+        `summed_grad` is float64 and holds integers.
+        """
         self._secure_generator.note("max_grad_norm", self.max_grad_norm)
         units = to_grid([p.grad_sample for p in self.params], max_norm=self.max_grad_norm)
         for p, part in zip(self.params, units, strict=True):
             p.summed_grad += part.sum(dim=0, dtype=torch.float64)
 
     def add_noise(self) -> None:
-        """Adds N(0, (noise_multiplier max_grad_norm)^2 I), rounded to the grid, to the sum of
-        clipped gradients. What follows is post-processing of integers."""
+        """Add N(0, (noise_multiplier max_grad_norm)^2 I), rounded to the grid, to the sum.
+
+        What follows is post-processing of integers.
+        """
         size = sum(p.numel() for p in self.params)
         noise = torch.from_numpy(
             self._secure_generator.rounded_gaussian(size, sigma=self.noise_multiplier * UNITS)
@@ -75,7 +79,7 @@ class SecureDPOptimizer(DPOptimizer):
             p.grad = (noisy.double() * (self.max_grad_norm / UNITS)).to(p.device, p.dtype)
 
     def divide(self) -> None:
-        """Divides the noisy sum by the public expected batch size."""
+        """Divide the noisy sum by the public expected batch size."""
         divisor = self.expected_batch_size
         self._secure_generator.note("divisor", divisor)
         for p in self.params:
@@ -88,11 +92,11 @@ def private_step(
     microbatches: Iterator[Mapping[str, torch.Tensor]],
     engine: Engine,
 ) -> None:
-    """One step over all microbatches of one Poisson batch; an empty batch still gets its noise.
+    """Take one step over all microbatches of a Poisson batch; an empty batch still gets noise.
 
     Clips each example, sums over the microbatches, adds noise once, divides by the public
-    expected batch size and moves the parameters. A microbatch may name in `present`, bool (B,),
-    which of its rows are people; the others only fill it up.
+    expected batch size and updates the parameters. `present`, bool (B,), may mark the rows of a
+    microbatch that are people; the others are padding.
     """
     for p in named_parameters.values():
         p.summed_grad = torch.zeros_like(p, dtype=torch.float64)
@@ -115,13 +119,13 @@ def private_step(
 
 
 def fixed_microbatches(chosen: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-    """Splits one Poisson batch into microbatches that all have `size` rows.
+    """Split one Poisson batch into microbatches that all have `size` rows.
 
-    The last one is filled up with repetitions that do not count: the shape of a product may change
-    its last bits, and nobody's gradient may follow how many others were sampled.
+    The last one is padded with repetitions that do not count: the shape of a product may change its
+    last bits, and nobody's gradient may depend on how many others were sampled.
 
     Yields:
-        Indices (size,) and which of them are people, bool (size,): `present` of `private_step`.
+        Indices (size,), and `present` of `private_step`, bool (size,).
     """
     for start in range(0, len(chosen), size):
         some = chosen[start : start + size]
@@ -131,7 +135,7 @@ def fixed_microbatches(chosen: np.ndarray, size: int) -> Iterator[tuple[np.ndarr
 class Ema:
     """Exponential moving average with a public half-life in steps.
 
-    A fixed decay of .999 would keep three quarters of the start after 300 steps.
+    A fixed decay of 0.999 would keep three quarters of the initial weights after 300 steps.
     """
 
     def __init__(self, model: nn.Module, *, half_life: float) -> None:
@@ -146,7 +150,7 @@ class Ema:
 
 @dataclass
 class TrainingState:
-    """All that a run needs to go on after a crash; never the state of a noise generator."""
+    """The state to resume a run after a crash, without that of the noise generator."""
 
     step: int
     model: dict[str, torch.Tensor]
@@ -170,22 +174,22 @@ def train_private(
     generator: SecureGenerator,
     progress: Callable[[float, str], None],
 ) -> dict[str, torch.Tensor]:
-    """Runs DP-SGD and returns the averaged parameters of the last step.
+    """Run DP-SGD and return the averaged parameters of the last step.
 
     Args:
-        model: The network to train in place.
-        engine: Per-example gradients of it.
-        make_microbatches: From indices of one Poisson batch to microbatches of tensors.
-        people: Number of private pairs, used for the coins alone.
+        model: The network, trained in place.
+        engine: Per-example gradients of the network.
+        make_microbatches: Function from the indices of a Poisson batch to microbatches of tensors.
+        people: Number of private pairs, used only for Poisson sampling.
         mechanism: The plan's parameters.
-        learning_rate: Adam's first; it falls to zero by `cosine_rate`.
+        learning_rate: Initial rate of Adam; it falls to zero by `cosine_rate`.
         ema_half_life: Half-life of the average, in steps.
         checkpoint_steps: Steps between checkpoints, and length of an authorised range.
         authorise: Called with (first, last + 1) before any step of that range runs; durable.
         save: Called with the state after each range.
-        resume: State to go on from.
+        resume: State to resume from.
         generator: The operating system's randomness.
-        progress: Fraction done and a text without private content.
+        progress: Callback that receives the fraction done and a text without private content.
 
     Returns:
         Averaged parameters by name.
@@ -205,7 +209,7 @@ def train_private(
             chosen = poisson_sample(people, sample_rate=mechanism.sample_rate, generator=generator)
             for group in adam.param_groups:
                 group["lr"] = cosine_rate(learning_rate, step, mechanism.steps)
-            # A kernel chosen by timing, or that adds in any order, would not repeat its last bits.
+            # Kernels chosen by timing, or that add in any order, do not reproduce their last bits.
             with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
                 private_step(optimizer, parameters, make_microbatches(chosen), engine)
             ema.update(model)
@@ -215,8 +219,10 @@ def train_private(
 
 
 def cosine_rate(first: float, step: int, steps: int) -> float:
-    """Learning rate of a step: half a cosine from `first` to zero. Late steps move little, so that
-    the last parameters keep less of the noise of single steps."""
+    """Return the learning rate of a step: half a cosine from `first` to zero.
+
+    Late steps are small, so that the final parameters retain less noise of single steps.
+    """
     return first * (1 + math.cos(math.pi * step / steps)) / 2
 
 
@@ -254,10 +260,10 @@ def _restore(
 
 
 def microbatch_size(noise_draws: int, *, memory_bytes: float, parameters: int, on_gpu: bool) -> int:
-    """Examples whose gradients are held at once, within the memory.
+    """Return the number of examples whose gradients fit in memory at once.
 
-    On a CPU about 32 network passes at once are fastest (64 took half as long again). About three
-    copies of each example's gradient (float32) live at the same time.
+    On a CPU about 32 network passes at once are fastest (64 took 1.5 times as long). About three
+    copies of each example's gradient (float32) exist at the same time.
     """
     by_memory = int(memory_bytes / (3 * 4 * parameters))
     by_speed = by_memory if on_gpu else math.ceil(32 / noise_draws)

@@ -1,8 +1,8 @@
-"""Public pictures drawn by a rule: overlapping shapes of smooth shading ("dead leaves").
+"""Public procedural images: overlapping shapes with smooth shading ("dead leaves").
 
-They carry the one thing that all pictures share, edges between smooth regions, and no subject. A
-diffusion model that learns its low noise levels from them removes speckle without having seen a
-private picture. Model after Lee, Mumford, Huang, "Occlusion models for natural images" (2001).
+They have what all images share, edges between smooth regions, and no subject. A diffusion model
+that learns its low noise levels from them removes speckle without having seen a private image. The
+model follows Lee, Mumford, Huang, "Occlusion models for natural images" (2001).
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import numpy as np
 def dead_leaves(
     n: int, channels: int, height: int, width: int, *, rng: np.random.Generator, leaves: int = 12
 ) -> np.ndarray:
-    """Pictures of random shapes over a plain ground.
+    """Draw images of random shapes over a plain background.
 
     Args:
-        n: Number of pictures.
-        channels, height, width: Their size.
+        n: Number of images.
+        channels, height, width: Size of the images.
         rng: Public randomness.
-        leaves: Largest number of shapes in a picture.
+        leaves: Maximum number of shapes in an image.
 
     Returns:
         float32 (n, channels, height, width) in [0, 1].
     """
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
     ys, xs = ys[None] / height, xs[None] / width
-    # Half of the grounds are black or white, as in catalogues and X-rays.
+    # Half of the backgrounds are black or white, as in catalogues and X-rays.
     ground = rng.choice([0.0, 1.0, -1.0], size=(n, 1, 1, 1), p=[0.35, 0.15, 0.5])
     ground = np.where(ground < 0, rng.random((n, channels, 1, 1)), ground)
     images = np.broadcast_to(ground, (n, channels, height, width)).astype(np.float32)
@@ -39,7 +39,7 @@ def dead_leaves(
 
 
 def _shape(n: int, ys: np.ndarray, xs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(n, h, w) insides of rotated ellipses and boxes, sizes from a heavy-tailed law."""
+    """Return masks (n, h, w) of rotated ellipses and boxes with heavy-tailed sizes."""
     cy, cx, turn, half = (
         rng.random((4, n, 1, 1)) * [[[[1]]], [[[1]]], [[[np.pi]]], [[[1]]]]
     ).astype(np.float32)
@@ -52,7 +52,7 @@ def _shape(n: int, ys: np.ndarray, xs: np.ndarray, rng: np.random.Generator) -> 
 
 
 def _shading(n: int, ys: np.ndarray, xs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(n, h, w) plane slopes, and in a third of them stripes."""
+    """Return shadings (n, h, w): linear slopes, with stripes in a third of them."""
     slope = rng.normal(0, 0.2, (2, n, 1, 1))
     plane = slope[0] * (ys - 0.5) + slope[1] * (xs - 0.5)
     turn, rate = rng.random((n, 1, 1)) * np.pi, rng.uniform(4, 12, (n, 1, 1))

@@ -1,9 +1,9 @@
-"""Soft records to tokens for cross-attention.
+"""An encoder of soft records as tokens for cross-attention.
 
-A soft record is a row of probability blocks, one block for each attribute. A real or synthetic
-record is the one-hot case; the record of a mean image has the table model's conditional
-distributions in it (DP-TabImage, Chen et al. 2026, section 4). Categorical attributes enter by
-their probabilities, numeric ones by their expected range-normalised value.
+A soft record is a row of probability blocks, one for each attribute. A real or synthetic record is
+the one-hot case; the record of a mean image contains the table model's conditional distributions
+(DP-TabImage, Chen et al. 2026, section 4). Categorical attributes are encoded by their
+probabilities, numeric ones by their expected range-normalised value.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from dagster_project.data.schema import Schema
 
 @dataclass(frozen=True)
 class RecordLayout:
-    """Where each attribute's block lies in a soft record, and which blocks are numbers.
+    """The blocks of a soft record, one per attribute, and which of them are numeric.
 
     Attributes:
-        sizes: Cells of each attribute, the missing one included.
-        midpoints: For each attribute the range-normalised bin midpoints (numeric), or None.
+        sizes: Number of cells of each attribute, including the missing one.
+        midpoints: Range-normalised bin midpoints of each numeric attribute, None for the others.
     """
 
     sizes: tuple[int, ...]
@@ -45,7 +45,7 @@ class RecordLayout:
 
 
 class TableEncoder(nn.Module):
-    """(B, width) soft records -> (B, d, token_size), one token for each attribute.
+    """A module that maps soft records (B, width) to one token per attribute (B, d, token_size).
 
     Args:
         layout: Blocks of the record.
@@ -70,12 +70,12 @@ class TableEncoder(nn.Module):
         self.register_buffer("value_map", value_map, persistent=False)
 
     def forward(self, record: torch.Tensor, condition_mask: torch.Tensor) -> torch.Tensor:
-        """One token for each attribute.
+        """Return one token for each attribute.
 
         Args:
             record: (B, width) probability blocks.
-            condition_mask: (B,) one where the record conditions, zero where the null record stands
-                in for it (classifier-free guidance).
+            condition_mask: (B,) one to condition on the record, zero to use the null record instead
+                (classifier-free guidance).
 
         Returns:
             (B, d, token_size).
@@ -97,7 +97,7 @@ _VALUE_FEATURES = 6
 
 
 def _block_matrices(layout: RecordLayout) -> tuple[torch.Tensor, torch.Tensor]:
-    """(d, width) membership of categorical and missing cells, and (width, 2 d) of numbers."""
+    """Return the categorical membership (d, width) and the numeric value map (width, 2 d)."""
     attributes = len(layout.sizes)
     membership = np.zeros((attributes, layout.width), np.float32)
     value_map = np.zeros((layout.width, 2 * attributes), np.float32)

@@ -1,9 +1,9 @@
-"""A small conditional U-Net in one file: GroupNorm alone, table tokens by cross-attention.
+"""A small conditional U-Net with GroupNorm only and cross-attention to table tokens.
 
-Batch normalisation is absent by design: it mixes people and has no per-example gradient. Images
-enter as patches of `patch` x `patch` pixels, which quarters the cost of every layer behind the
+Batch normalisation is absent by design: it mixes people and has no per-example gradient. Images are
+split into patches of `patch` x `patch` pixels, which quarters the cost of every layer after the
 stem; depth follows from the size so that the lowest level is about 7 pixels wide. Noise levels,
-losses and sampling belong to `edm`.
+losses and sampling are in `edm`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dagster_project.settings.sections import NetworkSettings
 
 
 class Residual(nn.Module):
-    """(B, C_in, h, w), (B, E) -> (B, C_out, h, w): two convolutions, the second modulated."""
+    """Two convolutions, the second modulated: (B, C_in, h, w), (B, E) -> (B, C_out, h, w)."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
         super().__init__()
@@ -39,9 +39,9 @@ class Residual(nn.Module):
 
 
 class Attention(nn.Module):
-    """Pixels attend to each other and to the table's tokens in one softmax.
+    """Attention of pixels to each other and to the table's tokens in one softmax.
 
-    (B, C, h, w), (B, d, T) -> (B, C, h, w).
+    Shapes: (B, C, h, w), (B, d, T) -> (B, C, h, w).
     """
 
     def __init__(self, channels: int, token_size: int, heads: int) -> None:
@@ -68,11 +68,11 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """F(x, c_noise, record): the raw network inside EDM's preconditioning.
+    """The raw network F(x, c_noise, record) inside EDM's preconditioning.
 
     Args:
         layout: Blocks of the soft record.
-        settings: Public shape of the network.
+        settings: Public architecture settings.
         image_channels: 1 or 3.
     """
 
@@ -106,13 +106,13 @@ class UNet(nn.Module):
         record: torch.Tensor,
         condition_mask: torch.Tensor,
     ) -> torch.Tensor:
-        """One prediction for each image.
+        """Return one prediction for each image.
 
         Args:
             x: (B, C, H, W) scaled noisy images.
             c_noise: (B,) scaled logarithm of the noise level.
             record: (B, width) soft records.
-            condition_mask: (B,) one where the record conditions, zero for the null record.
+            condition_mask: (B,) one to condition on the record, zero for the null record.
 
         Returns:
             (B, C, H, W).
@@ -137,11 +137,11 @@ class UNet(nn.Module):
 
 
 def new_network(schema: Schema, settings: NetworkSettings, *, seed: int) -> UNet:
-    """The network with public initial weights.
+    """Build the network with public initial weights.
 
     Args:
         schema: The public contract, which fixes the image's channels and the record's layout.
-        settings: Public shape of the network.
+        settings: Public architecture settings.
         seed: Public seed of the weights.
     """
     with torch.random.fork_rng(devices=[]):
@@ -154,7 +154,7 @@ _NOISE_FREQUENCIES = 16
 
 
 def _fourier(c_noise: torch.Tensor) -> torch.Tensor:
-    """(B,) -> (B, 2 frequencies), frequencies from 1/4 to 16 in equal ratios."""
+    """Map (B,) to (B, 2 frequencies), with frequencies from 1/4 to 16 in equal ratios."""
     frequencies = torch.logspace(-2, 4, _NOISE_FREQUENCIES, base=2, device=c_noise.device)
     phase = c_noise[:, None] * frequencies
     return torch.cat([phase.cos(), phase.sin()], dim=1)
@@ -165,7 +165,7 @@ def _groups(channels: int) -> int:
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:
-    # Blocks start as the identity, so that depth costs nothing at the first step.
+    # Blocks start as the identity, so that depth does no harm at the first step.
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

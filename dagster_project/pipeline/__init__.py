@@ -1,5 +1,5 @@
-"""The stages of a release in their order: what each one reads, spends and writes.
+"""The stages of a release: what each one reads, spends and writes.
 
-A stage joins the library (mechanisms, models) to the ledger and to files. It knows nothing of
-Dagster: `orchestration` binds the stages to the graph, and `benchmark` runs them without it.
+A stage connects the library (mechanisms, models) with the ledger and with files. It does not depend
+on Dagster: `orchestration` binds the stages to the graph, and `benchmark` runs them without it.
 """

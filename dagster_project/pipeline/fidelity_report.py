@@ -1,7 +1,7 @@
-"""Compares a release with the real data. Private: nothing it computes is differentially private.
+"""Compares a release with the real data. Private: none of its results is differentially private.
 
-It reads the real pairs again, which is why its files stay in `private/<id>`; choosing a setting
-or a release after reading it is outside the guarantee.
+It reads the real pairs again, so its files stay in `private/<id>`. Choosing a setting or a release
+after reading the report is not covered by the guarantee.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dagster_project.privacy.plan import Plan
 from dagster_project.release.bundle import image_column
 
 _TABLE_RECORDS = 100_000
-_MOST_SYNTHETIC = 10_000  # pairs that are scored; more changes no figure that is shown
+_MOST_SYNTHETIC = 10_000  # pairs that are scored; more would not change the figures shown
 
 
 def make(
@@ -42,7 +42,7 @@ def make(
     seconds: dict[str, float],
     progress: Progress,
 ) -> FidelityReport:
-    """Writes `private/<id>/fidelity_report.html` and `.json` for the bundle in `folder`.
+    """Write `private/<id>/fidelity_report.html` and `.json` for the bundle in `folder`.
 
     Args:
         release: The release.
@@ -50,7 +50,7 @@ def make(
         extractor: "efficientnet-lite0", "inception-v3" or "pixels".
         weights: Local weights file (Inception-v3).
         seconds: Wall time of each asset so far.
-        progress: Fraction done and a text.
+        progress: Callback that receives the fraction done and a text.
     """
     schema, seed = release.schema, release.recipe.public_seed
     synthetic = read_bundle(folder, schema, most=_MOST_SYNTHETIC)
@@ -85,7 +85,7 @@ def make(
 
 
 def mechanism_rows(plan: Plan) -> list[dict[str, Any]]:
-    """What spent the budget, a row for each mechanism and one for all together."""
+    """Return the privacy cost of each mechanism, and in a last row that of all together."""
     table = cost_table(
         plan.mechanisms, target_delta=plan.target_delta, discretization=plan.discretization
     )
@@ -105,7 +105,7 @@ def _words(event: dict[str, object]) -> str:
 
 
 def read_bundle(folder: Path, schema: Schema, *, most: int) -> Pairs:
-    """The first pairs of a bundle, as arrays."""
+    """Return the first pairs of a bundle as arrays."""
     images, codes, values, read = [], [], [], 0
     for shard in sorted((folder / "data").glob("*.parquet")):
         if read >= most:
@@ -122,6 +122,6 @@ def read_bundle(folder: Path, schema: Schema, *, most: int) -> Pairs:
 
 
 def peak_memory() -> int:
-    """Largest resident memory of this process so far, bytes."""
+    """Return the peak resident memory of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

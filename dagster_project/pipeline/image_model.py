@@ -1,4 +1,4 @@
-"""Fine-tunes the warmed-up diffusion model on the real pairs by DP-SGD."""
+"""Fine-tunes the pretrained diffusion model on the real pairs by DP-SGD."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ FILES = ("image_model.safetensors",)
 
 
 def train(release: Release, progress: Progress) -> bool:
-    """Spends the `image_model` mechanism and writes `models/<id>/image_model.safetensors`.
+    """Spend the `image_model` mechanism and write `models/<id>/image_model.safetensors`.
 
-    Resumes from its last checkpoint after a crash; steps drawn again come from the replays that
-    the plan has paid for. A plan without the mechanism releases what the warm-up made as it is.
+    Resumes from the last checkpoint after a crash; steps drawn again come from the replays that
+    the plan has paid for. Without the mechanism in the plan, the pretrained model is released.
     """
     if not release.spends("image_model"):
 
@@ -93,7 +93,7 @@ def train(release: Release, progress: Progress) -> bool:
 
 
 def load(release: Release) -> UNet | ImageGenerator:
-    """The released model of pictures."""
+    """Load the released image model."""
     if pretrained_checkpoint.draws_directly(release):
         return pretrained_checkpoint.load_generator(release, _file(release))
     model = release.new_network()
@@ -102,15 +102,18 @@ def load(release: Release) -> UNet | ImageGenerator:
 
 
 def engine(choice: Literal["auto", "vmap", "loop"]) -> Literal["vmap", "loop"]:
-    """`auto` is `vmap`: on two CPU cores it took a quarter of the loop's time for one noise draw.
-    The loop stays as the reference that needs no support for batching in a layer."""
+    """Resolve `auto` to `vmap`, which took a quarter of the loop's time on two CPU cores.
+
+    That was measured with one noise draw. The loop is kept as the reference that needs no support
+    for batching in a layer.
+    """
     return "vmap" if choice == "auto" else choice
 
 
 def example_loss(
     network: Callable[..., torch.Tensor], example: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
-    """Loss of one person's pair, averaged over its K noise draws before any clipping."""
+    """Return the loss of one person's pair, averaged over its K noise draws before clipping."""
     draws = len(example["sigma"])
     return edm.loss(
         network,
@@ -126,10 +129,10 @@ def example_loss(
 def microbatches(
     pairs: Pairs, release: Release, chosen: np.ndarray, *, chunk: int, device: torch.device
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Tensors of one Poisson batch, `chunk` people at a time."""
+    """Yield the tensors of one Poisson batch, `chunk` people at a time."""
     recipe, schema = release.recipe.dp_sgd, release.schema
     random = torch.Generator()
-    random.seed()  # noise of the diffusion, not of privacy; fresh each step
+    random.seed()  # diffusion noise, not privacy noise; fresh in each step
     for indices, present in fixed_microbatches(chosen, chunk):
         people = pairs.take(indices)
         image = torch.from_numpy(np.ascontiguousarray(people.images)).float() / 127.5 - 1
@@ -148,7 +151,7 @@ def microbatches(
 
 
 def save_state(folder: Path, state: TrainingState) -> None:
-    """Writes a checkpoint so that a crash leaves the old or the new one, never half of one."""
+    """Write a checkpoint so that a crash leaves either the old or the new one, never a part."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {"step": torch.tensor(state.step)}
     for part in ("model", "ema", "moments"):
@@ -159,7 +162,7 @@ def save_state(folder: Path, state: TrainingState) -> None:
 
 
 def load_state(folder: Path) -> TrainingState | None:
-    """The last checkpoint, None where training has not reached one."""
+    """Load the last checkpoint, or None if there is none yet."""
     file = folder / "state.safetensors"
     if not file.is_file():
         return None

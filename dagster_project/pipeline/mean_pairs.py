@@ -1,6 +1,6 @@
 """Measures the mean pairs on the subsample, and completes them from the table model.
 
-A plan without the mechanism has none: the stage then spends nothing and writes an empty set.
+Without the mechanism in the plan, the stage spends nothing and writes an empty set.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ FILES = ("mean_pairs/mean_pairs.npz", "mean_pairs/feature_map.json")
 
 
 def feature_map(release: Release) -> FeatureMap:
-    """The public feature map of this release's images."""
+    """Return the public feature map of this release's images."""
     settings, image = release.recipe.mean_pairs, release.schema.image
     if settings.side is None:
         height, width = math.ceil(image.height / 2), math.ceil(image.width / 2)
     else:
         height, width = min(image.height, settings.side), min(image.width, settings.side)
-    # The largest norm a picture can have, less mid-grey or as it is: nothing is ever clipped.
+    # The largest norm an image can have, with or without centring, so nothing is ever clipped.
     largest = (0.5 if settings.centred else 1.0) * (image.channels * height * width) ** 0.5
     return FeatureMap(
         channels=image.channels,
@@ -46,8 +46,7 @@ def feature_map(release: Release) -> FeatureMap:
 
 
 def measure(release: Release, progress: Progress) -> bool:
-    """Spends the `mean_pairs` mechanism once, if there is one, and writes
-    `models/<id>/mean_pairs`."""
+    """Spend the `mean_pairs` mechanism once, if planned, and write `models/<id>/mean_pairs`."""
     if not release.spends("mean_pairs"):
         empty = MeanPairs.none(release.schema.width, feature_map(release))
         return release.once(
@@ -93,18 +92,20 @@ def _measure(release: Release, mechanism: CellSums, progress: Progress) -> None:
 
 
 def one_way(model: GraphicalModel) -> np.ndarray:
-    """All one-way probabilities joined, (cells,)."""
+    """Return all one-way probabilities, concatenated, (cells,)."""
     return np.concatenate([model.marginal((name,)) for name in model.names])
 
 
 def load(release: Release) -> MeanPairs:
-    """The released mean pairs; none where the plan has no mechanism for them."""
+    """Load the released mean pairs, an empty set if the plan has no mechanism for them."""
     return MeanPairs.load(_folder(release))
 
 
 def mean_images(release: Release) -> tuple[np.ndarray, np.ndarray]:
-    """The mean images (M, C, h, w) in [0, 1] of the cells that are used, denoised if the recipe
-    says so, and their soft records (M, cells)."""
+    """Return the mean images (M, C, h, w) in [0, 1] and soft records (M, cells) of the used cells.
+
+    The images are denoised if the recipe says so.
+    """
     released = load(release)
     kept = released.shares > 0
     images = released.images(denoised=release.recipe.mean_pairs.denoised)

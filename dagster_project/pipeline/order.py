@@ -1,11 +1,11 @@
-"""The stages of a release, once and in the data's order.
+"""The list of a release's stages, in execution order.
 
 Dagster's graph, the command line, `benchmark`, the identity of a release and the tests are derived
-from this list. A new stage is a module of its name beside this one, a line here, and an asset that
-shows what it made.
+from this list. To add a stage, write a module of its name beside this one, add a line here, and an
+asset that shows its result.
 
-The modules are named, not imported: importing them all here would make each stage's version follow
-the code of every other (`planning.provenance`).
+The modules are named, not imported: importing them all here would make each stage's version depend
+on the code of every other (`planning.provenance`).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Stage:
     """One step between the data and the report.
 
     Attributes:
-        name: Of the asset, and of the module of this package where `verb` is given.
-        zone: Where its files lie.
-        after: The stages whose release it goes on with.
-        verb: The function that runs it, (release, ...); empty where an asset does so itself.
-        released: Whether its code decides what is released.
+        name: Name of the asset, and of the module of this package if `verb` is given.
+        zone: Zone of its files.
+        after: The stages it depends on.
+        verb: Name of the function (release, ...) that runs it; empty if an asset does so itself.
+        released: Whether its code affects what is released.
         pool: Dagster's concurrency pool.
     """
 
@@ -45,11 +45,11 @@ class Stage:
 
     @property
     def module(self) -> str:
-        """Full name of the module that runs it."""
+        """The full name of the module that runs the stage."""
         return f"{__package__}.{self.name}"
 
     def run(self, release: Release, progress: Progress, **inputs: Any) -> Any:
-        """Runs the stage with those of the inputs that its function takes by name."""
+        """Run the stage with those inputs that its function accepts by name."""
         function: Callable[..., Any] = getattr(import_module(self.module), self.verb)
         given = {"progress": progress, **inputs}
         accepted = signature(function).parameters
@@ -84,12 +84,12 @@ RELEASED = (
 
 
 def release_code() -> str:
-    """A short hash of all the code that decides what is released: part of a release's identity."""
+    """Return a short hash of all code that affects the release, a part of its identity."""
     return code_version(*RELEASED)
 
 
 def stage(name: str) -> Stage:
-    """The stage of that name. Raises KeyError where there is none."""
+    """Return the stage of that name. Raises KeyError if there is none."""
     for known in STAGES:
         if known.name == name:
             return known
@@ -97,6 +97,6 @@ def stage(name: str) -> Stage:
 
 
 def between(first: str, last: str) -> tuple[Stage, ...]:
-    """The stages that run from one to another, both included."""
+    """Return the stages from one to another, both included."""
     names = [known.name for known in STAGES]
     return STAGES[names.index(first) : names.index(last) + 1]

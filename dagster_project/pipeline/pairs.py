@@ -1,6 +1,6 @@
-"""Opens the reservation, then reads: from here on the release is spent. Private.
+"""Opens the reservation, then reads the pairs: from here on the release is spent. Private.
 
-Writes to the private zone only.
+It writes only to the private zone.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from dagster_project.pipeline.release import Release
 
 
 def read(release: Release, data_dir: Path, *, heldout_key: bytes, progress: Progress) -> None:
-    """Writes `private/<id>/train`, `heldout` and `counts.json`; keeps what is there already.
+    """Write `private/<id>/train`, `heldout` and `counts.json`, unless they exist already.
 
     The ledger's OPENED entry is durable before the first byte of a record is read, and only
-    people of the cohorts that the release is charged to come to train.
+    people of the cohorts charged for the release are used for training.
     """
     release.ledger.open_reservation(release.id)
     finished = release.private / "counts.json"
@@ -43,10 +43,10 @@ def read(release: Release, data_dir: Path, *, heldout_key: bytes, progress: Prog
 
 
 def load_train(release: Release) -> Pairs:
-    """The private training pairs."""
+    """Load the private training pairs."""
     return Pairs.load(release.private / "train")
 
 
 def load_heldout(release: Release) -> Pairs:
-    """The held-out pairs, which no mechanism sees."""
+    """Load the held-out pairs, which no mechanism sees."""
     return Pairs.load(release.private / "heldout")

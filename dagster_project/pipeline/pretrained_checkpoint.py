@@ -1,7 +1,8 @@
-"""Warms up the diffusion model on released statistics, as the recipe's teacher says. Cost: none.
+"""Pretrains the diffusion model on released statistics, at no privacy cost.
 
-A teacher turns what has been released into lessons; without one, or where it has nothing to teach,
-the checkpoint is the network as it came: untrained, or pre-trained on public pictures.
+The recipe's pretraining source turns what has been released into training examples. Without a
+source or examples, the checkpoint is the unchanged network: untrained, or pretrained on public
+images.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ _GENERATOR_PART = 0.5  # of the stage's time, for the progress bar
 
 @dataclass(frozen=True, kw_only=True)
 class Lessons:
-    """What pretraining learns from, see `pretrain`: pictures in [-1, 1] with their records, pixels
-    by which they are moved, and what else there is at some noise levels."""
+    """The examples of `pretrain`: images in [-1, 1] with records, and examples by noise level.
+
+    `shift` is the largest random shift of the images, in pixels.
+    """
 
     images: torch.Tensor
     records: torch.Tensor
@@ -39,8 +42,10 @@ class Lessons:
 
 
 def make(release: Release, progress: Progress) -> bool:
-    """Writes `models/<id>/pretrained.safetensors`, or the generator alone where it draws the
-    pictures itself; reads nothing private."""
+    """Write `models/<id>/pretrained.safetensors`, or only the generator if it draws the images.
+
+    Reads nothing private.
+    """
 
     def run() -> None:
         if draws_directly(release):
@@ -80,17 +85,17 @@ def make(release: Release, progress: Progress) -> bool:
 
 
 def draws_directly(release: Release) -> bool:
-    """Whether the generator draws the release's pictures itself."""
+    """Return whether the generator draws the release's images itself."""
     return release.recipe.sampler.model == "generator"
 
 
 def result(release: Release) -> str:
-    """Name of the file that the image model starts from."""
+    """Return the name of the file that the image model starts from."""
     return GENERATOR if draws_directly(release) else CHECKPOINT
 
 
 def load_generator(release: Release, file: Path) -> ImageGenerator:
-    """A fitted generator in evaluation mode."""
+    """Load a fitted generator in evaluation mode."""
     generator = ImageGenerator(
         release.schema.width, _shape(release), release.recipe.image_generator
     )
@@ -99,19 +104,19 @@ def load_generator(release: Release, file: Path) -> ImageGenerator:
 
 
 def load(release: Release) -> UNet:
-    """The network after the warm-up."""
+    """Load the pretrained network."""
     model = release.new_network()
     model.load_state_dict(load_file(release.models / CHECKPOINT))
     return model
 
 
 def draw_records(release: Release, n: int, rng: np.random.Generator) -> np.ndarray:
-    """One-hot records of the table model, float32 (n, cells)."""
+    """Draw one-hot records of the table model, float32 (n, cells)."""
     return release.schema.one_hot(table_model.load(release).model.sample(n, rng))
 
 
 def preview(release: Release, n: int) -> np.ndarray:
-    """Some of the generator's pictures, uint8 (n, C, H, W), where the teacher has one."""
+    """Draw some images of the generator, uint8 (n, C, H, W), if pretraining uses one."""
     rng = np.random.default_rng(release.recipe.public_seed)
     images = draw_images(
         load_generator(release, release.models / GENERATOR),
@@ -165,7 +170,7 @@ def _fit(release: Release, progress: Progress) -> ImageGenerator:
 
 
 def _images(release: Release, generator: ImageGenerator) -> tuple[torch.Tensor, torch.Tensor]:
-    """The generator's pictures in [-1, 1] and their records."""
+    """Draw images of the generator, in [-1, 1], and their records."""
     rng = np.random.default_rng(release.recipe.public_seed + 1)
     records = draw_records(release, release.recipe.pretraining.images, rng)
     noise = torch.Generator().manual_seed(release.recipe.public_seed + 1)
@@ -174,7 +179,7 @@ def _images(release: Release, generator: ImageGenerator) -> tuple[torch.Tensor, 
 
 
 def _mean_pairs(release: Release) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mean images in [-1, 1], enlarged, and their soft records."""
+    """Return the enlarged mean images in [-1, 1] and their soft records."""
     images, soft = (torch.from_numpy(part).float() for part in mean_pairs.mean_images(release))
     image = release.schema.image
     size = (image.height, image.width)
@@ -184,7 +189,7 @@ def _mean_pairs(release: Release) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _procedural(release: Release) -> torch.Tensor:
-    """Public pictures drawn by a rule, in [-1, 1]."""
+    """Draw public procedural images in [-1, 1]."""
     image, rng = release.schema.image, np.random.default_rng(release.recipe.public_seed + 2)
     number = release.recipe.pretraining.procedural
     drawn = dead_leaves(number, image.channels, image.height, image.width, rng=rng)

@@ -1,4 +1,4 @@
-"""From a user's request to a plan for a population. Reads no record."""
+"""Makes a plan for a population from a user's request. Reads no record."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def solve(
     preset_name: str = DEFAULT,
     people: CohortStatus | None = None,
 ) -> Plan:
-    """The plan of a release; its ledger must have been opened, which makes the identity key.
+    """Solve the plan of a release. Its ledger must exist, because that makes the identity key.
 
-    `settings` are changes, by dotted name, of the preset's recipe.
-    `people` is the cohort whose records are read and who pay, None for everybody.
+    `settings` are changes to the preset's recipe by dotted name. `people` is the cohort whose
+    records are read and who are charged, or None for everybody.
 
     Raises:
-        ValueError: One sentence on what cannot be.
+        ValueError: If a setting is invalid or no plan can be solved; the message is one sentence.
     """
     recipe = preset(preset_name).changed(dict(settings))
     return build_plan(

@@ -1,7 +1,7 @@
 """Three ways to release again when the data has changed, each with its price. Spends nothing.
 
-Reuse draws from the models of an earlier release and adds nothing; a release for the new people
-alone spares everybody else; a refresh is paid by all. Which one it is, a person decides.
+Reuse draws from the models of an earlier release and adds nothing. A release on the new people
+only costs nobody else. A refresh is charged to everybody. A person decides between them.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Mode:
         name: "reuse", "new people only" or "refresh".
         meaning: What it does.
         price: What it costs whom, in words.
-        fits: Whether the lifetime cap allows it; None where there is nothing to price yet.
-        command: What a person would launch.
+        fits: Whether the lifetime cap allows it; None if there is nothing to price yet.
+        command: The command that launches it.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Mode:
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseRequest:
-    """What a release is asked for; `settings` are changes of the preset by dotted name."""
+    """A request for a release; `settings` are changes to the preset by dotted name."""
 
     name: str
     epsilon: float
@@ -52,7 +52,7 @@ class ReleaseRequest:
 
     @classmethod
     def like(cls, release: ReleaseRecord) -> ReleaseRequest:
-        """Asks for what an earlier release was asked for, as far as it is not the default."""
+        """Return the request of an earlier release, with settings that differ from the default."""
         plan, default = release.plan, _flat(preset(DEFAULT).model_dump(mode="json"))
         settings = {
             key: value
@@ -66,7 +66,7 @@ class ReleaseRequest:
 
     @property
     def options(self) -> str:
-        """The request as options of the command line."""
+        """The request as command-line options."""
         changes = [f"--set {quote(f'{k}={json.dumps(v)}')}" for k, v in self.settings.items()]
         asked = f"--epsilon {self.epsilon:g} --delta {self.delta:g} --name {self.name}"
         if self.preset != DEFAULT:
@@ -77,7 +77,7 @@ class ReleaseRequest:
 
 
 def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by dotted name."""
+    """Return the settings by dotted name."""
     flat: dict[str, Any] = {}
     for name, content in recipe.items():
         if isinstance(content, Mapping):
@@ -88,7 +88,7 @@ def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def latest(ledger: Ledger) -> ReleaseRecord | None:
-    """The newest release that is complete."""
+    """Return the newest complete release, or None."""
     done = [item for item in ledger.releases().values() if item.status == "COMMITTED"]
     return done[-1] if done else None
 
@@ -101,10 +101,10 @@ def propose(
     *,
     data_version: str,
 ) -> tuple[Mode, ...]:
-    """The three modes, priced. Reads no record and writes nothing.
+    """Return the three modes with their prices. Reads no record and writes nothing.
 
     Raises:
-        ValueError: One sentence on why no plan can be solved.
+        ValueError: If no plan can be solved; the message says why in one sentence.
     """
 
     def priced(people: CohortStatus | None) -> tuple[str, bool]:
@@ -129,7 +129,7 @@ def propose(
         _new_people(ledger.cohorts(), priced, asked),
         Mode(
             name="refresh",
-            meaning="a release on all of the data: everybody pays",
+            meaning="a release on all of the data, charged to everybody",
             price=refresh,
             fits=fits,
             command=f"dptabimage release {asked}",
@@ -142,7 +142,7 @@ def _reuse(release: ReleaseRecord | None, cohorts: list[CohortStatus]) -> Mode:
     stays = "; ".join(f"cohort {b.name!r} stays at {b.epsilon:.3f}" for b in cohorts)
     return Mode(
         name="reuse",
-        meaning=f"other pairs from the models of {name}: they know the data as it was then",
+        meaning=f"more pairs from the models of {name}, which describe the data of that time",
         price=f"adds 0: {stays}" if release is not None else "nothing has been released yet",
         fits=True if release is not None else None,
         command=f"dptabimage sample {name} --seed 2" if release is not None else "",
@@ -150,12 +150,12 @@ def _reuse(release: ReleaseRecord | None, cohorts: list[CohortStatus]) -> Mode:
 
 
 def _new_people(cohorts: list[CohortStatus], priced: Any, asked: str) -> Mode:
-    meaning = "a release on the people of the newest cohort alone: everybody else pays 0"
+    meaning = "a release on only the people of the newest cohort, at no cost to everybody else"
     if len(cohorts) == 1:
         return Mode(
             name="new people only",
             meaning=meaning,
-            price="no cohort has been opened for them: a steward declares about how many they are",
+            price="no cohort has been opened for them; a steward must declare their rough number",
             fits=None,
             command="dptabimage ledger add-cohort NAME --n-public NUMBER --approved-by WHO",
         )
@@ -170,7 +170,7 @@ def _new_people(cohorts: list[CohortStatus], priced: Any, asked: str) -> Mode:
 
 
 def as_text(modes: tuple[Mode, ...]) -> str:
-    """The modes for a terminal or a Markdown file."""
+    """Format the modes for a terminal or a Markdown file."""
     lines = []
     for mode in modes:
         lines += [f"- **{mode.name}**: {mode.meaning}", f"  - {mode.price}"]
@@ -179,5 +179,5 @@ def as_text(modes: tuple[Mode, ...]) -> str:
 
 
 def as_json(modes: tuple[Mode, ...]) -> list[dict[str, Any]]:
-    """The modes as plain JSON."""
+    """Return the modes as plain JSON."""
     return [asdict(mode) for mode in modes]

@@ -1,7 +1,7 @@
-"""Pre-trains the conditional network on the public pictures that the query chose. Cost: none.
+"""Pretrains the conditional network on public images selected by the query, at no privacy cost.
 
-Post-processing of the query's answer and the table model: pictures of the labels that private
-pictures are like, each with a record from P(record | label).
+This is post-processing of the query's answer and the table model: the images have labels that the
+private images resemble, each with a record from P(record | label).
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _CANDIDATES = 20_000  # records of the table model that a label's records are ch
 
 @dataclass(frozen=True)
 class Selection:
-    """What was chosen from the pool.
+    """The selection from the pool.
 
     Attributes:
         images: Positions in the pool.
-        labels: Their labels, in the order in which attribute values asked for them.
+        labels: Their labels, in the order of selection.
         soft: (labels of the pool, cells) P(A_i | label).
     """
 
@@ -46,7 +46,7 @@ class Selection:
 
 
 def make(release: Release, progress: Progress) -> bool:
-    """Writes `models/<id>/public_checkpoint.safetensors`; without a public pool it does nothing."""
+    """Write `models/<id>/public_checkpoint.safetensors`; do nothing without a public pool."""
     if not public_images.used(release):
         return False
 
@@ -67,7 +67,7 @@ def make(release: Release, progress: Progress) -> bool:
 
 
 def start(release: Release) -> UNet:
-    """The network that the next stage goes on with: pre-trained on public pictures, or new."""
+    """Return the network for the next stage, pretrained on public images or new."""
     model = release.new_network()
     if public_images.used(release):
         model.load_state_dict(load_file(release.models / CHECKPOINT))
@@ -75,14 +75,17 @@ def start(release: Release) -> UNet:
 
 
 def load(release: Release) -> Selection:
-    """What was chosen."""
+    """Load the selection."""
     with np.load(release.models / SELECTION, allow_pickle=False) as arrays:
         return Selection(**{name: arrays[name] for name in arrays.files})
 
 
 def preview(release: Release, *, labels: int = 2, images: int = 6) -> bytes:
-    """The chosen labels with the largest counts for each value of the first attribute, with
-    pictures of theirs: a PNG."""
+    """Plot the selected labels with the largest counts for each value of the first attribute.
+
+    Returns:
+        A PNG with images of each label.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -142,7 +145,7 @@ def _train(release: Release, selection: Selection, progress: Progress) -> UNet:
     settings, device = release.recipe.public_training, release.compute.torch_device
     rng = np.random.default_rng([release.recipe.public_seed, 7])
     pool = public_images.load_pool(release)
-    # Each showing of a picture has a record of its own.
+    # Each presentation of an image gets its own record.
     shown = rng.choice(selection.images, settings.images)
     if settings.records == "soft":
         records = selection.soft[pool.labels[shown]]
@@ -164,6 +167,6 @@ def _train(release: Release, selection: Selection, progress: Progress) -> UNet:
         seed=release.recipe.public_seed,
         levels=LEVELS,
         device=device,
-        progress=lambda f, text: progress(f, "pre-training on public pictures"),
+        progress=lambda f, text: progress(f, "pretraining on public images"),
     )
     return network

@@ -1,8 +1,8 @@
 """Reads or draws the public pool and fits the classifier of its labels. Reads nothing private.
 
-Its files are entered in the ledger by `semantic_query`, the first stage that a mechanism or a
-committed model stands behind. Preparing a large pool takes minutes, so the result is kept in the
-account's cache folder, by a hash of the files, the settings and the code it came from.
+Its files are entered in the ledger by `semantic_query`, the first stage that has a mechanism or a
+committed model behind it. Preparing a large pool takes minutes, so the result is cached in the
+account's cache folder under a hash of the files, the settings and the code.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ PROCEDURAL = "procedural"
 
 
 def used(release: Release) -> bool:
-    """Whether the recipe names a public pool."""
+    """Return whether the recipe names a public pool."""
     return release.recipe.public_images.source is not None
 
 
 def stage_of(release: Release, name: str) -> tuple[str, ...]:
-    """The stage of that name, where there is a public pool to run it."""
+    """Return the stage name in a tuple, which is empty without a public pool."""
     return (name,) if used(release) else ()
 
 
 def prepare(release: Release, progress: Progress) -> bool:
-    """Writes the pool, the classifier and `public_images.json` to `models/<id>`, unless they are
-    there or the recipe names no pool.
+    """Write the pool, the classifier and `public_images.json` to `models/<id>`.
+
+    Does nothing if they exist or the recipe names no pool.
 
     Raises:
-        ValueError: The pool cannot be used; one sentence.
+        ValueError: If the pool cannot be used; the message is one sentence.
     """
     if not used(release) or all((release.models / name).is_file() for name in FILES):
         return False
@@ -65,29 +66,29 @@ def prepare(release: Release, progress: Progress) -> bool:
     release.models.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         shutil.copyfile(kept / name, release.models / name)
-    progress(1.0, "public pictures ready")
+    progress(1.0, "public images ready")
     return True
 
 
 def load_pool(release: Release) -> PublicPool:
-    """The pool as it is used, negatives and groups of labels included."""
+    """Load the pool as used, including negatives and groups of labels."""
     return PublicPool.load(release.models / POOL)
 
 
 def load_classifier(release: Release) -> LabelClassifier:
-    """The classifier of its labels."""
+    """Load the classifier of the pool's labels."""
     return LabelClassifier.load(release.models / CLASSIFIER)
 
 
 def facts(release: Release) -> dict[str, Any] | None:
-    """What manifest and card say of the pool; None where there is none."""
+    """Return the facts about the pool for manifest and card; None if there is no pool."""
     if not used(release):
         return None
     return json.loads((release.models / FACTS).read_text())
 
 
 def cache_folder() -> Path:
-    """Where prepared pools are kept; public files alone lie there."""
+    """Return the folder of prepared pools, which contains only public files."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "dp-tabimage" / "public"
 
@@ -132,13 +133,16 @@ def _read(release: Release, progress: Progress) -> PublicPool:
         )
     pool = PublicPool.load(source)
     if pool.images.shape[1:] != (spec.channels, spec.height, spec.width):
-        raise ValueError(f"the pictures of {source.name} do not have the schema's size")
+        raise ValueError(f"the images of {source.name} do not have the schema's size")
     return pool
 
 
 def source_state(source: str | None) -> list[object]:
-    """What a pool's files are: hash of an .npz, or names, sizes and times of a folder's pictures;
-    nothing of a drawn pool, or where there is none."""
+    """Return the state of a pool's files, to detect changes.
+
+    This is the hash of an .npz, or names, sizes and times of a folder's images. It is empty for a
+    procedural pool or none.
+    """
     if source is None or source == PROCEDURAL:
         return []
     path = Path(source).expanduser()
@@ -146,8 +150,7 @@ def source_state(source: str | None) -> list[object]:
 
 
 def _fingerprint(release: Release) -> str:
-    """Hash of all that decides the prepared files: names, sizes and times of the pool's files,
-    settings, code."""
+    """Return a hash of all that determines the prepared files: the pool's files, settings, code."""
     settings = release.recipe.public_images
     parts: list[object] = [
         settings.model_dump_json(),

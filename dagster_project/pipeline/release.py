@@ -1,7 +1,8 @@
-"""One release under way: its plan, its folders, and the rule by which a stage runs once.
+"""A release in progress: its plan, its folders, and the rule that a stage runs only once.
 
-Three zones: `private/<id>` holds everything that is not differentially private, `models/<id>`
-what mechanisms released and what was made from it, `releases/<id>` the public bundle.
+There are three zones: `private/<id>` holds everything that is not differentially private,
+`models/<id>` the outputs of mechanisms and what is derived from them, and `releases/<id>` the
+public bundle.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class Compute:
     """Where and how networks run.
 
     Attributes:
-        device: "auto" takes a GPU where there is one.
+        device: "auto" uses a GPU if there is one.
         precision: "float32", or "bfloat16" autocast on a GPU.
-        memory_gb: Bound for per-example gradients held at once.
+        memory_gb: Memory limit for per-example gradients held at once.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -48,21 +49,21 @@ class Compute:
         return torch.device(self.device)
 
     def autocast(self) -> torch.autocast:
-        """Context of mixed precision, inactive for float32."""
+        """Return a mixed-precision context, inactive for float32."""
         device = self.torch_device.type
         return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """A release under way.
+    """A release in progress.
 
     Attributes:
-        plan: As reserved.
+        plan: The plan as reserved.
         schema: The public contract the plan was made for.
         ledger: The population's ledger.
         root: Folder of the three zones.
-        compute: Device and bounds.
+        compute: Device and limits.
     """
 
     plan: Plan
@@ -92,35 +93,41 @@ class Release:
         return self.root / "releases" / self.id
 
     def declared(self, mechanism: str) -> Mapping[str, Any]:
-        """The declared parameters of a mechanism of the plan."""
+        """Return the declared parameters of a mechanism of the plan."""
         return self.plan.mechanism(mechanism).declared
 
     def spends(self, mechanism: str) -> bool:
-        """Whether a mechanism is in the plan."""
+        """Return whether a mechanism is in the plan."""
         return any(item.name == mechanism for item in self.plan.mechanisms)
 
     def mechanism(self, kind: type[Kind], name: str | None = None) -> Kind:
-        """A mechanism of the plan, with the parameters it declares. Raises KeyError for none."""
+        """Return a mechanism of the plan with its declared parameters.
+
+        Raises:
+            KeyError: If the plan does not contain it.
+        """
         return kind.of(self.plan.mechanism(name or kind.name))
 
     def new_network(self) -> UNet:
-        """The diffusion network before it has learnt anything. Public."""
+        """Return the untrained diffusion network. Public."""
         return new_network(self.schema, self.recipe.network, seed=self.recipe.public_seed)
 
     def write_schema(self) -> None:
-        """The schema beside the models, so that they can be used without the data. The plan is
-        the ledger's: it names the data's version, which may be private."""
+        """Write the schema beside the models, so that they can be used without the data.
+
+        The plan stays in the ledger, because it names the data's version, which may be private.
+        """
         self.models.mkdir(parents=True, exist_ok=True)
         content = {"format": FORMAT, "schema": self.schema.to_dict()}
         (self.models / "schema.json").write_text(json.dumps(content, indent=1))
 
     @classmethod
     def load(cls, release_id: str, *, root: Path, ledger: Ledger, compute: Compute) -> Release:
-        """A reserved release, with its plan as the ledger holds it.
+        """Load a reserved release, with its plan from the ledger.
 
         Raises:
-            UnknownRelease: The ledger does not know it.
-            WrongState: Its schema is gone or was altered, or another version made its models.
+            UnknownRelease: If the ledger does not know it.
+            WrongState: If its schema is missing or was altered, or another version made its models.
         """
         known = ledger.release(release_id)
         folder = root / "models" / release_id
@@ -147,21 +154,23 @@ class Release:
         files: Iterable[str],
         parents: Iterable[str],
     ) -> bool:
-        """Runs a stage that makes files under `models/`, unless it is committed or a run that died
-        had made them; see `ledger.outputs`.
+        """Run a stage that makes files under `models/`, unless they were made already.
+
+        They were made if the stage is committed or a crashed run finished them; see
+        `ledger.outputs`.
 
         Args:
-            stage: Its name in the plan.
-            run: Makes the files.
-            executed: What will run, by mechanism; None for post-processing.
+            stage: Name of the stage in the plan.
+            run: Function that makes the files.
+            executed: Parameters to run with, by mechanism; None for post-processing.
             files: The files, relative to `models/<id>`.
-            parents: Committed stages it is made from.
+            parents: Committed stages the files are made from.
 
         Returns:
             Whether it ran now.
 
         Raises:
-            LedgerError: The ledger refuses; nothing has run.
+            LedgerError: If the ledger refuses; nothing has run then.
         """
         return run_once(
             self.ledger,

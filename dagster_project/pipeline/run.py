@@ -1,6 +1,6 @@
-"""A release without an orchestrator: reserve the plan, run every stage, enter the bundle.
+"""Makes a release without an orchestrator: reserve the plan, run every stage, enter the bundle.
 
-What an asset does besides (metadata, MLflow, the private report) belongs to `orchestration`.
+The other work of the assets (metadata, MLflow, the private report) is in `orchestration`.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ def run(
     compute: Compute | None = None,
     progress: Progress = silent,
 ) -> Path:
-    """Makes a release and returns the folder of its public bundle.
+    """Make a release and return the folder of its public bundle.
 
-    Calling it again goes on where it stopped: what is committed is not drawn again, and the same
-    plan is reserved once.
+    A second call resumes where the first stopped: what is committed is not drawn again, and the
+    same plan is reserved only once.
 
     Args:
-        plan: Solved (`pipeline.privacy_plan.solve`), for this schema and this version of the data.
+        plan: Solved plan (`pipeline.privacy_plan.solve`) for this schema and version of the data.
         data: Folder of the private data.
-        ledger: The population's, open.
+        ledger: The population's ledger, open.
         schema: The public contract.
         root: Folder of the three zones `private`, `models` and `releases`.
-        heldout_key: The population's key, which splits held-out people off.
-        approved_by: Who approved the spending; stands in the ledger.
-        n: Pairs to draw.
-        seed: Public seed of the drawing.
+        heldout_key: The population's key, which determines the held-out people.
+        approved_by: Who approved the spending; recorded in the ledger.
+        n: Number of pairs to draw.
+        seed: Public seed of the sampling.
         compute: Where and how networks run.
-        progress: Fraction done and a text.
+        progress: Callback that receives the fraction done and a text.
 
     Raises:
-        LedgerError: The ledger refuses; nothing that it did not allow has run.
+        LedgerError: If the ledger refuses; nothing that it did not allow has run then.
     """
     release = Release(
         plan=plan, schema=schema, ledger=ledger, root=root, compute=compute or Compute()

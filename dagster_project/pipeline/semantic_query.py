@@ -1,7 +1,7 @@
-"""Asks which public labels the private pictures are like, once, in the form the recipe names.
+"""Runs the semantic query once: which public labels the private images resemble.
 
-As a histogram it is a Gaussian mechanism with a share of the budget; as a column of the table it
-is an answer of the table model, which has been paid for.
+The recipe sets its form. As a histogram it is a Gaussian mechanism with a share of the budget; as a
+column of the table it is answered by the table model, which is already paid for.
 """
 
 from __future__ import annotations
@@ -25,32 +25,34 @@ FILES = (*public_images.FILES, ANSWER)
 
 @dataclass(frozen=True)
 class Answer:
-    """How often private pictures with each attribute value are like each public label.
+    """The noisy counts of private images with each attribute value that resemble each public label.
 
     Attributes:
         counts: (cells, labels), noisy.
-        noise_std: Standard deviation of the noise in each count (in the form of a column about
-            that of the measured marginals).
+        noise_std: Standard deviation of the noise in each count (approximately that of the measured
+            marginals if the query is a column).
     """
 
     counts: np.ndarray
     noise_std: float
 
     def save(self, folder: Path) -> None:
-        """Writes an npz without pickle into `folder`."""
+        """Write an npz without pickle into `folder`."""
         with (folder / ANSWER).open("wb") as stream:
             np.savez(stream, counts=self.counts, noise_std=np.array(self.noise_std))
 
     @classmethod
     def load(cls, folder: Path) -> Answer:
-        """What `save` wrote."""
+        """Load what `save` wrote."""
         with np.load(folder / ANSWER, allow_pickle=False) as arrays:
             return cls(arrays["counts"], float(arrays["noise_std"]))
 
 
 def ask(release: Release, progress: Progress) -> bool:
-    """Writes `models/<id>/semantic_query.npz`, and enters the pool's files in the ledger with it.
-    Without a public pool it does nothing."""
+    """Write `models/<id>/semantic_query.npz`, and enter it and the pool's files in the ledger.
+
+    Does nothing without a public pool.
+    """
     if not public_images.used(release):
         return False
     if not release.spends("semantic_query"):
@@ -87,12 +89,12 @@ def ask(release: Release, progress: Progress) -> bool:
 
 
 def load(release: Release) -> Answer:
-    """The released answer."""
+    """Load the released answer."""
     return Answer.load(release.models)
 
 
 def _from_table(release: Release) -> Answer:
-    """The table model's joint distributions of the label and every attribute, as counts."""
+    """Return the table model's joint distributions of label and every attribute, as counts."""
     whole = table_model.load_whole(release).model
     counts = whole.total * np.concatenate(
         [whole.marginal((name, table_model.LABEL)) for name in release.schema.names]

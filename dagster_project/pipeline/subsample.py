@@ -1,4 +1,4 @@
-"""The Poisson sample of people that the mean pairs are made of. Private, and used once."""
+"""The Poisson sample of people that the mean pairs are made from. Private, and used only once."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from dagster_project.privacy.noise import SecureGenerator
 
 
 def draw(release: Release) -> None:
-    """Draws the Poisson sample for the mean pairs from a fresh key of the operating system.
+    """Draw the Poisson sample for the mean pairs from a fresh key of the operating system.
 
-    The sample belongs to one reservation and is used once: `mean_pairs` destroys it. At rate 1
-    it is everybody; where the plan has no mean pairs there is none.
+    The sample belongs to one reservation and is used only once: `mean_pairs` deletes it. At rate 1
+    it is everybody; a plan without mean pairs has no sample.
     """
     if not release.spends("mean_pairs"):
         return
     if release.ledger.release(release.id).stages["mean_pairs"].starts:
-        return  # it took its sample, and takes no other
+        return  # it has already taken its sample and must not take another
     people = len(load_train(release))
     mechanism, generator = release.mechanism(CellSums), SecureGenerator()
     chosen = mechanism.sample(people, generator=generator)
@@ -31,9 +31,9 @@ def draw(release: Release) -> None:
 
 
 def take(release: Release) -> Pairs:
-    """The sampled pairs; the sample itself is gone afterwards, so that it serves once alone.
+    """Return the sampled pairs and delete the sample, so that it is used only once.
 
-    A sample used twice would lose its amplification by sampling.
+    A sample used twice would lose its privacy amplification.
     """
     file = _sample_file(release)
     chosen = np.load(file, allow_pickle=False)

@@ -1,7 +1,7 @@
-"""Samples records, then an image for each, and writes the public bundle. Cost: none.
+"""Samples records, then an image for each, and writes the public bundle, at no privacy cost.
 
-Post-processing of committed models with seeded public randomness: the same models, number and
-seed give the same bytes, and other numbers or seeds cost nothing.
+This is post-processing of committed models with seeded public randomness: the same models, number
+and seed give the same bytes, and other numbers or seeds cost nothing.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _FORWARD = 500  # images in one pass of the network
 
 
 def parents(release: Release) -> tuple[str, ...]:
-    """The committed stages that a bundle is made from."""
+    """Return the committed stages that a bundle is made from."""
     return (*PARENTS, *public_images.stage_of(release, "semantic_query"))
 
 
 def make(
     release: Release, folder: Path, *, n: int, seed: int, progress: Progress
 ) -> Mapping[str, Any]:
-    """Writes a bundle of `n` pairs to `folder` and returns its manifest.
+    """Write a bundle of `n` pairs to `folder` and return its manifest.
 
-    Restartable: finished chunks of the same parameters are kept. Every parent is verified
+    It can be restarted: finished chunks with the same parameters are kept. Every parent is verified
     against the ledger first, so that nothing is made from altered or uncommitted models.
     """
     models: dict[str, str] = {}
@@ -84,16 +84,16 @@ def make(
 
 
 def write(release: Release, folder: Path, *, n: int, seed: int, progress: Progress) -> None:
-    """Makes a bundle and enters it in the ledger, unless this very one is committed already."""
+    """Make a bundle and enter it in the ledger, unless it is already committed."""
     if not is_committed(release, folder, n=n, seed=seed):
         make(release, folder, n=n, seed=seed, progress=progress)
         commit(release, folder)
 
 
 def commit(release: Release, folder: Path) -> None:
-    """Enters the bundle's files in the ledger, so that any of them can be traced back.
+    """Enter the bundle's files in the ledger, so that each of them can be traced back.
 
-    A bundle that was committed before must be the same; another number or seed is another
+    A bundle that was committed before must be unchanged; another number or seed is another
     stage, named after both.
     """
     stated = manifest.read(folder)
@@ -107,19 +107,22 @@ def commit(release: Release, folder: Path) -> None:
 
 
 def _rests_on(release: Release) -> str:
-    """Hash of the ledger entry that made the last parent final: the same for every sampling."""
+    """Return the hash of the ledger entry that committed the last parent.
+
+    It is the same for every sampling.
+    """
     made = [release.ledger.committed(release.id, stage) for stage in parents(release)]
     newest = max(artifacts.entry for artifacts in made if artifacts is not None)
     return release.ledger.entries()[newest - 1].hash
 
 
 def stage_name(n: int, seed: int) -> str:
-    """Name of a bundle's stage in the ledger."""
+    """Return the name of a bundle's stage in the ledger."""
     return f"synthetic_release.n{n}.seed{seed}"
 
 
 def newest_bundle(release: Release) -> Path:
-    """Folder of the bundle that was committed last."""
+    """Return the folder of the bundle that was committed last."""
     stages = release.ledger.release(release.id).stages
     made = [s.artifacts for name, s in stages.items() if name.startswith("synthetic_release.")]
     last = max((m for m in made if m is not None), key=lambda m: m.entry)
@@ -134,27 +137,27 @@ def newest_bundle(release: Release) -> Path:
 
 
 def mlflow_run(release: Release) -> str | None:
-    """The MLflow run noted in the ledger for this release."""
+    """Return the MLflow run recorded in the ledger for this release."""
     facts = release.ledger.release(release.id).facts
     return next((str(f["mlflow_run"]) for f in reversed(facts) if "mlflow_run" in f), None)
 
 
 def preview_markdown(folder: Path) -> str:
-    """The bundle's preview grids as Markdown with the pictures inside."""
+    """Return the bundle's preview grids as Markdown with embedded images."""
     grids = sorted((folder / "previews").glob("*.png"))[:2]
     return "\n\n".join(f"![{g.stem}]({data_uri(g.read_bytes())})" for g in grids)
 
 
 def content_hash(folder: Path) -> str:
-    """Hash of the bundle's manifest, which names the hash of every file."""
+    """Return the hash of the bundle's manifest, which contains the hash of every file."""
     return file_sha256(folder / manifest.NAME)
 
 
 def is_committed(release: Release, folder: Path, *, n: int, seed: int) -> bool:
-    """Whether this very bundle is committed and unaltered on disk.
+    """Return whether this bundle is committed and unaltered on disk.
 
     Raises:
-        ArtifactAltered: It is committed and its files are not what they were.
+        ArtifactAltered: If it is committed and its files have changed.
     """
     stage = stage_name(n, seed)
     if release.ledger.committed(release.id, stage) is None:
@@ -164,7 +167,7 @@ def is_committed(release: Release, folder: Path, *, n: int, seed: int) -> bool:
 
 
 def hash_seed(seed: int, index: int) -> int:
-    """A well-mixed 63-bit seed for a chunk, from the public seed and the chunk's number."""
+    """Return a well-mixed 63-bit seed for a chunk, from the public seed and the chunk's number."""
     return int(np.random.SeedSequence([seed, 2, index]).generate_state(1, np.uint64)[0] >> 1)
 
 

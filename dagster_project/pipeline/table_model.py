@@ -1,8 +1,8 @@
 """Fits the private table model on all training records (AIM or MST).
 
-Where the recipe asks the semantic query as a column, the most likely public label of a person's
-picture is one more column of that person's row. It is measured and selected like any other, at the
-same sensitivity, and no released table has it.
+If the semantic query is a column, the most likely public label of a person's image is one more
+column of that person's row. It is measured and selected like any other, at the same sensitivity,
+and does not appear in any released table.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FILES = tuple(
 
 
 def fit(release: Release, progress: Progress) -> bool:
-    """Spends the two table mechanisms and writes `models/<id>/table_model`."""
+    """Spend the two table mechanisms and write `models/<id>/table_model`."""
     measurement = release.mechanism(TableMeasurement)
     selection = None
     if release.spends(TableSelection.name):
@@ -49,13 +49,13 @@ def fit(release: Release, progress: Progress) -> bool:
 
 
 def load(release: Release) -> TableFit:
-    """The released table model and its noisy measurements, of the schema's columns."""
+    """Load the released table model and noisy measurements of the schema's columns."""
     whole = load_whole(release)
     return hide_last(whole) if release.recipe.label_cells else whole
 
 
 def load_whole(release: Release) -> TableFit:
-    """The same with the column of public labels last, where there is one."""
+    """Load the same with the column of public labels last, if there is one."""
     return TableFit.load(_folder(release))
 
 
@@ -91,6 +91,6 @@ def _fit(
 
 
 def _labels(release: Release, progress: Progress) -> np.ndarray:
-    """The most likely public label of each person's picture, int16 (N,). Private."""
+    """Return the most likely public label of each person's image, int16 (N,). Private."""
     classifier = public_images.load_classifier(release)
     return classifier.top(load_train(release).images, 1, progress)[:, 0]

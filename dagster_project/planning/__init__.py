@@ -1,3 +1,4 @@
-"""From epsilon to a plan: the list of mechanisms, the division of the budget among them, what
-code a plan runs, and the ways to release again. Reads no record.
+"""Planning a release: the mechanisms, the budget split among them, and the version of the code.
+
+Nothing here reads a record.
 """

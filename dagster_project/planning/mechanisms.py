@@ -1,9 +1,9 @@
-"""All mechanisms of a release, and how the budget is divided among them.
+"""All mechanisms of a release, and the division of the budget among them.
 
-Each has a share of the budget in the recipe; one without a share is not in the plan, and its stage
-spends nothing. A new mechanism is a class beside what it releases (`privacy.mechanism`), a line in
-`MECHANISMS`, and, where it has a share of its own, a field of `BudgetSplit`. Solving the scale
-for epsilon and delta does not belong here (`planner`).
+Each mechanism has a share of the budget in the recipe; one without a share is not in the plan, and
+its stage spends nothing. To add a mechanism, write a class (`privacy.mechanism`) beside the code of
+what it releases, add a line to `MECHANISMS` and, if it has a share of its own, a field to
+`BudgetSplit`. `planner` solves the scale for epsilon and delta.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dagster_project.public_data.query import LabelCounts
 from dagster_project.settings.recipe import Recipe
 from dagster_project.table.measurements import TableMeasurement, TableSelection
 
-# In the data's order.
+# In the order of the stages.
 MECHANISMS: tuple[type[Mechanism], ...] = (
     TableSelection,
     TableMeasurement,
@@ -32,12 +32,12 @@ Mechanisms = Callable[[Schema, Recipe, float], tuple[plan.PlannedMechanism, ...]
 
 
 def mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[plan.PlannedMechanism, ...]:
-    """Everything that touches private data, with the noise that the scalar `mu` gives.
+    """Return everything that touches private data, with its noise for a given `mu`.
 
     Args:
         schema: The public contract.
         recipe: Public settings.
-        mu: Gaussian-DP parameter of the whole plan, divided by the recipe's shares.
+        mu: Gaussian-DP parameter of the whole plan, divided by the recipe's budget split.
     """
     shares = effective_split(recipe, mu)
     return tuple(
@@ -48,11 +48,11 @@ def mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[plan.PlannedM
 
 
 def effective_split(recipe: Recipe, mu: float) -> dict[str, float]:
-    """Each part's share of mu^2: the recipe's, but no more than does any good.
+    """Return each part's share of mu^2: the recipe's, capped where more would not help.
 
-    Less noise than `min_noise_multiplier` buys nothing in the semantic query and in the mean pairs;
-    what is left of their shares at a large epsilon goes to DP-SGD, which can use it. Where there is
-    no DP-SGD the table gets it: the planner raises mu until the budget is met.
+    Noise below `min_noise_multiplier` gains nothing in the semantic query and the mean pairs, so at
+    a large epsilon the rest of their shares goes to DP-SGD, which can use it. Without DP-SGD the
+    table gets it, because the planner raises mu until the budget is met.
     """
     shares = recipe.budget_split.model_dump()
     total = sum(shares.values())

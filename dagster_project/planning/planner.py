@@ -1,8 +1,8 @@
-"""From public settings, epsilon and delta to a plan: every noise scale solved, nothing read.
+"""Solves a plan with all its noise scales from public settings, epsilon and delta.
 
-The plan's events are composed jointly; one scalar divides the budget by the recipe's shares and
-is solved so that the joint privacy loss distribution meets epsilon. Rules that fill in settings
-from public numbers stand here with their grounds.
+No data are read. The plan's events are composed jointly: one scalar, divided by the recipe's budget
+split, is solved so that the joint privacy loss distribution meets epsilon. The rules that fill in
+settings from public numbers are here too, with their justification.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ _MOST_STEPS = 120
 
 
 def dp_sgd_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
-    """Steps of DP-SGD, when the recipe does not say: by epsilon times people.
+    """Return the default number of DP-SGD steps, from epsilon times the number of people.
 
-    What a step learns grows with n epsilon. After a warm-up on a generator's pictures, steps of
-    20,000 people made the diffusion model worse; of 60,000 it gained a little, and with them was
-    still behind the generator alone in all but the similarity gap (docs/experiments.md: minutes of
-    CPU, up to n epsilon = 1,800,000). So there are none up to n epsilon = 2,000,000, and the other
-    mechanisms have the budget; 15 are added for each further 2,000,000, up to 120, which is
-    judgement. A warm-up that knows less leaves all to DP-SGD.
+    What a step learns grows with n epsilon. After pretraining on a generator's images, steps on
+    20,000 people made the diffusion model worse. On 60,000 people they helped a little, but the
+    model was still behind the generator itself in all but the similarity gap (docs/experiments.md:
+    minutes of CPU, up to n epsilon = 1,800,000). Therefore there are no steps up to n epsilon =
+    2,000,000, and the other mechanisms get the budget. 15 steps are added for each further
+    2,000,000, up to 120, which is a judgement. Pretraining from any other source teaches less, so
+    DP-SGD gets all 120 steps.
     """
     if recipe.pretraining.source != "generator":
         return _MOST_STEPS
@@ -43,19 +44,20 @@ def dp_sgd_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
 
 
 def pretraining_steps(dp_sgd_steps: int) -> int:
-    """Steps of the warm-up, when the recipe does not say: 1100, less what DP-SGD takes of the time.
+    """Return the default number of pretraining steps: 1100, less the time DP-SGD takes.
 
-    A step of DP-SGD lasts as long as about ten of the warm-up; 600 are the least that serve.
+    A DP-SGD step takes as long as about ten pretraining steps; at least 600 steps are needed.
     """
     return max(600, 1100 - 10 * dp_sgd_steps)
 
 
 def with_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> Recipe:
-    """The recipe with open steps filled in; without DP-SGD, its share goes to the others.
+    """Return the recipe with unset steps filled in; without DP-SGD, its share goes to the others.
 
-    Without DP-SGD, and without public pictures, a diffusion model knows only what the warm-up's
-    generator knows: then the generator draws the pictures, unless the recipe says otherwise. Taught
-    for four minutes a diffusion model was as good, for less it was worse (docs/experiments.md).
+    Without DP-SGD and public images, a diffusion model knows only what the generator of the
+    pretraining knows. The generator then draws the images itself, unless the recipe says otherwise:
+    a diffusion model was as good after four minutes of pretraining, and worse after less
+    (docs/experiments.md).
     """
     steps = recipe.dp_sgd.steps if recipe.budget_split.image else 0
     if steps is None:
@@ -85,20 +87,21 @@ def build_plan(
     n_public: int | None = None,
     mechanisms: Mechanisms = mechanisms,
 ) -> Plan:
-    """Solves all noise and fixes the plan. Reads no record and writes nothing.
+    """Solve all noise scales and build the plan. Reads no record and writes nothing.
 
-    The release id is the name and a keyed hash of all that decides the release, so that the same
-    request finds the same reservation, and any change of data, schema, code or setting is new.
-    The key keeps the public id from confirming a guess of the private data's version.
+    The release id is the name and a keyed hash of everything that determines the release, so that
+    the same request finds the same reservation, and any change of data, schema, code or settings
+    makes a new release. The key prevents the public id from confirming a guess of the private
+    data's version.
 
     Args:
-        cohort: The cohort of people whose records are read and who pay; "all" is everybody.
-        n_public: Public number of its people, where that is not the schema's.
-        mechanisms: What touches private data at a scale mu, for systems with mechanisms of their
-            own; their names decide the release's identity with the recipe.
+        cohort: The cohort of people whose records are read and who are charged; "all" is everybody.
+        n_public: Public number of people in the cohort, if it differs from the schema's.
+        mechanisms: Everything that touches private data at a scale mu, for systems with mechanisms
+            of their own; their names are part of the release's identity, like the recipe.
 
     Raises:
-        ValueError: Epsilon or delta out of range, or no noise meets them.
+        ValueError: If epsilon or delta is out of range, or no noise meets them.
     """
     people = replace(schema, n_public=n_public) if n_public is not None else schema
     recipe = with_steps(recipe, target_epsilon, people.n_public)
@@ -166,10 +169,10 @@ def _with_rounds(
     target_delta: float,
     mechanisms: Mechanisms,
 ) -> Recipe:
-    """The recipe with the table model's rounds filled in by `recommended_rounds`.
+    """Return the recipe with the table model's rounds filled in by `recommended_rounds`.
 
-    The rule wants the noise of a marginal, which depends on the rounds in turn: one pass from
-    the most rounds is enough. Without a table model there is nothing to fill in.
+    The rule needs the noise of a marginal, which in turn depends on the rounds: one pass from the
+    maximum number of rounds is enough. Without a table model there is nothing to fill in.
     """
     if recipe.table.method == "mst" or recipe.table.rounds is not None:
         return recipe

@@ -1,4 +1,4 @@
-"""Which code, packages and commit made a release. Reads source files and git, never data."""
+"""The code, packages and commit that made a release. Reads source files and git, never data."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ROOT = _PACKAGE.parent
 
 LEDGER = f"{_NAME}.ledger"
 # The ledger and the orchestration decide whether and when a stage runs, and this module describes
-# it; none of them takes part in what the stage computes. A change of the ledger's storage must not
-# make a crashed release a new one that is charged again. The planner and the accountant, which
-# determine the noise and its price, do count.
+# it; none of them affects what the stage computes. A change in the ledger's storage must not turn a
+# crashed release into a new one that is charged again. The planner and the accountant, which
+# determine the noise and its cost, do count.
 NOT_FOLLOWED = (
     LEDGER,
     f"{_NAME}.orchestration.assets",
@@ -27,23 +27,23 @@ NOT_FOLLOWED = (
 
 
 def source_tree(package: Path = _PACKAGE) -> SourceTree:
-    """The source of this package, or of a copy of it."""
+    """Return the source of this package, or of a copy of it."""
     return SourceTree(package, not_followed=NOT_FOLLOWED)
 
 
 @cache
 def code_version(*modules: str) -> str:
-    """A short hash of the code that the given modules run.
+    """Return a short hash of the code that the given modules run.
 
     The code is found by following imports (see `SourceTree`), except those of `NOT_FOLLOWED`. A
-    change in any module that a stage uses changes the stage's version; comments, docstrings,
-    audits and commands change none.
+    change in any module that a stage uses changes the stage's version; changes in comments,
+    docstrings, audits and commands do not.
 
     Args:
         modules: Full dotted names, such as "dagster_project.pipeline.mean_pairs" or `__name__`.
 
     Raises:
-        ValueError: There is no such module.
+        ValueError: If there is no such module.
     """
     return _own_tree().version(*modules)
 
@@ -54,7 +54,7 @@ def _own_tree() -> SourceTree:
 
 
 def git_facts() -> dict[str, str | bool]:
-    """Commit and whether the working tree differs from it; empty outside a git checkout."""
+    """Return the commit and whether the working tree differs; empty outside a git checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(_ROOT), *arguments]
@@ -67,6 +67,6 @@ def git_facts() -> dict[str, str | bool]:
 
 
 def lock_hash() -> str | None:
-    """SHA-256 of the lock file, None where the package runs without its checkout."""
+    """Return the SHA-256 of the lock file, or None if the package runs without its checkout."""
     lock = _ROOT / "requirements.lock"
     return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None

@@ -1,5 +1,7 @@
-"""Which modules of a package a module runs, found by following its imports, and a hash of their
-code that does not depend on comments, docstrings and formatting. Nothing is imported."""
+"""The modules of a package that a module runs, found by following imports, and their code's hash.
+
+The hash does not depend on comments, docstrings and formatting. Nothing is imported.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class _Source:
-    """One module as parsed: the digest of its code, and what it names of the package."""
+    """A parsed module: the digest of its code, and the modules and data files it refers to."""
 
     digest: bytes
     imports: frozenset[str]
@@ -28,7 +30,7 @@ class SourceTree:
     code under `if TYPE_CHECKING` does not, because it never runs. A data file of the package, such
     as a template, counts if a string in one of these modules equals its name.
 
-    Two things are not seen: modules imported under a computed name, which must be requested
+    Two things are not detected: modules imported under a computed name, which must be requested
     explicitly, and third-party packages, whose versions are in the lock file.
 
     Args:
@@ -37,7 +39,7 @@ class SourceTree:
             if another module imports them.
 
     Raises:
-        ValueError: The package has no module of a name in `not_followed`.
+        ValueError: If a name in `not_followed` is not a module of the package.
     """
 
     def __init__(self, package: Path, *, not_followed: Sequence[str] = ()) -> None:
@@ -55,10 +57,10 @@ class SourceTree:
             raise ValueError(f"no such module in {package.name}: {', '.join(sorted(unknown))}")
 
     def closure(self, *modules: str) -> frozenset[str]:
-        """Names of all modules that the given ones run, including themselves.
+        """Return the names of all modules that the given ones run, including themselves.
 
         Raises:
-            ValueError: There is no such module.
+            ValueError: If there is no such module.
         """
         left_out = tuple(name for name in self._not_followed if name not in modules)
         found: set[str] = set()
@@ -75,12 +77,12 @@ class SourceTree:
         return frozenset(found)
 
     def version(self, *modules: str) -> str:
-        """16 hexadecimal digits that change with the code that the modules run.
+        """Return 16 hexadecimal digits that change with the code that the modules run.
 
-        The same under Python 3.11, 3.12 and 3.13.
+        They are the same under Python 3.11, 3.12 and 3.13.
 
         Raises:
-            ValueError: There is no such module.
+            ValueError: If there is no such module.
         """
         digest = hashlib.sha256()
         data: set[str] = set()
@@ -114,11 +116,11 @@ class SourceTree:
 
 
 class _Code:
-    """Walks a syntax tree and records what runs.
+    """A visitor that records the code of a syntax tree.
 
     Attributes:
-        tokens: The tree as text: as `ast.dump` shows it, without positions, docstrings and empty
-            fields. Empty fields are what differs between versions of Python.
+        tokens: The tree as text in the manner of `ast.dump`, without positions, docstrings and
+            empty fields. Empty fields are what differs between versions of Python.
         imports: Absolute dotted names that may be modules.
         strings: String constants.
     """
@@ -192,11 +194,11 @@ def _dotted(file: Path) -> str:
 
 
 def _elsewhere(module: str) -> Path:
-    """The file of a module outside the package, such as a plug-in."""
+    """Return the file of a module outside the package, such as a plug-in."""
     try:
         spec = find_spec(module)
     except (ImportError, ValueError):
         spec = None
     if spec is None or not (spec.origin or "").endswith(".py"):
-        raise ValueError(f"no source of a module {module}")
+        raise ValueError(f"no source was found for module {module}")
     return Path(str(spec.origin))

@@ -1,9 +1,9 @@
-"""A pool of labelled public pictures: a folder for each label, or a set drawn by rule.
+"""A pool of labelled public images, with one folder per label or drawn procedurally.
 
-The pool is held to be public because its owner says so; nothing here can check it. It must have
-been chosen without looking at the private data. Its files are hostile all the same: limits, links
-and formats are as for private pictures (`data.images`). What the labels are good for belongs to
-`query`. Relates to PrivImage (Li et al. 2024), where the pool is ImageNet.
+The pool counts as public because its owner says so; this cannot be checked here. It must have been
+chosen without looking at the private data. Its files are untrusted all the same: limits, links
+and formats are treated as for private images (`data.images`). The labels are used by `query`.
+In PrivImage (Li et al. 2024) the pool is ImageNet.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from dagster_project.data.schema import ImageSpec
 
 MAX_IMAGES = 1_000_000
 STATEMENT = (
-    "The pool of public pictures was declared public by whoever asked for this release: it was "
-    "chosen without looking at the private data, and its people are not protected."
+    "The pool of public images was declared public by the person who requested this release: it "
+    "was chosen without looking at the private data, and the people in it are not protected."
 )
 # Raster formats that Pillow decodes by itself. PostScript is left out: it starts another program.
 _FORMATS = (
@@ -41,14 +41,14 @@ _ENDING = re.compile(
 
 @dataclass(frozen=True)
 class PublicPool:
-    """Labelled public pictures of the schema's size.
+    """Labelled public images of the schema's size.
 
     Attributes:
-        name: What the user calls the pool.
+        name: The user's name for the pool.
         images: uint8 (N, C, H, W).
         labels: int32 (N,), positions in `names`.
         names: The labels.
-        skipped: How many files were left out, by reason.
+        skipped: Number of files left out, by reason.
     """
 
     name: str
@@ -59,9 +59,9 @@ class PublicPool:
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or not len(self.images):
-            raise ValueError("The pool needs pictures, uint8 of four axes.")
+            raise ValueError("The images of the pool must be a uint8 array with four axes.")
         if self.labels.shape != (len(self.images),) or len(set(self.names)) != len(self.names):
-            raise ValueError("The pool needs one label for each picture, by distinct names.")
+            raise ValueError("The pool needs one label per image, and distinct label names.")
         if self.labels.min() < 0 or self.labels.max() >= len(self.names):
             raise ValueError("A label of the pool has no name.")
 
@@ -70,22 +70,22 @@ class PublicPool:
 
     @property
     def counts(self) -> np.ndarray:
-        """Pictures of each label, (labels,)."""
+        """The number of images of each label, (labels,)."""
         return np.bincount(self.labels, minlength=len(self.names))
 
     @property
     def sha256(self) -> str:
-        """Hash of pictures and labels as they are used, whatever files they came from."""
+        """The hash of the images and labels as used, independent of their files."""
         digest = hashlib.sha256(repr((self.images.shape, self.names)).encode())
         digest.update(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.labels, dtype="<i4").data)
         return digest.hexdigest()
 
     def with_negatives(self) -> PublicPool:
-        """The pool and its negatives under labels of their own.
+        """Return the pool with its negatives added under labels of their own.
 
-        The private pictures then choose the ground: clip art is dark on white, and X-rays and
-        catalogues often are light on black.
+        The private images then select the background: clip art is dark on white, whereas X-rays
+        and catalogues are often light on black.
         """
         return PublicPool(
             self.name,
@@ -96,7 +96,7 @@ class PublicPool:
         )
 
     def save(self, file: Path) -> None:
-        """Writes an npz without pickle."""
+        """Write an npz without pickle."""
         with file.open("wb") as stream:
             np.savez_compressed(
                 stream,
@@ -109,10 +109,10 @@ class PublicPool:
 
     @classmethod
     def load(cls, file: Path) -> PublicPool:
-        """Reads what `save` wrote.
+        """Load a pool written by `save`.
 
         Raises:
-            ValueError: It is no such file.
+            ValueError: If the file is not a pool.
         """
         try:
             with np.load(file, allow_pickle=False) as arrays:
@@ -125,7 +125,7 @@ class PublicPool:
                     skipped={reason: int(number) for number, _, reason in skipped},
                 )
         except (OSError, KeyError, ValueError, BadZipFile) as error:
-            raise ValueError(f"{file.name} is no pool of public pictures.") from error
+            raise ValueError(f"{file.name} is not a pool of public images.") from error
 
 
 def read_folder(
@@ -137,27 +137,27 @@ def read_folder(
     smallest: int = 8,
     progress: Callable[[float, str], None],
 ) -> PublicPool:
-    """Reads a folder of pictures; the folders that a picture lies in, joined, are its label.
+    """Read a folder of images, labelled by the joined names of their subfolders.
 
-    Pictures are brought to the schema's size as private ones are: centre cropped to the aspect,
-    resized (Lanczos), transparent parts white. Links are not followed; files that are no
-    pictures or are damaged are counted and left out.
+    Images are resized to the schema's size like private ones: centre-cropped to the aspect ratio
+    and resized (Lanczos), with transparent parts white. Links are not followed. Files that are
+    damaged or not images are counted and left out.
 
     Args:
         folder: The pool.
         spec: Target channels, height and width.
-        name: What the pool is called; by default the folder's name.
-        depth: Folders joined at most; None for all.
-        smallest: A label of fewer pictures joins the one above it, and is left out where there
-            is none: a classifier learns nothing from a handful.
-        progress: Fraction done and a text.
+        name: Name of the pool; by default the folder's name.
+        depth: Maximum number of folder names joined; None for all.
+        smallest: A label with fewer images is merged into its parent, or left out if it has none:
+            a classifier learns nothing from a handful of images.
+        progress: Callback that receives the fraction done and a text.
 
     Raises:
-        ValueError: There is no such folder, it has too many files, or fewer than two labels
+        ValueError: If there is no such folder, it has too many files, or fewer than two labels
             remain.
     """
     if folder.is_symlink() or not folder.is_dir():
-        raise ValueError(f"There is no folder of public pictures {folder.name!r}.")
+        raise ValueError(f"There is no folder of public images {folder.name!r}.")
     paths = sorted(_files(folder))
     if len(paths) > MAX_IMAGES:
         raise ValueError(f"The pool has more than {MAX_IMAGES:,} files.")
@@ -169,18 +169,18 @@ def read_folder(
         except UnusableImage as reason:
             skipped[str(reason)] += 1
         if number % 100 == 0:
-            progress(number / len(paths), "reading public pictures")
+            progress(number / len(paths), "reading public images")
     final = _merge_small(labels, smallest)
     kept = [i for i, label in enumerate(final) if label]
     skipped |= Counter({"too few of their label": len(final) - len(kept)})
     names = sorted({final[i] for i in kept})
     if len(names) < 2:
         raise ValueError(
-            f"{folder.name!r} holds fewer than two labels: a label is a folder of at least "
-            f"{smallest} pictures."
+            f"{folder.name!r} contains fewer than two labels: a label is a folder of at least "
+            f"{smallest} images."
         )
     position = {label: i for i, label in enumerate(names)}
-    progress(1.0, "public pictures read")
+    progress(1.0, "public images read")
     return PublicPool(
         name=name or folder.name,
         images=np.stack([images[i] for i in kept]),
@@ -191,7 +191,7 @@ def read_folder(
 
 
 def list_files(folder: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of every picture, by which a changed pool shows."""
+    """Return the name, size and modification time of every image, to detect a changed pool."""
     found = []
     for name in sorted(_files(folder)):
         status = (folder / name).lstat()
@@ -200,19 +200,19 @@ def list_files(folder: Path) -> list[tuple[str, int, int]]:
 
 
 def decode_public(content: bytes, spec: ImageSpec) -> np.ndarray:
-    """One public picture, of any raster format, as uint8 (channels, height, width).
+    """Decode one public image of any raster format to uint8 (channels, height, width).
 
     Raises:
-        UnusableImage: Too large, of no known format, or damaged.
+        UnusableImage: If it is too large, damaged, or of an unknown format.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # judged below
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
             image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except Image.DecompressionBombError:
         raise UnusableImage("too many pixels") from None
     except Exception:  # a decoder fed with hostile bytes may raise anything
-        raise UnusableImage("not a readable picture") from None
+        raise UnusableImage("not a readable image") from None
     with image:
         width, height = image.size
         if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
@@ -225,7 +225,7 @@ def decode_public(content: bytes, spec: ImageSpec) -> np.ndarray:
 
 
 def _fit(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    if image.mode.startswith("I;16"):  # Pillow would clip sixteen bits to eight
+    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8
         image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     whole = image.convert("RGBA")
     ground = Image.new("RGBA", whole.size, "white")
@@ -234,11 +234,11 @@ def _fit(image: Image.Image, spec: ImageSpec) -> Image.Image:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Names of the pictures in labelled folders, relative; nothing behind a link."""
+    """Yield the relative names of the images in labelled folders, without following links."""
     for place, folders, files in os.walk(folder, followlinks=False):
         folders[:] = [f for f in folders if not f.startswith(".")]
         if Path(place) == folder:
-            continue  # a picture outside any folder has no label
+            continue  # an image outside any folder has no label
         for file in files:
             path = Path(place, file)
             if _ENDING.fullmatch(file.lower()) and not path.is_symlink():
@@ -246,8 +246,10 @@ def _files(folder: Path) -> Iterator[str]:
 
 
 def _merge_small(labels: list[str], smallest: int) -> list[str]:
-    """Labels with fewer than `smallest` pictures replaced by the folder above, deepest first;
-    empty where none is left."""
+    """Replace labels with fewer than `smallest` images by the parent folder, deepest first.
+
+    A label without a parent becomes empty.
+    """
     labels = list(labels)
     for depth in range(max((label.count("/") for label in labels), default=0), -1, -1):
         number = Counter(labels)

@@ -1,7 +1,7 @@
-"""A labelled public pool drawn by rule: plain shapes and textures, one class for each kind.
+"""A labelled public pool of procedural images: plain shapes and textures, one class per kind.
 
-It needs no file and knows no subject, so it serves where no public set is at hand, and in tests.
-Unlabelled pictures for the low noise levels are drawn in `image.procedural`.
+It needs no files and shows no particular subject, so it is useful in tests and when no public data
+set is available. Unlabelled images for the low noise levels are drawn in `image.procedural`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ Grid = tuple[np.ndarray, np.ndarray]
 
 
 def draw_pool(n: int, spec: ImageSpec, *, rng: np.random.Generator) -> PublicPool:
-    """`n` pictures, as many of each class as of any other (to within one).
+    """Draw `n` images, equally many of each class (to within one).
 
     Args:
-        n: Number of pictures, at least one for each class.
-        spec: Their channels, height and width.
-        rng: Public randomness; one seed gives one pool.
+        n: Number of images, at least one for each class.
+        spec: Channels, height and width of the images.
+        rng: Public randomness; the same seed gives the same pool.
     """
     if n < len(CLASSES):
-        raise ValueError(f"A procedural pool needs at least {len(CLASSES)} pictures.")
+        raise ValueError(f"A procedural pool needs at least {len(CLASSES)} images.")
     labels = np.arange(n) % len(CLASSES)
     images = np.empty((n, spec.channels, spec.height, spec.width), np.uint8)
     for label, draw in enumerate(CLASSES.values()):
@@ -39,10 +39,10 @@ def _images(
     n: int, spec: ImageSpec, draw: Callable[[Grid, np.random.Generator], np.ndarray],
     rng: np.random.Generator,
 ) -> np.ndarray:  # fmt: skip
-    """Coverage in [0, 1] blended between a ground and a clearly different colour."""
+    """Blend a coverage in [0, 1] between a background and a clearly different colour."""
     ys, xs = np.mgrid[: spec.height, : spec.width] + 0.5
     side = max(spec.height, spec.width)
-    # Centred units in which the longer side spans [-1, 1]; each picture is turned, moved, scaled.
+    # Centred units in which the longer side spans [-1, 1]; each image is rotated, shifted, scaled.
     y, x = (2 * ys - spec.height) / side, (2 * xs - spec.width) / side
     turn = rng.uniform(0, 2 * np.pi, (n, 1, 1))
     dy, dx = rng.uniform(-0.25, 0.25, (2, n, 1, 1))
@@ -58,7 +58,7 @@ def _images(
 
 
 def _soft(distance: np.ndarray) -> np.ndarray:
-    """Coverage from a signed distance, negative inside; edges about a pixel wide."""
+    """Convert a signed distance, negative inside, to coverage with edges about a pixel wide."""
     return 1 / (1 + np.exp(np.clip(distance * 25, -60, 60)))
 
 

@@ -1,20 +1,20 @@
-"""Which public labels the private pictures are like: one Gaussian mechanism on label counts.
+"""The semantic query: which public labels the private images resemble, by a Gaussian mechanism.
 
-A classifier that has seen public pictures alone gives every private picture its k most likely
-labels. The query counts them for every value of every attribute and adds Gaussian noise
-(PrivImage, Li et al. 2024, section 4, there for one class attribute; here for records).
+A classifier trained only on public images assigns every private image its k most likely labels.
+The query counts them for every value of every attribute and adds Gaussian noise (PrivImage, Li et
+al. 2024, section 4, there for one class attribute; here for records).
 
-Sensitivity. Let one person with picture x and record y be added. The classifier is public and
-looks at one picture at a time, so nobody else's labels change. The labels of x are k different
-ones, and y lies in exactly one cell of each of the d attributes that are counted. So exactly d k
-entries of the matrix (cells, labels) change, each by one: the L2 norm of the change is exactly
-sqrt(d k), whatever x and y are. With one class attribute, d = 1, this is the paper's sqrt(k).
+Sensitivity. Let one person with image x and record y be added. The classifier is public and
+processes one image at a time, so nobody else's labels change. x has k distinct labels, and y lies
+in exactly one cell of each of the d attributes that are counted. Exactly d k entries of the matrix
+(cells, labels) therefore change, each by one: the L2 norm of the change is exactly sqrt(d k),
+whatever x and y are. With one class attribute, d = 1, this is the paper's sqrt(k).
 
 The other form of the query needs no mechanism of its own: the most likely label is one more
-column of the private table (`labels.top(images, 1)`), a function of the person's own picture, so
+column of the private table (`labels.top(images, 1)`), a function of the person's own image, so
 that the table model's marginals cover it at their usual sensitivity of 1.
 
-Choosing pictures by the counts belongs to `selection`.
+`selection` chooses images by the counts.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SHRINKAGE = 0.5
 
 @dataclass(frozen=True)
 class LabelClassifier:
-    """A linear classifier on features of a public network; public.
+    """A public linear classifier on the features of a public network.
 
     Attributes:
         extractor: Setting of the feature extractor.
@@ -56,16 +56,16 @@ class LabelClassifier:
     bias: np.ndarray
 
     def top(self, images: np.ndarray, k: int, progress: Progress) -> np.ndarray:
-        """The k most likely labels of each picture, best first, int16 (N, k).
+        """Return the k most likely labels of each image, best first, int16 (N, k).
 
-        Pictures go through the network in batches of one fixed size, filled up with black, so
-        that a picture's labels depend on it alone: the shape of a batch may change the last
-        digit of a product, and with it the winner of a tie.
+        Images are processed in batches of a fixed size, padded with black images, so that an
+        image's labels depend only on that image: the shape of a batch may change the last digit of
+        a product, and with it the winner of a tie.
 
         Args:
             images: uint8 (N, C, H, W).
-            k: Labels of each picture, at most all of them.
-            progress: Fraction done and a text.
+            k: Number of labels per image, at most the number of labels.
+            progress: Callback that receives the fraction done and a text.
         """
         from dagster_project.image.features import make_extractor
 
@@ -78,11 +78,11 @@ class LabelClassifier:
             scores = network(filled, silent) @ self.weights + self.bias
             order = np.argsort(-scores, axis=1, kind="stable")[: len(some), :k]
             chosen[start : start + len(some)] = order
-            progress(min(1.0, (start + _BATCH) / len(images)), "labels of the pictures")
+            progress(min(1.0, (start + _BATCH) / len(images)), "labels of the images")
         return chosen
 
     def save(self, file: Path) -> None:
-        """Writes an npz without pickle."""
+        """Write an npz without pickle."""
         with file.open("wb") as stream:
             np.savez(
                 stream, extractor=np.array(self.extractor), weights=self.weights, bias=self.bias
@@ -97,22 +97,21 @@ class LabelClassifier:
 def fit_classifier(
     pool: PublicPool, *, extractor: str, most: int | None = None, progress: Progress
 ) -> tuple[PublicPool, LabelClassifier]:
-    """A classifier of the pool's labels: linear discriminants of the features, labels equally
-    likely beforehand. Reads nothing private.
+    """Fit a classifier of the pool's labels by linear discriminant analysis with equal priors.
 
-    The covariance within labels is shrunk half-way to a multiple of the identity. On clip art that
-    costs 2 % of the accuracy on held-out clip art, and pictures of another kind (garments) get
-    labels that say half as much again about what they show.
+    Reads nothing private. The covariance within labels is shrunk half-way to a multiple of the
+    identity. On clip art this costs 2 % of the accuracy on held-out clip art, while the labels of
+    images of another kind (garments) become one and a half times as informative.
 
     Args:
-        pool: The public pictures.
+        pool: The public images.
         extractor: Setting of `image.features`.
-        most: Where the pool has more labels, they are merged into so many groups of labels
-            whose mean features are alike (Ward's rule).
-        progress: Fraction done and a text.
+        most: If the pool has more labels than this, they are merged into this many groups with
+            similar mean features (Ward's method).
+        progress: Callback that receives the fraction done and a text.
 
     Returns:
-        The pool, with groups in place of labels where they were merged, and the classifier.
+        The pool, with groups in place of merged labels, and the classifier.
     """
     from dagster_project.image.features import make_extractor
 
@@ -128,7 +127,7 @@ def fit_classifier(
     covariance = (1 - _SHRINKAGE) * covariance + _SHRINKAGE * np.mean(
         np.diag(covariance)
     ) * identity
-    # log P(label | f) = f' S^-1 m - m' S^-1 m / 2 + what is the same for all labels
+    # log P(label | f) = f' S^-1 m - m' S^-1 m / 2 + a term common to all labels
     weights = np.linalg.solve(covariance, means.T)
     bias = -0.5 * np.einsum("lf,fl->l", means, weights)
     progress(1.0, "classifier of public labels fitted")
@@ -137,12 +136,12 @@ def fit_classifier(
 
 @dataclass(frozen=True, kw_only=True)
 class LabelCounts(Mechanism):
-    """How often each public label occurs in each cell, as one Gaussian mechanism.
+    """The counts of each public label in each cell, as one Gaussian mechanism.
 
     Attributes:
-        noise_multiplier: Noise standard deviation over the sensitivity.
-        attributes: d, the attributes that are counted.
-        top_k: k, the labels that are counted for each picture.
+        noise_multiplier: Noise standard deviation divided by the sensitivity.
+        attributes: d, the number of attributes counted.
+        top_k: k, the number of labels counted for each image.
     """
 
     name: str = "semantic_query"
@@ -168,31 +167,32 @@ class LabelCounts(Mechanism):
         return Gaussian(noise_multiplier=self.noise_multiplier)
 
     def sensitivity(self) -> float:
-        """L2 sensitivity of all counts together: exactly sqrt(d k); the proof is the module's."""
+        """Return the L2 sensitivity of all counts together, sqrt(d k); see the module's proof."""
         return math.sqrt(self.attributes * self.top_k)
 
     @property
     def noise_std(self) -> float:
-        """Standard deviation of the noise in each count, but for its rounding."""
+        """The standard deviation of the noise in each count, before rounding."""
         return self.noise_multiplier * self.sensitivity()
 
     def run(
         self, top: np.ndarray, one_hot: np.ndarray, *, labels: int, generator: SecureGenerator
     ) -> np.ndarray:
-        """The counts plus N(0, noise_std^2) rounded to integers, which on counts is a function of
-        the ideal mechanism's output.
+        """Return the counts plus N(0, noise_std^2) rounded to integers.
+
+        Since the counts are integers, this is a function of the ideal mechanism's output.
 
         Args:
-            top: (N, k) different labels of each person's picture.
+            top: (N, k) distinct labels of each person's image.
             one_hot: (N, cells) with exactly d ones in each row.
-            labels: Number of labels, public.
+            labels: Public number of labels.
             generator: The operating system's randomness.
 
         Returns:
             (cells, labels) int64, differentially private.
 
         Raises:
-            ValueError: A person has a label twice, or not k of them, or is not in exactly d cells.
+            ValueError: If a person does not have k distinct labels or is not in exactly d cells.
         """
         people, k = top.shape
         if (
@@ -202,7 +202,7 @@ class LabelCounts(Mechanism):
         ):
             raise ValueError("every person must have k labels and one cell of each attribute")
         if k > 1 and people and (np.diff(np.sort(top, axis=1), axis=1) == 0).any():
-            raise ValueError("the labels of one picture must differ")
+            raise ValueError("the labels of one image must differ")
         member = np.zeros((people, labels))
         np.put_along_axis(member, top.astype(np.intp), 1.0, axis=1)
         counts = (one_hot.astype(np.float64).T @ member).astype(np.int64)  # exact: below 2^53
@@ -219,7 +219,7 @@ def _grouped(pool: PublicPool, features: np.ndarray, most: int) -> PublicPool:
     means = means / np.linalg.norm(means, axis=1, keepdims=True)
     group = AgglomerativeClustering(n_clusters=most).fit_predict(means)
     labels = group[pool.labels].astype(np.int32)
-    # A group bears the name of its largest label.
+    # A group is named after its largest label.
     counts, names = pool.counts, []
     for number in range(most):
         inside = np.flatnonzero(group == number)

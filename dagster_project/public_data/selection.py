@@ -1,9 +1,9 @@
-"""From noisy label counts to public pictures with records. Post-processing: free.
+"""Selection of public images, with records, from noisy label counts. Free post-processing.
 
 The counts (cells, labels) come from the Gaussian query or, scaled by the table's noisy total,
-from a table model with the label as a column. They say which public labels private pictures with
-an attribute value are like, and so both which public pictures to learn from and which records
-go with them: P(record | label). Training on them belongs to `image.pretraining`.
+from a table model with the label as a column. They tell which public labels the private images
+with an attribute value resemble, and hence both which public images to learn from and which records
+go with them: P(record | label). `image.pretraining` trains on them.
 """
 
 from __future__ import annotations
@@ -21,27 +21,26 @@ def select_images(
     noise_std: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """The public pictures of the labels with the largest counts, until they are `share` of the
-    pool (PrivImage, section 4; a share of 5 to 20 % does best there).
+    """Select the public images of the labels with the largest counts, a `share` of the pool.
 
-    Every cell in turn proposes its best label, then every cell its second best, and so on; the
-    larger count goes first. Of the last label only
-    as many pictures are taken, at random, as are still wanted.
+    This follows PrivImage, section 4, where a share of 5 to 20 % does best. Every cell in turn
+    proposes its best label, then every cell its second best, and so on; larger counts go first.
+    The images of the last label are subsampled at random to meet the share.
 
     Args:
         counts: (cells, labels) noisy counts.
         pool_labels: (N,) labels of the pool.
-        share: In (0, 1].
-        noise_std: Standard deviation of the noise in each count. What noise alone is expected to
-            reach among so many labels, √(2 ln labels) of it, is no signal, and is taken only if
-            the rest does not suffice.
+        share: Selected share of the pool, in (0, 1].
+        noise_std: Standard deviation of the noise in each count. Counts below √(2 ln labels) times
+            this, the expected maximum of pure noise over all labels, are not treated as signal and
+            are used only if the others do not suffice.
         rng: Public randomness.
 
     Returns:
         Positions in the pool, in ascending order.
     """
     if not 0 < share <= 1:
-        raise ValueError("the share of selected public pictures must lie in (0, 1]")
+        raise ValueError("the share of selected public images must lie in (0, 1]")
     wanted = max(1, round(share * len(pool_labels)))
     chosen: list[np.ndarray] = []
     for label in label_order(counts, noise_std=noise_std):
@@ -55,12 +54,12 @@ def select_images(
 
 
 def label_order(counts: np.ndarray, *, noise_std: float) -> list[int]:
-    """All labels in the order in which the cells ask for them."""
+    """Return all labels in the order in which the cells propose them."""
     cells, labels = counts.shape
     ranked = np.argsort(-counts, axis=1, kind="stable")  # (cells, rank)
     sorted_counts = np.take_along_axis(counts, ranked, axis=1)
     signal = sorted_counts > noise_std * np.sqrt(2 * np.log(labels))
-    # First what stands out of the noise, then rank by rank, then by strength.
+    # Labels that stand out from the noise come first, then by rank, then by count.
     rank = np.broadcast_to(np.arange(labels), (cells, labels))
     order = np.lexsort((-sorted_counts.ravel(), rank.ravel(), ~signal.ravel()))
     return list(dict.fromkeys(ranked.ravel()[order].tolist()))
@@ -69,16 +68,16 @@ def label_order(counts: np.ndarray, *, noise_std: float) -> list[int]:
 def records_of_labels(
     counts: np.ndarray, sizes: Sequence[int], one_way: np.ndarray, *, noise_std: float
 ) -> np.ndarray:
-    """P(A_i = j | label) for every label: soft records.
+    """Return the soft record P(A_i = j | label) of every label.
 
-    Each block is the noisy counts of a label over an attribute's cells, drawn to the table
-    model's P(A_i) as strongly as noise can move them: the prior counts for as many people as the
-    noise of a whole block, so that a label which nobody has gets the table's own distribution.
+    Each block is the noisy counts of a label over an attribute's cells, shrunk towards the table
+    model's P(A_i) in proportion to the noise: the prior counts for as many people as the noise of
+    a whole block, so that a label nobody has gets the table model's own distribution.
 
     Args:
         counts: (cells, labels).
-        sizes: Cells of each attribute.
-        one_way: (cells,) probabilities of the table model, joined.
+        sizes: Number of cells of each attribute.
+        one_way: (cells,) concatenated one-way probabilities of the table model.
         noise_std: Standard deviation of the noise in each count.
 
     Returns:
@@ -87,8 +86,8 @@ def records_of_labels(
     blocks = []
     for part, prior in zip(_split(counts, sizes), _split(one_way, sizes), strict=True):
         share = prior[:, None] / prior.sum()
-        # Noise at the size of the signal must not become a correlation: soft-threshold around
-        # what independence predicts before the prior is mixed in.
+        # Noise as large as the signal must not become a correlation: soft-threshold around the
+        # counts expected under independence before mixing in the prior.
         expected = share * part.sum(0)
         excess = part - expected
         kept = np.sign(excess) * np.maximum(np.abs(excess) - noise_std, 0)
@@ -106,17 +105,17 @@ def draw_records(
     rng: np.random.Generator,
     sweeps: int = 10,
 ) -> np.ndarray:
-    """A whole record for each label, from the table model's records.
+    """Draw a whole record for each label from the table model's records.
 
-    Of all distributions over the candidates that have a label's P(A_i | label) as one-way
-    marginals, the one nearest to the table model's is drawn from. It is found by raking (Deming
-    and Stephan 1940), so that attributes stay tied to each other as the table model ties them.
+    Records are drawn from the distribution nearest to the table model's among all distributions
+    over the candidates with one-way marginals P(A_i | label). It is found by raking (Deming and
+    Stephan 1940), which preserves the table model's dependence between attributes.
 
     Args:
         soft: (labels, cells) from `records_of_labels`.
-        labels: (N,) a label for each record that is wanted.
+        labels: (N,) the label of each record to draw.
         candidates: (M, d) cell codes drawn from the table model.
-        sizes: Cells of each attribute.
+        sizes: Number of cells of each attribute.
         rng: Public randomness.
         sweeps: Passes over the attributes.
 

@@ -1,6 +1,6 @@
-"""The public bundle of one release: files, manifest, data card and public quality.
+"""The public bundle of a release: files, manifest, data card and public quality metrics.
 
 Everything here is post-processing of differentially private artifacts and of the public plan and
-schema; nothing in this package may be handed a private record. Drawing the synthetic pairs
-themselves belongs to `table` and `image`.
+schema; nothing in this package may receive a private record. The synthetic pairs are sampled by
+`table` and `image`.
 """

@@ -1,12 +1,12 @@
-"""Writes the public bundle of a release, chunk by chunk, so that a killed run goes on.
+"""Writes the public bundle of a release, chunk by chunk, so that a killed run can resume.
 
     data/train-00000-of-00004.parquet   pairs: `image` = {bytes, path}, then the attributes
     previews/*.png                      grids by attribute
     quality.json, README.md             public quality, data card
-    manifest.json                       written last, removed first: with it, the bundle is whole
+    manifest.json                       written last, removed first: marks the bundle as complete
 
-Files appear whole or not at all, and the same pairs give the same bytes. Drawing pairs does not
-belong here, and no private record may be handed to this module.
+Files are written completely or not at all, and the same pairs give the same bytes. No private
+record may be passed to this module.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PREVIEWED = 2000  # pairs that the preview grids are chosen from
 
 
 class BundleWriter:
-    """One bundle being written.
+    """A writer of one bundle.
 
     Args:
         folder: `releases/<release_id>`; nothing is created before the first chunk.
@@ -40,11 +40,11 @@ class BundleWriter:
         total: Number of pairs.
         chunk: Pairs in each chunk (the last may be shorter).
         parameters: Everything that determines the pairs: seed, hashes of the model's files,
-            sampler settings. Chunks on disk are kept only where it is unchanged. Its hash is
-            written into the files, so it must hold nothing private.
+            sampler settings. Chunks on disk are kept only if it is unchanged. Its hash is written
+            into the files, so it must contain nothing private.
 
     Raises:
-        ValueError: `total` or `chunk` is not positive.
+        ValueError: If `total` or `chunk` is not positive.
     """
 
     def __init__(
@@ -74,33 +74,33 @@ class BundleWriter:
         ).encode()
 
     def rows(self, index: int) -> range:
-        """The numbers of the pairs in a chunk."""
+        """Return the numbers of the pairs in a chunk."""
         if not 0 <= index < self.chunks:
             raise IndexError(f"There is no chunk {index} of {self.chunks}.")
         return range(index * self.chunk, min((index + 1) * self.chunk, self.total))
 
     def path(self, index: int) -> Path:
-        """Where a chunk lies."""
+        """Return the path of a chunk."""
         return self.folder / "data" / f"train-{index:05d}-of-{self.chunks:05d}.parquet"
 
     def missing_chunks(self) -> list[int]:
-        """Chunks that are not on disk yet, or come from other parameters."""
+        """Return the chunks that are not on disk yet, or were made with other parameters."""
         return [index for index in range(self.chunks) if not self._is_written(index)]
 
     def write_chunk(
         self, index: int, images: np.ndarray, codes: np.ndarray, rng: np.random.Generator
     ) -> Path:
-        """Writes one chunk of synthetic pairs.
+        """Write one chunk of synthetic pairs.
 
         Args:
             index: Chunk number.
             images: uint8 (n, C, H, W), n as in `rows(index)`.
             codes: (n, d) cells in schema order.
-            rng: Public randomness of this chunk alone (numbers are drawn inside their bins):
-                derive it from seed and index, or a resumed run will differ.
+            rng: Public randomness of this chunk (numbers are drawn within their bins). Derive it
+                from seed and index, or a resumed run will differ.
 
         Raises:
-            ValueError: A shape or type is not the schema's.
+            ValueError: If a shape or type does not match the schema.
         """
         numbers, spec = self.rows(index), self.schema.image
         if images.dtype != np.uint8 or images.shape != (
@@ -134,13 +134,13 @@ class BundleWriter:
     def finish(
         self, manifest: Mapping[str, Any], card: str, quality: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Adds previews, quality and card, and last the manifest with the hash of every file.
+        """Add previews, quality and card, and finally the manifest with the hash of every file.
 
         Returns:
             The manifest as written.
 
         Raises:
-            ValueError: A chunk is missing.
+            ValueError: If a chunk is missing.
         """
         if missing := self.missing_chunks():
             raise ValueError(f"{len(missing)} of {self.chunks} chunks are not written yet.")
@@ -163,7 +163,7 @@ class BundleWriter:
         return fingerprint == self._fingerprint and found.num_rows == len(self.rows(index))
 
     def _remove_strays(self) -> None:
-        """Chunks and previews of an earlier form of this bundle, and half-written files."""
+        """Remove chunks and previews of an earlier version of this bundle, and partial files."""
         kept = {self.path(index) for index in range(self.chunks)}
         for pattern in ("data/*.parquet", "previews/*.png", "**/*.tmp"):
             for path in set(self.folder.glob(pattern)) - kept:
@@ -185,12 +185,12 @@ _IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
 
 def image_column(schema: Schema) -> str:
-    """Name of the picture column: "image", unless an attribute is called so."""
+    """Return the name of the image column: "image", unless an attribute has that name."""
     return "image" if "image" not in schema.names else schema.image.column
 
 
 def _features(schema: Schema) -> bytes:
-    """What makes Hugging Face's `datasets` decode the picture column."""
+    """Return the metadata that makes Hugging Face's `datasets` decode the image column."""
     features: dict[str, dict[str, str]] = {image_column(schema): {"_type": "Image"}}
     for attribute in schema.attributes:
         kind = "string" if attribute.kind == "categorical" else "float64"
@@ -204,7 +204,7 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that appears whole, and durably, or not at all."""
+    """Write a file completely and durably, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".tmp")
     with draft.open("wb") as stream:

@@ -1,6 +1,6 @@
-"""The data card of a release: README.md in Hugging Face's format, for people to read.
+"""The data card of a release: a README.md in Hugging Face's format.
 
-It says in plain words what the manifest says in numbers. Nothing is computed from data here.
+It explains the numbers of the manifest in plain words. Nothing is computed from data here.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def write_card(
     *,
     licence: str | None = None,
 ) -> str:
-    """The card's Markdown.
+    """Return the Markdown of the card.
 
     Args:
-        manifest: As `manifest.build` gives it; the file hashes are not needed.
+        manifest: From `manifest.build`; the file hashes are not needed.
         schema: The public contract.
-        quality: As `quality.public_quality` gives it, None where none was computed.
+        quality: From `quality.public_quality`, or None if it was not computed.
         licence: The publisher's licence for the synthetic data, if possible an identifier that
-            Hugging Face knows ("cc-by-4.0"); None leaves it open.
+            Hugging Face knows ("cc-by-4.0"), or None if not stated.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -94,7 +94,7 @@ def _front_matter(schema: Schema, n: int, licence: str | None) -> str:
         "size_categories": [
             next((label for most, label in _SIZES.items() if n < most), "n>1M"),
         ],
-        # Named, because the previews would otherwise be taken for data too.
+        # Without explicit names the previews would be treated as data too.
         "configs": [
             {
                 "config_name": "default",
@@ -116,13 +116,13 @@ def _domain(attribute: Attribute) -> str:
 
 def _image_model(sampling: Mapping[str, Any], mechanisms: Sequence[Mapping[str, Any]]) -> str:
     if sampling.get("model") == "generator":
-        return "a generator of pictures given the record, fitted to them"
+        return "a generator of images given the record, fitted to them"
     trained = any(item["name"] == "image_model" for item in mechanisms)
-    return f"a diffusion model of pictures given the record{', trained with DP-SGD' * trained}"
+    return f"a diffusion model of images given the record{', trained with DP-SGD' * trained}"
 
 
 def _public_network(manifest: Mapping[str, Any]) -> bool:
-    """Whether the mean pairs hold what a public network sees; older releases never do."""
+    """Return whether the mean pairs include features of a public network."""
     share = manifest["settings"].get("mean_pairs", {}).get("perceptual_share", 0)
     return bool(share) and any(
         item["name"] == "mean_pairs" for item in manifest["privacy"]["mechanisms"]
@@ -141,14 +141,14 @@ def _mechanism(name: str, event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cell(text: str) -> str:
-    """Text that cannot end a cell of a Markdown table or start markup in it."""
+    """Escape text so that it cannot end a cell of a Markdown table or start markup in it."""
     for character in "\\|`*_<>[]":
         text = text.replace(character, "\\" + character)
     return text
 
 
 def _percent(share: float, *, decimals: int = 1) -> str:
-    """Rounded up, since it is a bound."""
+    """Format a bound as a percentage, rounded up."""
     scale = 10**decimals
     return f"{math.ceil(100 * scale * share - 1e-9) / scale:g} %"
 

@@ -1,9 +1,9 @@
-"""manifest.json: what a release promises and what it consists of, for an auditor to check.
+"""manifest.json: the guarantee and the contents of a release, for an auditor to check.
 
-The manifest holds events, not only their price, so that anyone can compose them again. It
-names nothing that was computed from private records without noise: the version hash of data that
-is not public stays out, because whoever knows all records but one could test guesses against it.
-Composing events belongs to `privacy.accounting`.
+The manifest contains the events, not only their cost, so that anyone can compose them again. It
+contains nothing computed from private records without noise. The version hash of data that is not
+public is left out, because anyone who knows all records but one could test guesses against it.
+Events are composed in `privacy.accounting`.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _PACKAGES = [
 
 
 class ManifestError(ValueError):
-    """The bundle is not what its manifest says; the message is one sentence."""
+    """Raised when a bundle does not match its manifest; the message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A bundle that passed `verify`: what it promises, and how many files it has.
+    """The guarantee and the number of files of a bundle that passed `verify`.
 
     Attributes:
         true_positives: The largest true-positive rate of a membership test, by false-positive rate.
@@ -66,18 +66,18 @@ def build(
     ledger_head: str,
     public_images: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The manifest of a release, complete but for the file hashes, which `BundleWriter` adds.
+    """Build the manifest of a release without the file hashes, which `BundleWriter` adds.
 
     Args:
-        plan: What was spent, as reserved in the ledger.
+        plan: The plan as reserved in the ledger.
         schema: The public contract; its `public` decides whether hashes of the data are shown.
-        sampling: How the pairs were drawn: "n", "seed" and any other public setting.
-        ledger_head: Hash of the newest ledger entry that this release rests on.
-        public_images: The pool of public pictures it learnt from (name, hash, number, and the
-            statement that it is public); None for none.
+        sampling: The settings of the sampling: "n", "seed" and any other public setting.
+        ledger_head: Hash of the newest ledger entry that this release is based on.
+        public_images: The pool of public images used for training (name, hash, number, and the
+            statement that it is public), or None.
 
     Raises:
-        ValueError: The schema is not the plan's.
+        ValueError: If the schema is not that of the plan.
     """
     if schema.hash != plan.schema_hash:
         raise ValueError("The schema is not the one that the plan was made for.")
@@ -117,7 +117,7 @@ def build(
 
 
 def trade_off(recorded: Sequence[events.Event], discretization: float) -> list[dict[str, float]]:
-    """The f-DP curve of the events at `FALSE_POSITIVE_RATES`, for `privacy` of a manifest."""
+    """Return the f-DP curve of the events at `FALSE_POSITIVE_RATES`, for a manifest."""
     from dagster_project.privacy import accounting
 
     found = accounting.true_positive_rates(
@@ -130,10 +130,10 @@ def trade_off(recorded: Sequence[events.Event], discretization: float) -> list[d
 
 
 def recorded_events(manifest: Mapping[str, Any]) -> list[events.Event]:
-    """The privacy events of a manifest, in order.
+    """Return the privacy events of a manifest, in order.
 
     Raises:
-        ManifestError: They are missing or malformed.
+        ManifestError: If they are missing or malformed.
     """
     try:
         return [events.from_json(item["event"]) for item in manifest["privacy"]["mechanisms"]]
@@ -142,15 +142,15 @@ def recorded_events(manifest: Mapping[str, Any]) -> list[events.Event]:
 
 
 def file_hashes(folder: Path) -> dict[str, dict[str, Any]]:
-    """SHA-256 and size of each file of a bundle but its manifest, by relative path.
+    """Return the SHA-256 and size of each file except the manifest, by relative path.
 
     Raises:
-        ManifestError: A link is among them; a bundle has none.
+        ManifestError: If the bundle contains a symbolic link.
     """
     hashes = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
-            raise ManifestError("The bundle holds a symbolic link.")
+            raise ManifestError("The bundle contains a symbolic link.")
         relative = path.relative_to(folder).as_posix()
         if path.is_file() and relative != NAME:
             hashes[relative] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
@@ -158,30 +158,30 @@ def file_hashes(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def read(folder: str | Path) -> dict[str, Any]:
-    """The manifest of a finished bundle.
+    """Read the manifest of a finished bundle.
 
     Raises:
-        ManifestError: There is none, or it is not ours.
+        ManifestError: If there is none, or it has another format.
     """
     try:
         manifest = json.loads((Path(folder) / NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ManifestError(f"There is no {NAME} here, so this is no finished release.") from None
+        raise ManifestError(f"There is no {NAME}, so this is not a finished release.") from None
     except (OSError, ValueError, RecursionError):
         raise ManifestError(f"{NAME} cannot be read as JSON.") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ManifestError(f"{NAME} is not of format {FORMAT}.")
+        raise ManifestError(f"{NAME} does not have format {FORMAT}.")
     return manifest
 
 
 def verify(folder: str | Path) -> Verified:
-    """Checks that every file is the one listed and that the events cost what is claimed.
+    """Check that the files match the manifest and that the events cost what is claimed.
 
-    Epsilon and the trade-off curve are composed anew from the recorded events on the recorded grid
-    and must agree to 1e-6.
+    Epsilon and the trade-off curve are composed again from the recorded events on the recorded grid
+    and must agree to within 1e-6.
 
     Raises:
-        ManifestError: Something does not agree.
+        ManifestError: If something does not agree.
     """
     from dagster_project.privacy import accounting
 
@@ -210,13 +210,13 @@ def verify(folder: str | Path) -> Verified:
         )
         release_id = str(manifest["release_id"])
     except (KeyError, TypeError, ValueError):
-        raise ManifestError(f"The privacy promise in {NAME} cannot be read.") from None
+        raise ManifestError(f"The privacy guarantee in {NAME} cannot be read.") from None
     if not abs(composed - claimed) <= TOLERANCE:
         raise ManifestError(
             f"The recorded events compose to epsilon {composed:.6f}, not to {claimed:.6f}."
         )
     if not agree:
-        raise ManifestError("The recorded events do not have the trade-off curve that is stated.")
+        raise ManifestError("The recorded events do not have the stated trade-off curve.")
     return Verified(
         release_id=release_id,
         epsilon=composed,

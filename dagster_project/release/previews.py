@@ -1,6 +1,6 @@
-"""Pictures of a release: one grid for each attribute, one row for each of its cells.
+"""Preview grids of a release: one grid for each attribute, with one row for each of its cells.
 
-Drawn from the released pairs alone. Pictures of private data belong to the private report.
+They show only released pairs. Images of private data are only in the private report.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from dagster_project.data.schema import Attribute, Schema
 
 _COLUMNS = 12
 _MOST_ROWS = 24
-_SIDE = 56  # pixels, at least; small pictures are enlarged by a whole factor
+_SIDE = 56  # minimum in pixels; small images are enlarged by an integer factor
 _GAP = 4
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """The PNG bytes of one picture, uint8 (C, H, W) with one or three channels."""
+    """Encode one image, uint8 (C, H, W) with one or three channels, as PNG bytes."""
     stream = io.BytesIO()
     array = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
     Image.fromarray(np.ascontiguousarray(array)).save(stream, format="png")
@@ -28,11 +28,11 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def draw(images: list[bytes], records: pd.DataFrame, schema: Schema) -> dict[str, bytes]:
-    """PNG grids by file name: one of everything, then one for each attribute.
+    """Draw PNG grids by file name: one of all images, then one for each attribute.
 
     Args:
-        images: PNG bytes of N pictures.
-        records: Their records, one column per attribute.
+        images: PNG bytes of N images.
+        records: Records of the images, one column per attribute.
         schema: Cells and labels of the attributes.
     """
     sheets = {"00-all.png": _sheet([("", list(range(min(len(images), 96))))], images)}
@@ -51,7 +51,7 @@ def _rows(attribute: Attribute, column: pd.Series) -> list[tuple[str, list[int]]
 
 
 def _sheet(rows: list[tuple[str, list[int]]], images: list[bytes]) -> bytes:
-    """Labelled rows of pictures; a row longer than the sheet is broken."""
+    """Draw labelled rows of images; a row longer than the sheet is wrapped."""
     font = ImageFont.load_default(size=13)
     margin = max(int(font.getlength(label)) for label, _ in rows)
     margin += 3 * _GAP if margin else _GAP

@@ -1,7 +1,7 @@
-"""Public quality: the synthetic table against the noisy marginals that were already paid for.
+"""Public quality metrics: the synthetic table against noisy marginals already paid for.
 
-Post-processing alone, so it costs nothing and may be published. Comparing with real records is
-the private report's matter (`evaluation`).
+They are post-processing only, so they cost nothing and may be published. The private report
+(`evaluation`) compares with real records.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 def public_quality(
     codes: np.ndarray, schema: Schema, measurements: Iterable[Measurement]
 ) -> dict[str, Any]:
-    """Total variation distance on every measured clique, beside what noise alone would give.
+    """Compute the total variation distance on each measured clique, and that expected from noise.
 
     A clique measured more than once is averaged with weights 1/sigma^2. Noisy counts are divided
-    by the total that all measurements agree on best, and neither clipped nor rounded, so that the
+    by the inverse-variance estimate of the total, and neither clipped nor rounded, so that the
     expectation below is exact: if the synthetic table had the true distribution p, a cell would
-    differ by a Gaussian of variance (sigma/total)^2 + p(1-p)/n, whose mean size is
+    differ by a Gaussian of variance (sigma/total)^2 + p(1-p)/n, whose mean absolute value is
     sqrt(2/pi) standard deviations.
 
     Args:
@@ -38,7 +38,7 @@ def public_quality(
         JSON: "cliques" (clique, cells, tvd, expected_tvd), their means, and n_synthetic.
 
     Raises:
-        ValueError: There is no record or measurement, or a measurement does not fit the schema.
+        ValueError: If there is no record or measurement, or a measurement does not fit the schema.
     """
     combined = _combine(schema, measurements)
     if not combined or not len(codes):
@@ -83,7 +83,10 @@ def _combine(
 
 
 def _total(combined: dict[tuple[str, ...], tuple[np.ndarray, float]]) -> float:
-    """Each clique's sum estimates the same number of people, with variance cells * sigma^2."""
+    """Return the inverse-variance mean of the cliques' sums, at least 1.
+
+    Each sum estimates the same number of people, with variance cells * sigma^2.
+    """
     estimates = [(noisy.sum(), 1 / (len(noisy) * sigma**2)) for noisy, sigma in combined.values()]
     mean = sum(value * weight for value, weight in estimates) / sum(w for _, w in estimates)
     return max(float(mean), 1.0)
@@ -94,7 +97,7 @@ def _shape(schema: Schema, clique: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def _marginal(codes: np.ndarray, schema: Schema, clique: tuple[str, ...]) -> np.ndarray:
-    """Counts of the clique's joint cells, row-major."""
+    """Count the clique's joint cells, row-major."""
     shape = _shape(schema, clique)
     columns = [np.asarray(codes)[:, schema.names.index(name)].astype(np.int64) for name in clique]
     cells = np.ravel_multi_index(columns, shape)

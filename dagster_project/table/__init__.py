@@ -1,1 +1,1 @@
-"""The table model: noisy marginals by AIM or MST and the graphical model fitted to them."""
+"""The table model: noisy marginals from AIM or MST and the graphical model fitted to them."""

@@ -1,10 +1,10 @@
-"""AIM: a graphical model of the table from marginals chosen one after the other.
+"""AIM: a graphical model of the table fitted to iteratively selected marginals.
 
 McKenna, Mullins, Sheldon, Miklau, "AIM: An adaptive and iterative mechanism for differentially
 private synthetic data", arXiv 2201.12677, with a *declared* schedule in place of its budget
-annealing: every one-way marginal is measured, then in a fixed number of rounds one pair is selected
-and measured. So the number of mechanisms and their noise are public before the data are read, and
-can be composed exactly with those of other stages. Budgets do not belong here (`privacy.plan`).
+annealing: every one-way marginal is measured, then each of a fixed number of rounds selects and
+measures one pair. The number of mechanisms and their noise are therefore public before the data are
+read, and can be composed exactly with those of other stages. For budgets see `privacy.plan`.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from dagster_project.table.measurements import (
 
 
 def recommended_rounds(sizes: Sequence[int], *, n_public: int, sigma: float) -> int:
-    """A public default for `rounds`: 2.5 for each attribute, fewer when noise would drown a pair.
+    """Return the default `rounds`: 2.5 per attribute, fewer when noise would drown a pair.
 
-    On 20,000 records of eight attributes (28 pairs) the two-way error falls until about 2.5 rounds
-    for each attribute, for budgets from ρ = 0.005 to 0.3, and little beyond; where the noise on an
-    average pair (expected total variation distance, ½ √(2/π) σ cells / n) passes a quarter, fewer
-    pairs with less noise on each are better.
+    On 20,000 records of eight attributes (28 pairs) the two-way error falls up to about 2.5 rounds
+    per attribute, for budgets from ρ = 0.005 to 0.3, and hardly beyond. When the noise on an
+    average pair (expected total variation distance, ½ √(2/π) σ cells / n) exceeds a quarter, fewer
+    pairs with less noise on each are better. The default depends on public numbers only.
 
     Args:
         sizes: number of cells of each attribute.
-        n_public: public rough number of persons.
-        sigma: scale of the measurements' noise, or a guess of it.
+        n_public: public approximate number of people.
+        sigma: scale of the measurements' noise, or an estimate of it.
     """
     pairs = marginals.attribute_pairs(len(sizes))
     if not pairs:
@@ -66,24 +66,24 @@ def fit_aim(
     generator: SecureGenerator,
     progress: Callable[[float, str], None] | None = None,
 ) -> TableFit:
-    """Fits AIM to private records.
+    """Fit AIM to private records.
 
-    Privacy (add/remove one person): the events of the two mechanisms; proofs in `measurements`. The
-    candidates of a round depend on sizes and on earlier selections only.
+    Privacy (add/remove one person): the events of the two mechanisms, with proofs in
+    `measurements`. The candidates of a round depend only on sizes and on earlier selections.
 
     Args:
         codes: private cell codes (N, d), one row for each person.
         sizes: number of cells of each attribute.
-        names: their names, in schema order.
-        n_public: public rough number of persons.
+        names: names of the attributes, in schema order.
+        n_public: public approximate number of people.
         measurement: measures each one-way marginal and each selected pair.
         selection: selects a pair in each of its rounds; None for a table of one column.
         settings: the schedule; its rounds are those of `selection`.
         generator: source of the private randomness.
-        progress: told the fraction done.
+        progress: callback that receives the fraction done and a text.
 
     Raises:
-        ValueError: the shapes do not match, there is no pair to select, or no pair fits into
+        ValueError: If the shapes do not match, there is no pair to select, or no pair fits into
             `max_model_bytes`.
     """
     require_table(codes, names=names, sizes=sizes, n_public=n_public)
@@ -148,10 +148,10 @@ def _affordable(
     bound: float,
     progress: float,
 ) -> list[tuple[int, int]]:
-    """The pairs with which the model stays small enough; released and public facts alone decide.
+    """Return the pairs with which the model stays small enough, from released and public facts.
 
     The bound grows with the rounds, as in AIM (Algorithm 2, line 10), so that early selections
-    cannot use it up. If no pair keeps to it, those that make the smallest model remain.
+    cannot exhaust it. If no pair meets it, the pairs that give the smallest model are returned.
     """
     now = bound * progress
     current = model_bytes(names, sizes, selected)
@@ -159,8 +159,8 @@ def _affordable(
     affordable, dearer = [], []
     for i, j in pairs:
         pair = (names[i], names[j])
-        # One attribute added to every clique makes room for any pair with it: when even that is
-        # affordable, the junction tree need not be built.
+        # Adding one attribute to every clique covers any pair with it. If even that is affordable,
+        # there is no need to build the junction tree.
         if pair in known or current * min(sizes[i], sizes[j]) <= now:
             affordable.append((i, j))
             continue
@@ -180,10 +180,11 @@ def _affordable(
 def _not_yet_explained(
     pairs: list[tuple[int, int]], fresh: Sequence[tuple[int, int]]
 ) -> list[tuple[int, int]]:
-    """The pairs worth selecting with a model that does not know the `fresh` measurements.
+    """Return the pairs worth selecting with a model not yet fitted to the `fresh` measurements.
 
-    Attributes that fresh pairs already link will be dependent after the next fit, and the old
-    model's error on them is out of date. So a batch grows as a forest, as in MST, while it can.
+    Attributes that are already linked by fresh pairs will be dependent after the next fit, so the
+    old model's error on them is out of date. A batch therefore grows as a forest, as in MST, as
+    long as it can.
     """
     part: dict[int, int] = {}
     for i, j in fresh:

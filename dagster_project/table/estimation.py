@@ -1,10 +1,10 @@
-"""A graphical model fitted to noisy marginals: post-processing, free of privacy cost.
+"""Fitting a graphical model to noisy marginals: post-processing, free of privacy cost.
 
-The inference comes from `mbi` (private-pgm): junction trees, message passing and the loss. The
+The inference (junction trees, message passing and the loss) comes from `mbi` (private-pgm). The
 descent around it is Algorithm 1 of McKenna, Sheldon, Miklau, "Graphical-model based estimation and
-inference for differential privacy", 2019, with the whole solve compiled as one program in which the
-message passing occurs once, since compilation, not iteration, is what takes time on small tables.
-Private data do not belong here: nothing in this module may see an exact count.
+inference for differential privacy", 2019. The whole solve is compiled as one program in which the
+message passing occurs once, since on small tables compilation takes the time, not iteration.
+Nothing in this module may see an exact count.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ import numpy as np
 from dagster_project.table.graphical_model import GraphicalModel
 from dagster_project.table.measurements import Measurement
 
-# Up to this many cells an unoptimised program, compiled in half the time, is the faster one.
+# Up to this many cells an unoptimised program is faster, because it compiles in half the time.
 _CELLS_WORTH_OPTIMISING = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableFit:
-    """What a table mechanism releases: the model, and the measurements it was fitted to."""
+    """The release of a table mechanism: the model and the measurements it was fitted to."""
 
     model: GraphicalModel
     measurements: tuple[Measurement, ...]
 
     def save(self, folder: Path) -> None:
-        """Writes the model's files, `measurements.json` and `measurements.npz`."""
+        """Write the model's files, `measurements.json` and `measurements.npz`."""
         folder = Path(folder)
         self.model.save(folder)
         header = [{"names": m.names, "sigma": m.sigma} for m in self.measurements]
@@ -45,7 +45,7 @@ class TableFit:
 
     @classmethod
     def load(cls, folder: Path) -> TableFit:
-        """Reads what `save` wrote. Executes nothing: no pickle."""
+        """Load a fit written by `save`, without pickle."""
         folder = Path(folder)
         header = json.loads((folder / "measurements.json").read_text(encoding="utf-8"))
         with np.load(folder / "measurements.npz", allow_pickle=False) as tables:
@@ -63,7 +63,7 @@ class TableFit:
 def model_bytes(
     names: Sequence[str], sizes: Sequence[int], cliques: Sequence[Sequence[str]]
 ) -> float:
-    """Size in bytes of a model whose junction tree has to hold these cliques (float64 cells)."""
+    """Return the bytes of a model whose junction tree must hold these cliques (float64 cells)."""
     mbi = _mbi()
     domain = mbi.Domain(tuple(names), tuple(sizes))
     megabytes = mbi.junction_tree.hypothetical_model_size(domain, [tuple(c) for c in cliques])
@@ -73,7 +73,7 @@ def model_bytes(
 def independent_model(
     one_way: Sequence[Measurement], *, sizes: Sequence[int], total: float
 ) -> GraphicalModel:
-    """The least-squares fit when only one-way marginals are measured, in closed form.
+    """Return the closed-form least-squares fit to one-way marginals.
 
     Args:
         one_way: one measurement for each attribute, in schema order.
@@ -97,10 +97,10 @@ def estimate(
     total: float,
     iterations: int,
 ) -> GraphicalModel:
-    """The graphical model that fits the measurements best, cells weighted by 1/σ².
+    """Fit a graphical model to the measurements by least squares, cells weighted by 1/σ².
 
-    Starts at the independent model of the one-way measurements and descends for a fixed number of
-    iterations. The result is a function of the arguments alone.
+    The descent starts at the independent model of the one-way measurements and runs for a fixed
+    number of iterations. The result is a function of the arguments only.
 
     Args:
         measurements: must contain a one-way measurement of every attribute.
@@ -163,8 +163,8 @@ def _descend(potentials: Any, loss: Any, total: float, step: float, iterations: 
         proposal = theta - step * gradient
         new_mu = message_passing_hugin(proposal, total)
         new_value, new_gradient = jax.value_and_grad(loss)(new_mu)
-        # Armijo's rule. At first the value is infinite and the gradient zero, so that the start
-        # itself is evaluated and accepted.
+        # Armijo's rule. The value is infinite and the gradient zero at first, so that the starting
+        # point itself is evaluated and accepted.
         accepted = value - new_value >= 0.5 * step * gradient.dot(mu - new_mu)
         old = (theta, mu, value, gradient, step * 0.5)
         new = (proposal, new_mu, new_value, new_gradient, step * 1.05)
@@ -185,7 +185,7 @@ def _on_simplex(values: np.ndarray, total: float) -> np.ndarray:
 
 
 def _mbi() -> Any:
-    """mbi, imported late (it starts jax) and without its advice about a cache not used here."""
+    """Import mbi late (it starts jax), without its advice about a cache that is not used here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         import mbi
@@ -195,10 +195,10 @@ def _mbi() -> Any:
 def require_table(
     codes: np.ndarray, *, names: Sequence[str], sizes: Sequence[int], n_public: int
 ) -> None:
-    """Refuses arguments of which the shapes do not match. Looks at no record.
+    """Check that the shapes of the arguments match. Reads no record.
 
     Raises:
-        ValueError: with one sentence.
+        ValueError: If they do not match.
     """
     if len(set(names)) != len(names) or len(names) != len(sizes):
         raise ValueError("names must be distinct, one for each size")

@@ -1,9 +1,9 @@
 """A discrete distribution over records, held as the marginals of a junction tree's cliques.
 
-Everything that a release needs from the table model is answered here with numpy alone: marginals,
-conditionals and exact sampling. Fitting one to noisy measurements does not belong here
-(`estimation`). The distribution is the product of the clique marginals over the separator marginals
-(Koller, Friedman, "Probabilistic graphical models", 2009, section 10.2).
+It provides what a release needs from the table model (marginals, conditionals and exact sampling)
+and uses only numpy. `estimation` fits it to noisy measurements. The distribution is the product of
+the clique marginals over the separator marginals (Koller, Friedman, "Probabilistic graphical
+models", 2009, section 10.2).
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ class GraphicalModel:
     Args:
         names: the attributes, in schema order.
         sizes: number of cells of each.
-        cliques: attributes of each clique, ordered so that what a clique shares with all earlier
-            ones lies inside a single earlier one (running intersection).
+        cliques: attributes of each clique, ordered so that the attributes a clique shares with all
+            earlier ones lie in a single earlier one (running intersection).
         marginals: a non-negative table for each clique, axes in its order, normalised here. They
-            agree on what they share.
+            must agree on shared attributes.
         total: estimated number of records, never the exact one.
 
     Raises:
-        ValueError: the cliques miss an attribute, do not run as above, or do not fit the tables.
+        ValueError: If the cliques miss an attribute, lack the running intersection property, or
+            do not fit the tables.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class GraphicalModel:
             mass = table.sum()
             if not (math.isfinite(mass) and mass > 0 and table.min() >= 0):
                 raise ValueError(f"the table of clique {clique} is not a distribution")
-            # Normalised once only: a saved model must read back bit by bit.
+            # Normalised only once: a saved model must load bit for bit.
             self.marginals.append(table if abs(mass - 1) < 1e-12 else table / mass)
         self._parents = [self._parent(index) for index in range(len(self.cliques))]
 
@@ -70,7 +71,7 @@ class GraphicalModel:
         return tuple(name for name in self.cliques[index] if name in earlier)
 
     def _parent(self, index: int) -> int | None:
-        """The earlier clique that this one hangs from; None for the root of a component."""
+        """Return the index of the clique's parent; None for the root of a component."""
         separator = set(self._separator(index))
         if not separator:
             return None
@@ -87,16 +88,16 @@ class GraphicalModel:
             separator = self._separator(index)
             residual = tuple(axis for axis, name in enumerate(clique) if name not in separator)
             mass = table.sum(axis=residual, keepdims=True)
-            # A separator cell without mass is never reached; any distribution serves there.
+            # A separator cell without mass is never reached, so any distribution will do there.
             uniform = 1 / math.prod(table.shape[axis] for axis in residual)
             tables.append(np.where(mass > 0, table / np.where(mass > 0, mass, 1), uniform))
         return tables
 
     def marginal(self, names: Sequence[str]) -> np.ndarray:
-        """P(A_names), float64, axes in the order of `names`, by variable elimination.
+        """Return P(A_names), float64, axes in the order of `names`, by variable elimination.
 
         Raises:
-            ValueError: a name is unknown or occurs twice.
+            ValueError: If a name is unknown or occurs twice.
         """
         names = tuple(names)
         if len(set(names)) != len(names) or not set(names) <= set(self.names):
@@ -104,7 +105,7 @@ class GraphicalModel:
         for clique, table in zip(self.cliques, self.marginals, strict=True):
             if set(names) <= set(clique):
                 return _contract([(table, clique)], names)
-        # From the leaves up: what is below a clique reaches it as one table over the separator
+        # From the leaves up: each subtree is passed to its parent as one table over the separator
         # and the wanted attributes below. Branches without a wanted attribute sum to one.
         inbox: list[list[tuple[np.ndarray, tuple[str, ...]]]] = [[] for _ in self.cliques]
         roots: list[tuple[np.ndarray, tuple[str, ...]]] = []
@@ -121,13 +122,13 @@ class GraphicalModel:
         return _contract(roots, names)
 
     def conditional_blocks(self) -> np.ndarray:
-        """What the model expects of every attribute, given one: the soft records of mean pairs.
+        """Return the distribution of every attribute given one: the soft records of mean pairs.
 
         Returns:
             float64 (Σ sizes, Σ sizes). Row (i, j) is the record of cell j of attribute i: its block
             for attribute k holds P(A_k | A_i = j), and is one-hot for k = i (Chen et al.,
-            DP-TabImage, arXiv 2609.00708). A cell to which the model gives no probability gets
-            the unconditional P(A_k).
+            DP-TabImage, arXiv 2609.00708). A cell with probability zero gets the unconditional
+            P(A_k).
         """
         offsets = np.cumsum([0, *self.sizes])
         blocks = np.eye(offsets[-1])
@@ -141,9 +142,9 @@ class GraphicalModel:
         return blocks
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """`n` independent records by ancestral sampling down the junction tree.
+        """Draw `n` independent records by ancestral sampling down the junction tree.
 
-        The randomness is public. One seed gives the same records in every process.
+        The randomness is public. The same seed gives the same records in every process.
 
         Returns:
             Cell codes, int16 (n, d), columns in schema order.
@@ -167,7 +168,7 @@ class GraphicalModel:
         return codes
 
     def save(self, folder: Path) -> None:
-        """Writes `model.json` and `model.npz` (clique marginals, float64) into a new folder."""
+        """Write `model.json` and `model.npz` (clique marginals, float64) into a new folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         header = {
@@ -182,10 +183,10 @@ class GraphicalModel:
 
     @classmethod
     def load(cls, folder: Path) -> GraphicalModel:
-        """Reads what `save` wrote. Executes nothing: no pickle.
+        """Load a model written by `save`, without pickle.
 
         Raises:
-            ValueError: the files do not describe a model.
+            ValueError: If the files do not describe a model.
         """
         folder = Path(folder)
         header = json.loads((folder / "model.json").read_text(encoding="utf-8"))
@@ -199,7 +200,7 @@ class GraphicalModel:
 def _contract(
     factors: Sequence[tuple[np.ndarray, Sequence[str]]], scope: Sequence[str]
 ) -> np.ndarray:
-    """Multiplies factors (table, its attributes) and sums out what is not in `scope`."""
+    """Multiply factors (table, attributes) and sum out the attributes not in `scope`."""
     label: dict[str, int] = {}
     operands: list[Any] = []
     for table, names in factors:
@@ -208,16 +209,16 @@ def _contract(
 
 
 def _given_rows(joint: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-    """Rows of a joint table normalised; `otherwise` where a row has no mass."""
+    """Normalise the rows of a joint table; a row without mass becomes `otherwise`."""
     mass = joint.sum(axis=1, keepdims=True)
     return np.where(mass > 0, joint / np.where(mass > 0, mass, 1), otherwise)
 
 
 def _draw(table: np.ndarray, row: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """One cell of `table[row[i]]` for each i, with the row's probabilities, by inversion."""
+    """Draw one cell of `table[row[i]]` for each i, with the row's probabilities, by inversion."""
     levels = np.cumsum(table, axis=1)
     levels /= levels[:, -1:]
-    # Row r's levels are moved to (r, r + 1], so that one search in a sorted list serves all rows.
+    # Row r's levels are shifted to (r, r + 1], so that one sorted search serves all rows.
     levels += np.arange(len(table))[:, None]
     found = np.searchsorted(levels.ravel(), row + uniform, side="right")
     first = row * table.shape[1]

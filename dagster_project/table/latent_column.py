@@ -1,7 +1,7 @@
-"""A table model whose last column stays inside: it explains the others and is never released.
+"""A table model with a latent last column, which explains the others and is never released.
 
-Used where the public label of a picture is measured with the table. The hidden column is not summed
-out of the cliques, which could make them large; it is left out of what is drawn and asked.
+It is used when the public label of an image is measured with the table. The hidden column is not
+summed out of the cliques, which could make them large, but is left out of samples and marginals.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ class VisiblePart(GraphicalModel):
         self.cliques, self.marginals, self.total = whole.cliques, whole.marginals, whole.total
 
     def marginal(self, names: Sequence[str]) -> np.ndarray:
-        """P(A_names); see `GraphicalModel.marginal`."""
+        """Return P(A_names); see `GraphicalModel.marginal`."""
         if not set(names) <= set(self.names):
             raise ValueError(f"{tuple(names)} are not distinct attributes of the model")
         return self._whole.marginal(names)
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """`n` records of the visible columns; see `GraphicalModel.sample`."""
+        """Draw `n` records of the visible columns; see `GraphicalModel.sample`."""
         return self._whole.sample(n, rng)[:, :-1]
 
 
 def hide_last(fit: TableFit) -> TableFit:
-    """The fit without its last column: neither model nor measurements show it."""
+    """Return the fit without its last column, in the model and in the measurements."""
     hidden = fit.model.names[-1]
     return TableFit(
         model=VisiblePart(fit.model),

@@ -1,7 +1,7 @@
 """Exact marginals (contingency tables) of coded records, and the distance between two of them.
 
-Counts made here are private as long as nobody adds noise to them. Noise and selection do not belong
-here (`measurements`), nor does turning raw columns into cell codes (`data.schema`).
+The counts are private until noise is added to them. Noise and selection are in `measurements`, and
+the encoding of raw columns as cell codes is in `data.schema`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 
 def attribute_pairs(attributes: int) -> list[tuple[int, int]]:
-    """The two-way workload: every pair i < j of attribute positions, in lexicographic order.
+    """Return the two-way workload: all pairs i < j of attribute positions, lexicographically.
 
     >>> attribute_pairs(3)
     [(0, 1), (0, 2), (1, 2)]
@@ -23,10 +23,10 @@ def attribute_pairs(attributes: int) -> list[tuple[int, int]]:
 
 
 def count(codes: np.ndarray, sizes: Sequence[int], axes: Sequence[int]) -> np.ndarray:
-    """How many records fall in each cell of the marginal over `axes`.
+    """Count the records in each cell of the marginal over `axes`.
 
-    A record adds one to exactly one cell, so adding or removing a person's record changes the
-    result by one in one cell: L1 and L2 sensitivity 1.
+    A record adds one to exactly one cell, so adding or removing a person's record changes one cell
+    of the result by one: the L1 and L2 sensitivity is 1.
 
     Args:
         codes: cell codes, integers (N, d), `0 <= codes[:, i] < sizes[i]`.
@@ -37,7 +37,7 @@ def count(codes: np.ndarray, sizes: Sequence[int], axes: Sequence[int]) -> np.nd
         Counts, int64, of shape `[sizes[i] for i in axes]`.
 
     Raises:
-        ValueError: a code lies outside its attribute's cells.
+        ValueError: If a code lies outside its attribute's cells.
     """
     shape = tuple(sizes[axis] for axis in axes)
     cell = np.zeros(len(codes), dtype=np.intp)
@@ -51,19 +51,20 @@ def count(codes: np.ndarray, sizes: Sequence[int], axes: Sequence[int]) -> np.nd
 
 
 def one_way(codes: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
-    """The counts of every single attribute, in schema order."""
+    """Return the counts of every single attribute, in schema order."""
     return [count(codes, sizes, (axis,)) for axis in range(len(sizes))]
 
 
 def two_way(codes: np.ndarray, sizes: Sequence[int]) -> dict[tuple[int, int], np.ndarray]:
-    """The counts of every pair in `attribute_pairs`."""
+    """Return the counts of every pair in `attribute_pairs`."""
     return {pair: count(codes, sizes, pair) for pair in attribute_pairs(len(sizes))}
 
 
 def tvd(p: np.ndarray, q: np.ndarray) -> float:
-    """Total variation distance, half the L1 distance, of two non-negative tables of one shape.
+    """Return the total variation distance of two non-negative tables of the same shape.
 
-    Each is normalised first, so counts and probabilities may be mixed.
+    This is half the L1 distance. Each table is normalised first, so counts and probabilities may
+    be mixed.
 
     >>> tvd(np.array([1, 1]), np.array([0.5, 0.5]))
     0.0

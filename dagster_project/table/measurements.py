@@ -1,8 +1,8 @@
 """The two private steps of table models: measuring a marginal and selecting a pair of attributes.
 
-Nothing else in the table package reads private counts. Both steps keep to a public schedule: how
-often they run, and with which noise, never depends on the data. Estimating a model from what was
-measured does not belong here (`estimation`): it is post-processing.
+Nothing else in the table package releases private counts. Both steps follow a public schedule: how
+often they run, and with how much noise, never depends on the data. Fitting a model to the
+measurements is post-processing and is in `estimation`.
 
 References:
     Canonne, Kamath, Steinke, "The discrete Gaussian for differential privacy", 2020.
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
 
 
 class MechanismCounts(NamedTuple):
-    """How often a table model runs each mechanism; public, fixed before the data are read."""
+    """Number of runs of each table mechanism; public and fixed before the data are read."""
 
     measurements: int  # discrete Gaussian, scale sigma, sensitivity 1
     selections: int  # exponential mechanism, selection_epsilon-DP
 
 
 def table_sizes(schema: Schema, recipe: Recipe) -> tuple[int, ...]:
-    """Cells of the table's columns, the hidden one of public labels included."""
+    """Return the cells of the table's columns, including the hidden one of public labels."""
     return (*schema.sizes, recipe.label_cells) if recipe.label_cells else schema.sizes
 
 
 def table_counts(schema: Schema, recipe: Recipe) -> MechanismCounts:
-    """How often the table model measures and selects."""
+    """Return how often the table model measures and selects."""
     d = len(table_sizes(schema, recipe))
     if recipe.table.method == "mst":  # a spanning tree
         return MechanismCounts(measurements=2 * d - 1, selections=d - 1)
-    # Where the rounds are still open: 2.5 for each attribute, the most the rule ever asks for.
+    # If the rounds are not set yet: 2.5 per attribute, the maximum of `recommended_rounds`.
     rounds = recipe.table.rounds
     if rounds is None:
         rounds = min(d * (d - 1) // 2, math.ceil(2.5 * d))
@@ -56,7 +56,7 @@ def table_counts(schema: Schema, recipe: Recipe) -> MechanismCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """A noisy marginal that has been paid for: differentially private, free to use and publish.
+    """A noisy marginal, differentially private and free to use and publish.
 
     Attributes:
         names: the attributes, in the order of the axes of `values`.
@@ -75,7 +75,7 @@ class TableMeasurement(Mechanism):
 
     Attributes:
         sigma: Scale of the noise on every cell.
-        marginals: How many are measured.
+        marginals: Number of marginals measured.
     """
 
     name: str = "table_model.measurement"
@@ -89,7 +89,7 @@ class TableMeasurement(Mechanism):
         cls, schema: Schema, recipe: Recipe, *, mu: float, share: float
     ) -> TableMeasurement:
         counts = table_counts(schema, recipe)
-        # A table of one column has no pairs to select: all of the share measures it.
+        # A table of one column has no pairs to select, so the whole share goes to measuring.
         measuring = share * (1 - recipe.table.selection_share) if counts.selections else share
         sigma = gaussian_noise_multiplier(mu=mu, share=measuring, count=counts.measurements)
         return cls(sigma=sigma, marginals=counts.measurements)
@@ -98,13 +98,13 @@ class TableMeasurement(Mechanism):
         return DiscreteGaussian(sigma=self.sigma, count=self.marginals)
 
     def sensitivity(self) -> float:
-        """Exactly 1 in L2, for one marginal: a person is one row, a row lies in one cell."""
+        """Return the L2 sensitivity of one marginal, 1: a person is one row, in one cell."""
         return 1.0
 
     def run(
         self, counts: np.ndarray, *, names: Sequence[str], generator: SecureGenerator
     ) -> Measurement:
-        """One marginal of exact counts, any shape, with noise on every cell."""
+        """Add noise to every cell of one marginal of exact counts, of any shape."""
         scale = self.sigma * self.sensitivity()
         noise = generator.discrete_gaussian(counts.shape, sigma=scale)
         return Measurement(names=tuple(names), values=counts + noise, sigma=scale)
@@ -123,22 +123,23 @@ def selection_scores(
     *,
     sigma: float,
 ) -> np.ndarray:
-    """AIM's score of each candidate r: ‖M_r(D) − M_r(p̂)‖₁ − √(2/π) σ n_r ([AIM], equation 1).
+    """Return AIM's score of each candidate r: ‖M_r(D) − M_r(p̂)‖₁ − √(2/π) σ n_r (equation 1).
 
-    The first term is what the model gets wrong about r, the second the error that measuring its
-    n_r cells would add. Equation 1 has a weight w_r = Σ_s |r ∩ s| over the workload; when the
-    workload is all pairs and so are the candidates, w_r = 2 + 2(d − 2) for each of them, and a
-    common weight cancels against the sensitivity, so it is left out.
+    The first term is the model's error on r, the second the error that measuring its n_r cells
+    would add. Equation 1 has a weight w_r = Σ_s |r ∩ s| over the workload. When the workload and
+    the candidates are all pairs, w_r = 2 + 2(d − 2) for each of them, and a common weight cancels
+    against the sensitivity, so it is left out.
 
-    Sensitivity 1: the expected counts come from released outputs alone, a person's record changes
-    one cell of M_r(D) by one, and by the triangle inequality each score by at most 1. Scores can
-    move in both directions, so the exponential mechanism needs its factor 2. This holds to the last
-    bit: released terms are rounded to multiples of 2^-20, so that float64 holds every sum exactly.
+    The sensitivity is 1: the expected counts come from released outputs only, a person's record
+    changes one cell of M_r(D) by one, and therefore, by the triangle inequality, each score by at
+    most 1. Scores can move in both directions, so the exponential mechanism needs its factor 2.
+    This holds to the last bit: released terms are rounded to multiples of 2^-20, so that float64
+    represents every sum exactly.
 
     Args:
         counts: exact counts of each candidate.
         expected: the model's probabilities times the *noisy* total, same shapes.
-        sigma: scale of the noise that a measurement would get; 0 leaves out the second term.
+        sigma: scale of the noise a measurement would have; 0 omits the second term.
 
     Returns:
         Scores, float64 (candidates,).
@@ -159,19 +160,19 @@ def _on_grid(released: np.ndarray | float) -> np.ndarray:
 def expected_counts(
     model: GraphicalModel, pairs: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], np.ndarray]:
-    """What the model, with its noisy total, expects each pair of attribute positions to count."""
+    """Return the counts of each pair of attribute positions expected under the model."""
     names = model.names
     return {(i, j): model.total * model.marginal((names[i], names[j])) for i, j in pairs}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableSelection(Mechanism):
-    """Pairs of attributes by the exponential mechanism (McSherry and Talwar 2007).
+    """Selection of attribute pairs by the exponential mechanism (McSherry and Talwar 2007).
 
     Attributes:
-        method: The table model that asks.
+        method: The table model that selects.
         epsilon: Privacy parameter of each selection.
-        rounds: How many pairs are selected.
+        rounds: Number of pairs selected.
     """
 
     name: str = "table_model.selection"
@@ -196,7 +197,7 @@ class TableSelection(Mechanism):
         return BoundedRange(epsilon=self.epsilon, count=self.rounds)
 
     def sensitivity(self) -> float:
-        """Largest change of a score by one person: exactly 1 (`selection_scores`)."""
+        """Return the largest change of a score by one person, 1 (see `selection_scores`)."""
         return 1.0
 
     def run(
@@ -208,11 +209,11 @@ class TableSelection(Mechanism):
         sigma: float,
         generator: SecureGenerator,
     ) -> tuple[int, int]:
-        """One candidate pair.
+        """Select one candidate pair.
 
         Args:
-            candidates: attribute positions; the list itself may depend on public and released
-                facts only.
+            candidates: attribute positions; the list itself may depend only on public and released
+                facts.
             exact: the pairs' exact counts.
             expected: `expected_counts` of a model fitted to released measurements.
             sigma: see `selection_scores`.
@@ -234,11 +235,11 @@ class TableSelection(Mechanism):
 
 
 def noisy_total(one_way: Sequence[Measurement], *, n_public: int) -> float:
-    """Estimates the number of records from noisy one-way marginals; free, they are paid for.
+    """Estimate the number of records from noisy one-way marginals, at no privacy cost.
 
-    Each marginal of n cells sums to the number of records plus noise of variance n σ²; the
-    estimate is their inverse-variance mean, held within a factor of ten of the public rough count
-    so that noise alone cannot give an absurd or a negative one.
+    Each marginal of n cells sums to the number of records plus noise of variance n σ². The
+    estimate is their inverse-variance mean, clipped to within a factor of ten of the public
+    approximate count, so that noise cannot give an absurd or negative estimate.
     """
     weights = np.array([1 / (m.values.size * m.sigma**2) for m in one_way])
     sums = np.array([float(m.values.sum()) for m in one_way])

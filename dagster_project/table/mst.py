@@ -2,9 +2,9 @@
 
 McKenna, Miklau, Sheldon, "Winning the NIST contest: a scalable and general approach to
 differentially private synthetic data", arXiv 2108.04978, with a declared schedule: every one-way
-marginal is measured, d − 1 edges of a spanning tree are selected, and each selected pair measured.
-One fit in all, so it is faster than AIM and knows less. Budgets do not belong here
-(`privacy.plan`).
+marginal is measured, d − 1 edges of a spanning tree are selected, and each selected pair is
+measured. The model is fitted only once, so MST is faster and less accurate than AIM. For budgets
+see `privacy.plan`.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ def fit_mst(
     generator: SecureGenerator,
     progress: Callable[[float, str], None] | None = None,
 ) -> TableFit:
-    """Fits MST to private records.
+    """Fit MST to private records.
 
     Edges are selected in Kruskal's order: the exponential mechanism chooses among the pairs that
-    join two parts of the forest, by the L1 distance between the pair's counts and what independence
-    predicts (sensitivity 1, see `measurements.selection_scores`).
+    join two parts of the forest, by the L1 distance between the pair's counts and those expected
+    under independence (sensitivity 1, see `measurements.selection_scores`).
 
-    Privacy (add/remove one person): the events of the two mechanisms, of 2d − 1 measurements and
-    d − 1 selections. Arguments as in `aim.fit_aim`; of the settings only
-    `final_iterations` matters.
+    Privacy (add/remove one person): the events of the two mechanisms, with 2d − 1 measurements and
+    d − 1 selections. The arguments are those of `aim.fit_aim`; only `final_iterations` of the
+    settings is used.
 
     Raises:
-        ValueError: the shapes do not match.
+        ValueError: If the shapes do not match.
     """
     require_table(codes, names=names, sizes=sizes, n_public=n_public)
     report = progress or (lambda fraction, text: None)

@@ -234,7 +234,7 @@ def test_so_few_people_have_no_step_of_dp_sgd_and_the_generator_draws(tmp_path, 
     stated = manifest.read(tmp_path / "releases" / models.name)
     assert stated["sampling"]["model"] == "generator"
     assert (
-        "a generator of pictures" in (tmp_path / "releases" / models.name / "README.md").read_text()
+        "a generator of images" in (tmp_path / "releases" / models.name / "README.md").read_text()
     )
     spent = {event.__class__.__name__ for event in manifest.recorded_events(stated)}
     assert spent == {"BoundedRange", "DiscreteGaussian", "Gaussian"}  # table and mean pairs

@@ -71,7 +71,7 @@ def test_damaged_hostile_and_foreign_files_are_counted_and_left_out(folder, tmp_
     pool = read(folder)
     assert pool.counts.tolist() == [4, 4, 5]
     assert pool.skipped == {
-        "not a readable picture": 2,
+        "not a readable image": 2,
         "too few of their label": 1,
         "too many pixels": 1,
         "truncated or damaged": 1,
@@ -120,7 +120,7 @@ def test_a_pool_reads_back_and_its_hash_is_of_what_is_used(folder, tmp_path):
     other[0, 0, 0, 0] ^= 1
     assert PublicPool("x", other, pool.labels, pool.names).sha256 != pool.sha256
     (tmp_path / "wrong.npz").write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="no pool"):
+    with pytest.raises(ValueError, match="not a pool"):
         PublicPool.load(tmp_path / "wrong.npz")
 
 

@@ -37,7 +37,7 @@ def test_promise_columns_and_mechanisms_are_told(manifest: dict[str, Any], schem
     assert "| table_model.measurement | discrete Gaussian noise | 15 |  | 5 |\n" in body
     assert "| image_model | Gaussian noise on Poisson samples | 2 | 0.05 | 40 |\n" in body
     assert "| table_model.selection | exponential selection | ε = 0.02 each |  | 3 |\n" in body
-    assert "No public figures" in body
+    assert "No public quality metrics" in body
 
 
 def test_a_public_network_is_named_where_it_was_used(
