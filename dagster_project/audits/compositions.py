@@ -1,8 +1,7 @@
-"""Is a release's epsilon right? Held against a convolution of our own, and Opacus' accountant.
+"""Audit of a release's epsilon against an independent convolution and Opacus' accountant.
 
-Random plans are priced by the product; the figure must lie between the bounds of `convolution`,
-which shares no code and no library with it. Accountants are compared under add/remove of one person
-alone.
+The product prices random plans; the epsilon must lie between the bounds of `convolution`, which
+shares no code and no library with it. Accountants are compared only under add/remove of one person.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from dagster_project.privacy.events import (
 )
 
 DELTA, GRID = 1e-5, 2.0**-13
-# How far apart the bounds may be, relative to epsilon, to say anything.
+# Largest relative distance of the bounds at which they are informative.
 WIDTH = 0.005
 PRV_ERROR = 0.02
 Price = Callable[[Sequence[Event]], float]
 
 
 def our_epsilon(events: Sequence[Event]) -> float:
-    """The product's figure."""
+    """Return the product's epsilon."""
     return epsilon(events, target_delta=DELTA, discretization=GRID)
 
 
 def random_plan(rng: np.random.Generator, *, gaussian_only: bool) -> list[Event]:
-    """A table model, mean pairs and training, with all noise drawn; epsilon from about .1 to 10."""
+    """Return a table model, mean pairs and training with random noise; epsilon is about .1-10."""
     scale = 10 ** rng.uniform(-0.4, 0.6)
     events: list[Event] = [
         Gaussian(noise_multiplier=float(scale * rng.uniform(3, 12)), count=int(rng.integers(1, 5))),
@@ -57,10 +56,10 @@ def random_plan(rng: np.random.Generator, *, gaussian_only: bool) -> list[Event]
 
 
 def audit_compositions(*, plans: int, price: Price = our_epsilon, seed: int = 0) -> list[Finding]:
-    """Random plans against our convolution; every second one is Gaussian, and against Opacus too.
+    """Compare random plans with our convolution, and every second, Gaussian, one with Opacus.
 
     Args:
-        price: what prices a plan; an audit of this audit gives it a wrong one.
+        price: Function that prices a plan; an audit of this audit passes a wrong one.
     """
     rng = np.random.default_rng(seed)
     prices, inside, middle, width, opinions, prv_apart = [], 0, 0.0, 0.0, 0, 0.0

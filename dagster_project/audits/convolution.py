@@ -1,11 +1,11 @@
-"""Epsilon by a numerical convolution of our own: a lower and an upper bound.
+"""Lower and upper bounds on epsilon by an independent numerical convolution.
 
-It shares no code and no library with what prices a plan (`accounting`), and needs distribution
-functions in closed form alone. The privacy loss L = log dP/dQ of each event, under P, is rounded
-down to a multiple of h. The sum of K such losses lies below the true sum, and by less than K h. As
+It shares no code and no library with `accounting`, which prices plans, and needs only distribution
+functions in closed form. The privacy loss L = log dP/dQ of each event, under P, is rounded down to
+a multiple of h. The sum of K such losses is below the true sum by less than K h. As
 delta(epsilon) = E[max(0, 1 - exp(epsilon - L))] grows with L, the epsilon of the rounded losses is
-a lower bound, and K h more an upper bound. One person added and one removed are composed by
-themselves, and the larger epsilon counts.
+a lower bound, and adding K h gives an upper bound. Adding and removing one person are composed
+separately, and the larger epsilon counts.
 
 References:
     Balle and Wang, "Improving the Gaussian mechanism for differential privacy", 2018, theorem 5
@@ -33,27 +33,27 @@ from dagster_project.privacy.events import (
 )
 
 CELLS = 2**19
-_FIRST_CELLS = 2**14  # enough to see how far the losses reach
-# What may lie outside the grid, relative to delta; rounding of the transform is far below it.
+_FIRST_CELLS = 2**14  # enough to find the range of the losses
+# Mass allowed outside the grid, relative to delta; rounding of the transform is far smaller.
 _SLACK = 1e-4
 _FARTHEST = 300.0
 
-# Probabilities of a loss in [edge i, edge i + 1), and how often it is composed.
+# Probabilities of a loss in [edge i, edge i + 1), and the number of compositions.
 Part = tuple[np.ndarray, int]
 
 
 def epsilon_bounds(
     events: Sequence[Event], *, target_delta: float, cells: int = CELLS
 ) -> tuple[float, float]:
-    """A lower and an upper bound on the joint epsilon of all events.
+    """Return a lower and an upper bound on the joint epsilon of all events.
 
     Args:
-        events: everything done to the same people.
-        target_delta: the delta of the whole composition.
-        cells: size of the grid of losses, a power of two; more cells, closer bounds.
+        events: Everything done to the same people.
+        target_delta: Delta of the whole composition.
+        cells: Size of the grid of losses, a power of two; more cells give closer bounds.
 
     Raises:
-        ValueError: the losses reach beyond 300.
+        ValueError: The losses reach beyond 300.
     """
     both = [
         _one_direction(events, removed=removed, target_delta=target_delta, cells=cells)
@@ -65,7 +65,7 @@ def epsilon_bounds(
 def _one_direction(
     events: Sequence[Event], *, removed: bool, target_delta: float, cells: int
 ) -> tuple[float, float]:
-    """Bounds where one person is added, or removed."""
+    """Return the bounds for adding or for removing one person."""
 
     def parts(edges: np.ndarray) -> list[Part]:
         return [_part(event, edges, removed=removed) for event in events]
@@ -90,9 +90,9 @@ def _one_direction(
 
 
 def _part(event: Event, edges: np.ndarray, *, removed: bool) -> Part:
-    """Masses of one event's losses between the edges."""
+    """Return the masses of one event's losses between the edges."""
     if isinstance(event, Gaussian):
-        # `count` of them are exactly one: L ~ N(mu^2 / 2, mu^2), whoever is added or removed.
+        # `count` of them equal one: L ~ N(mu^2 / 2, mu^2), for adding and for removing.
         mu = math.sqrt(event.count) / event.noise_multiplier
         return np.diff(ndtr(edges / mu - mu / 2)), 1
     if isinstance(event, PoissonSampledGaussian):
@@ -114,29 +114,33 @@ def _part(event: Event, edges: np.ndarray, *, removed: bool) -> Part:
 
 
 def _selection(event: BoundedRange, edges: np.ndarray) -> np.ndarray:
-    """Masses of the pair that dominates all of range epsilon: its loss s has the density
-    exp(s / 2) / (4 sinh(epsilon / 2)) between -epsilon and epsilon."""
+    """Return the masses of the pair that dominates all mechanisms of range epsilon.
+
+    Its loss s has the density exp(s / 2) / (4 sinh(epsilon / 2)) between -epsilon and epsilon.
+    """
     ends = np.clip(edges, -event.epsilon, event.epsilon)
     return np.diff(np.exp(ends / 2)) / (2 * math.sinh(event.epsilon / 2))
 
 
 def _output(losses: np.ndarray, sigma: float, rate: float) -> np.ndarray:
-    """The z at which log(1 - q + q exp((2 z - 1) / (2 sigma^2))) is the loss; minus infinity where
-    every loss is larger."""
+    """Return the z at which log(1 - q + q exp((2 z - 1) / (2 sigma^2))) is the loss.
+
+    It is minus infinity where every loss is larger.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         z = sigma**2 * np.log1p(np.expm1(losses) / rate) + 0.5
     return np.where(np.expm1(losses) > -rate, z, -np.inf)
 
 
 def _counted(losses: np.ndarray, probabilities: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Masses of losses (n,) of the given probabilities (n,)."""
+    """Return the masses of losses (n,) with the given probabilities (n,)."""
     cells = np.searchsorted(edges, losses, side="right") - 1
     inside = (cells >= 0) & (cells < len(edges) - 1)
     return np.bincount(cells[inside], probabilities[inside], minlength=len(edges) - 1)
 
 
 def _outside(parts: Sequence[Part], edges: np.ndarray) -> float:
-    """Bound on the probability that a loss or the sum of all lies outside the edges (Chernoff)."""
+    """Bound the probability that a loss or the sum of all lies outside the edges (Chernoff)."""
     reach = edges[-1]
     total = sum(count * max(0.0, 1 - float(masses.sum())) for masses, count in parts)
     if total >= 1:
@@ -152,7 +156,7 @@ def _outside(parts: Sequence[Part], edges: np.ndarray) -> float:
 
 
 def _epsilon(masses: np.ndarray, losses: np.ndarray, target_delta: float) -> float:
-    """Smallest epsilon >= 0 with E[max(0, 1 - exp(epsilon - L))] <= delta."""
+    """Return the smallest epsilon >= 0 with E[max(0, 1 - exp(epsilon - L))] <= delta."""
     positive = losses >= 0
     masses, losses = masses[positive], losses[positive]
     above = np.cumsum(masses[::-1])[::-1]
@@ -160,6 +164,6 @@ def _epsilon(masses: np.ndarray, losses: np.ndarray, target_delta: float) -> flo
     deltas = above - np.exp(losses) * tilted
     if above[0] - tilted[0] <= target_delta:
         return 0.0
-    # Between two losses the sums over the larger ones do not change: solved in closed form.
+    # Between two losses the sums over the larger ones are constant, which gives a closed form.
     first = int(np.argmax(deltas <= target_delta))
     return float(math.log((above[first] - target_delta) / tilted[first]))

@@ -1,7 +1,7 @@
-"""Does a release hold a picture of a real person, exactly or nearly?
+"""Audit for exact or near copies of private images in a release.
 
-A measurement on private pictures: what it says about one release is private. A generator under
-differential privacy has no reason to come nearer to pictures it was trained on than to others.
+It is a measurement on private images, so what it says about a release is private. A differentially
+private generator has no reason to come nearer to the images it was trained on than to others.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from PIL import Image
 from dagster_project.audits import toys
 from dagster_project.audits.finding import Finding
 
-# Root mean square difference, of 255 grey levels, below which two pictures look the same.
+# Root mean square difference, of 255 grey levels, below which two images look the same.
 NEAR = 4.0
 _CHUNK = 500
 
 
 @dataclass(frozen=True)
 class Copies:
-    """What was found among `released` pictures: exact copies, near ones, the least distance."""
+    """Exact and near copies among `released` images, and the smallest distance."""
 
     released: int
     exact: int
@@ -33,7 +33,7 @@ class Copies:
 
 
 def released_images(bundle: Path) -> np.ndarray:
-    """All pictures of a bundle, uint8 (N, C, H, W)."""
+    """Return all images of a bundle, uint8 (N, C, H, W)."""
     images = []
     for shard in sorted((bundle / "data").glob("*.parquet")):
         table = pq.read_table(shard)
@@ -45,7 +45,7 @@ def released_images(bundle: Path) -> np.ndarray:
 
 
 def find_copies(released: np.ndarray, private: np.ndarray) -> Copies:
-    """Compares every released picture with every private one.
+    """Compare every released image with every private one.
 
     Args:
         released: (N, C, H, W) uint8.
@@ -64,7 +64,7 @@ def find_copies(released: np.ndarray, private: np.ndarray) -> Copies:
 
 
 def copies_finding(name: str, found: Copies, private: int) -> Finding:
-    """The row of one release."""
+    """Return the finding of one release."""
     return Finding(
         name=name,
         measured=(
@@ -73,15 +73,15 @@ def copies_finding(name: str, found: Copies, private: int) -> Finding:
         ),
         expected="0 copies",
         holds=not (found.exact or found.near),
-        size=f"{found.released} released against {private} private pictures",
+        size=f"{found.released} released against {private} private images",
     )
 
 
 def audit_bundle(bundle: Path, private_images: Path) -> Finding:
-    """A release against the pictures it was trained on.
+    """Compare a release with the images it was trained on.
 
     Args:
-        bundle: its folder.
+        bundle: Folder of the bundle.
         private_images: `images.npy` of the private pairs.
     """
     private = np.load(private_images, mmap_mode="r", allow_pickle=False)
@@ -90,7 +90,7 @@ def audit_bundle(bundle: Path, private_images: Path) -> Finding:
 
 
 def audit_search(*, images: int) -> Finding:
-    """Does the search find planted copies, and nothing where there are none? On drawn pictures."""
+    """Check on toy images that the search finds planted copies, and finds nothing without them."""
     rng = np.random.default_rng(0)
     drawn = np.stack(
         [toys.draw(int(rng.integers(3)), int(rng.integers(2)), rng) for _ in range(2 * images)]
@@ -108,5 +108,5 @@ def audit_search(*, images: int) -> Finding:
         ),
         expected="0 before, 1 exact and 2 near after",
         holds=(clean.exact, clean.near, found.exact, found.near) == (0, 0, 1, 2),
-        size=f"{images} drawn pictures on each side",
+        size=f"{images} toy images on each side",
     )

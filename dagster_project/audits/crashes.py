@@ -1,9 +1,9 @@
-"""Does any crash make the ledger forget what private data has told? A life is crashed everywhere.
+"""Audit of crashes: does any crash make the ledger forget what was revealed of private data?
 
 At every file-changing call of a recorded life, the files that a kill, a power cut or a torn write
-would leave are opened again as an ordinary next run would. The ledger must open, verify, and know
-of everything that was seen of private data up to that call; a stage that was interrupted must end
-with the one output that it had made, or with none. Kills are also done for real.
+would leave are opened again as by an ordinary next run. The ledger must open, verify, and know
+of everything that was seen of private data up to that call; an interrupted stage must end with the
+one output that it had made, or with none. Kills are also done for real.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ _LIVES = "dagster_project.audits.lives"
 
 @dataclass
 class CrashReport:
-    """What an audit of crash points found.
+    """Results of an audit of crash points.
 
     Attributes:
         model: kill, power_cut, torn, or killed (done for real).
-        mutant: the fault that was planted, "" for none.
-        calls: file-changing calls of the life.
-        points: crashes that were examined.
-        saw: of those, the ones before which something was seen or promised.
-        under_counts: points at which the ledger knew less than had been seen.
-        broken: points at which the ledger could not be opened or verified.
-        lost: points at which something the ledger had promised was gone.
-        whole: points at which a stage's output was whole, and not committed.
-        recovered: of those, the ones at which resuming committed it.
-        redrawn: points at which resuming drew what had been drawn, or committed another output.
+        mutant: The planted fault, "" for none.
+        calls: File-changing calls of the life.
+        points: Examined crashes.
+        saw: Of those, the ones before which something was seen or promised.
+        under_counts: Points at which the ledger knew less than had been seen.
+        broken: Points at which the ledger could not be opened or verified.
+        lost: Points at which something that the ledger had promised was gone.
+        whole: Points at which a stage's output was whole but not committed.
+        recovered: Of those, the ones at which resuming committed it.
+        redrawn: Points at which resuming drew noise again or committed another output.
     """
 
     model: str
@@ -66,15 +66,17 @@ class CrashReport:
     def holds(self) -> bool:
         """Whether no crash did harm."""
         harm = self.under_counts or self.broken or self.lost or self.redrawn
-        return 2 * self.saw > self.points and not harm  # before anything was seen is no evidence
+        return (
+            2 * self.saw > self.points and not harm
+        )  # a crash before anything was seen is no evidence
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain JSON."""
+        """Return the report as plain JSON."""
         return asdict(self) | {"holds": self.holds}
 
 
 def _command(folder: Path, releases: int, mutant: str) -> list[str]:
-    # Without byte code and with numpy on one thread, the life's own calls are all there are.
+    # Without byte code and with numpy on one thread, the trace holds only the life's own calls.
     return [sys.executable, "-B", "-m", _LIVES, str(folder), str(releases), mutant]
 
 
@@ -84,7 +86,7 @@ def _settle(folder: Path) -> None:
 
 
 def record_life(folder: Path, *, releases: int = 3, mutant: str = "") -> list[Call]:
-    """Traces one life in an empty folder. Raises TraceError."""
+    """Trace one life in an empty folder. Raises TraceError."""
     _settle(folder)
     root = Path(__file__).parents[2]
     return file_calls.record(_command(folder, releases, mutant), folder, cwd=root)
@@ -100,14 +102,14 @@ def audit_crashes(
     seed: int = 0,
     resumed_by: resuming.Resume = run_once,
 ) -> CrashReport:
-    """Examines the crash after each (or each `every`-th) call of a recorded life.
+    """Examine the crash after each (or each `every`-th) call of a recorded life.
 
     Args:
-        calls: from `record_life`.
-        folder: where that life was.
-        model: one of MODELS.
-        seed: of the torn writes.
-        resumed_by: how an interrupted stage is resumed; another than `run_once` is a fault.
+        calls: Result of `record_life`.
+        folder: Folder of that life.
+        model: One of MODELS.
+        seed: Seed of the torn writes.
+        resumed_by: Function that resumes an interrupted stage; any but `run_once` is a fault.
     """
     coin = random.Random(seed)
     survives = {
@@ -132,7 +134,7 @@ def audit_crashes(
 def audit_kills(
     calls: Sequence[Call], *, releases: int = 3, mutant: str = "", every: int = 1
 ) -> CrashReport:
-    """Kills a life for real before each (or each `every`-th) of the calls of a recorded one."""
+    """Kill a life for real before each (or each `every`-th) call of a recorded one."""
     report = CrashReport(model="killed", mutant=mutant, calls=len(calls))
     for call in calls[::every]:
         name, number = call.moment
@@ -159,7 +161,7 @@ def _examine(
     *,
     resumed_by: resuming.Resume = run_once,
 ) -> None:
-    """Opens what a crash left, as the next run would, and compares it with what was seen."""
+    """Open what a crash left, as the next run would, and compare it with what was seen."""
     report.points += 1
     try:
         population = Population.load(folder / "population.yaml")
@@ -215,7 +217,7 @@ def _examine(
     whole = [fate for key, fate in fates.items() if key in made]
     report.whole += bool(whole)
     report.recovered += resuming.COMMITTED in whole
-    # Steps that are run again have been paid for as replays; nothing else may be.
+    # Repeated steps have been paid for as replays; nothing else may be repeated.
     report.redrawn += resuming.OTHER_OUTPUT in fates.values() or any(
         fate == resuming.RUNS_AGAIN and stage == "table_model" for (_, stage), fate in fates.items()
     )

@@ -1,7 +1,7 @@
-"""Many processes ask for one budget at once: does the ledger grant exactly what fits?
+"""Audit of many processes that reserve one budget at once: is exactly what fits granted?
 
-Every plan costs the same here, so what fits is known beforehand. The mutant looks whether a plan
-fits and records it afterwards, as two steps: the audit must see it over-grant.
+Every plan costs the same here, so the number that fits is known beforehand. The mutant checks
+whether a plan fits and records it in a second step; the audit must see it over-grant.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MUTANTS = ("check_then_act",)
 
 @dataclass(frozen=True, kw_only=True)
 class CrowdReport:
-    """What a crowd was granted.
+    """Reservations granted to a crowd.
 
     Attributes:
-        asked: reservations asked for by all processes together.
-        fits: reservations that fit under the cap.
-        granted: reservations that a process was told it has.
-        recorded: reservations in the ledger afterwards.
-        per_second: answers, granted or refused, of all processes together.
+        asked: Reservations requested by all processes together.
+        fits: Reservations that fit under the cap.
+        granted: Reservations that were reported to a process as granted.
+        recorded: Reservations in the ledger afterwards.
+        per_second: Answers, granted or refused, of all processes together.
     """
 
     mutant: str
@@ -46,17 +46,17 @@ class CrowdReport:
         return self.granted == self.recorded == min(self.fits, self.asked)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain JSON."""
+        """Return the report as plain JSON."""
         return asdict(self) | {"holds": self.holds}
 
 
 def audit_crowd(
     folder: Path, *, processes: int = 8, each: int = 1000, ledger: str = "", mutant: str = ""
 ) -> CrowdReport:
-    """Lets processes reserve `each` plans at once under a cap that fits two in three of them.
+    """Let processes reserve `each` plans at once under a cap that fits two in three of them.
 
     Args:
-        folder: an empty one.
+        folder: An empty folder.
         ledger: URL of an empty database; the default is a file in the folder.
     """
     path = folder / "population.yaml"

@@ -1,11 +1,11 @@
-"""What epsilon do many runs on two neighbouring data sets show? A lower bound, never an upper one.
+"""Empirical lower bound on epsilon from many runs on two neighbouring data sets.
 
-Each Gaussian mechanism runs hundreds of thousands of times with and without one person, at that
-person's worst. Each run is reduced to its projection on the difference, the most powerful test of
-two Gaussians. A claimed epsilon below the bound is false.
+Each Gaussian mechanism runs hundreds of thousands of times with and without one worst-case person.
+Each run is reduced to its projection on the difference, the most powerful test of two Gaussians. A
+claimed epsilon below the bound is false.
 
-Runs are done side by side: one call of a mechanism on a thousand people in a thousand separate
-cells (or coordinates) is a thousand runs on one person each, because their noise is independent.
+Runs are batched: one call of a mechanism on a thousand people in a thousand separate cells (or
+coordinates) is a thousand runs on one person each, because their noise is independent.
 
 References:
     Clopper and Pearson, "The use of confidence or fiducial limits", 1934.
@@ -41,14 +41,14 @@ Runs = Callable[[bool, float, Make], np.ndarray]
 def lower_bound(
     with_person: np.ndarray, without: np.ndarray, *, delta: float, confidence: float = CONFIDENCE
 ) -> float:
-    """A lower bound on epsilon from the projections of runs on two neighbours.
+    """Return a lower bound on epsilon from the projections of runs on two neighbours.
 
-    The first quarter of the runs chooses the threshold and the direction, the others are counted:
-    the bound holds with the given confidence whatever was chosen.
+    The first quarter of the runs chooses the threshold and the direction, and the others are
+    counted, so the bound holds with the given confidence for any choice.
 
     Args:
-        with_person, without: (runs,) one number for each run, larger where the person is in.
-        delta: the delta of the claim.
+        with_person, without: (runs,) one number per run, larger if the person is in.
+        delta: Delta of the claim.
     """
     cut = len(with_person) // 4, len(without) // 4
     # A test "the person is in" above a threshold, and its mirror image "the person is out" below.
@@ -68,7 +68,7 @@ def lower_bound(
 def _counted(
     yes: np.ndarray, no: np.ndarray, level: float, delta: float, confidence: float
 ) -> float:
-    """log((true positive rate - delta) / false positive rate), both at their worst end."""
+    """Return log((true positive rate - delta) / false positive rate), both at their worst end."""
     hits, errors = int((yes > level).sum()), int((no > level).sum())
     tail = (1 - confidence) / 2
     lowest = stats.beta.ppf(tail, hits, len(yes) - hits + 1) if hits else 0.0
@@ -77,14 +77,14 @@ def _counted(
 
 
 def training_runs(with_person: bool, noise: float, generator: Make) -> np.ndarray:
-    """Runs of one DP-SGD step: each person's gradient is four clip norms in an own direction."""
+    """Run one DP-SGD step; each person's gradient has four clip norms in a separate direction."""
     people = _SIDE_BY_SIDE if with_person else 0
     gradients = 4 * torch.eye(_SIDE_BY_SIDE)[:people]
     return Training(generator=generator).run(gradients, dp_sgd(noise_multiplier=noise))
 
 
 def pairs_runs(with_person: bool, noise: float, generator: Make) -> np.ndarray:
-    """Runs of the mean pairs' sums over two attributes: each person in two own cells."""
+    """Run the mean pairs' sums over two attributes, with each person in two separate cells."""
     people, image = (_SIDE_BY_SIDE if with_person else 0), np.full((1, 8, 8), 255, np.uint8)
     memberships = np.concatenate([np.eye(_SIDE_BY_SIDE, dtype=np.float32)] * 2, axis=1)
     sums = CellSums(noise_multiplier=noise, sample_rate=1.0, attributes=2).run(
@@ -99,11 +99,11 @@ def pairs_runs(with_person: bool, noise: float, generator: Make) -> np.ndarray:
 
 
 def table_runs(with_person: bool, noise: float, generator: Make) -> np.ndarray:
-    """Runs of a marginal's measurement: each person in an own cell."""
+    """Run a marginal's measurement, with each person in a separate cell."""
     counts = np.full(_SIDE_BY_SIDE, int(with_person))
     mechanism = TableMeasurement(sigma=noise, marginals=1)
     measured = mechanism.run(counts, names=("a",), generator=generator())
-    # Ties of integers would cost the test its power: spread them by public randomness.
+    # Ties of integers would reduce the power of the test, so public randomness breaks them.
     return measured.values + np.random.default_rng().uniform(-0.5, 0.5, _SIDE_BY_SIDE)
 
 
@@ -115,7 +115,7 @@ MECHANISMS: dict[str, tuple[Runs, Callable[[float], Event]]] = {
 
 
 def empirical_epsilon(mechanism: str, *, runs: int, generator: Make = SecureGenerator) -> float:
-    """The lower bound for a mechanism that claims epsilon 1 at delta 1e-5, `runs` on each side."""
+    """Return the bound for a mechanism that claims epsilon 1 at delta 1e-5, `runs` per side."""
     run, event = MECHANISMS[mechanism]
     noise = 1 / calibrate(
         lambda mu: [event(1 / mu)],
@@ -132,7 +132,7 @@ def empirical_epsilon(mechanism: str, *, runs: int, generator: Make = SecureGene
 
 
 def audit_distinguishing(*, runs: int) -> list[Finding]:
-    """Every Gaussian mechanism as it is, and with half of its noise, which must be seen."""
+    """Audit every Gaussian mechanism unchanged, and with half its noise, which must be seen."""
     findings = []
     for name in MECHANISMS:
         sound = empirical_epsilon(name, runs=runs)

@@ -1,4 +1,4 @@
-"""The ledger under random sequences, crashes and crowds, as rows of the report."""
+"""Findings about the ledger under random sequences, crashes and crowds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_HARM = "0 under-counts, 0 broken, 0 lost, 0 drawn again"
 
 
 def sequences_finding(*, sequences: int) -> Finding:
-    """Random operations against a model."""
+    """Compare random operations with a model."""
     report = audit_sequences(sequences=sequences)
     return Finding(
         name="random sequences of ledger operations",
@@ -29,7 +29,7 @@ def sequences_finding(*, sequences: int) -> Finding:
 
 
 def crash_findings(*, releases: int, every: int, kill_every: int) -> list[Finding]:
-    """One life, crashed after its file-changing calls in every way, and killed for real."""
+    """Crash one life after its file-changing calls in every way, and kill it for real."""
     words = {
         "kill": "ledger killed (replayed)",
         "power_cut": "power cut: only synced bytes survive",
@@ -62,10 +62,10 @@ def crash_findings(*, releases: int, every: int, kill_every: int) -> list[Findin
 
 
 def crowd_finding(*, processes: int, each: int, rate: float) -> Finding:
-    """Many processes that reserve at once.
+    """Let many processes reserve at once.
 
     Args:
-        rate: answers per second that are needed; 0 asks for none.
+        rate: Required answers per second; 0 for no requirement.
     """
     with tempfile.TemporaryDirectory() as scratch:
         report = crowds.audit_crowd(Path(scratch), processes=processes, each=each)
@@ -73,10 +73,10 @@ def crowd_finding(*, processes: int, each: int, rate: float) -> Finding:
 
 
 def server_crowd_finding(*, processes: int, each: int, rate: float) -> Finding:
-    """The same in PostgreSQL, on a server of the audit's own."""
+    """Do the same in PostgreSQL, on a server that the audit starts."""
     name = "many processes reserve at once, PostgreSQL"
     if (reason := _no_server()) is not None:
-        # Whose ledger is in SQLite needs no server: nothing was shown, and nothing is claimed.
+        # A ledger in SQLite needs no server: nothing was shown, and nothing is claimed.
         return replace(not_run(name, "exactly what fits, where it is used", reason), holds=True)
     from dagster_project.audits import postgres_server
 

@@ -1,7 +1,7 @@
-"""Planted faults: each part of the mechanisms with one thing wrong, for audits to find.
+"""Planted faults for audits to find: parts of the mechanisms with one thing wrong in each.
 
-Nothing outside the audits uses these. Faults of the ledger stand in `lives` and `crowds`, where
-they run in processes of their own.
+Nothing outside the audits uses these. Faults of the ledger are in `lives` and `crowds`, where they
+run in their own processes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Batches = Iterator[Mapping[str, torch.Tensor]]
 
 
 class Silent(SecureGenerator):
-    """No noise at all: not a fault but a means, to see what noise would hide."""
+    """No noise at all; not a fault but a means to see what noise would hide."""
 
     def rounded_gaussian(self, shape: Any, *, sigma: float) -> np.ndarray:
         return np.zeros(shape, dtype=np.int64)
@@ -37,7 +37,7 @@ class Silent(SecureGenerator):
 
 
 class LessNoise(SecureGenerator):
-    """Noise of a part of the scale that it is asked for."""
+    """Noise with a part of the requested scale."""
 
     part = 0.5
 
@@ -55,13 +55,13 @@ class QuarterNoise(LessNoise):
 
 
 class SlightlyLessNoise(LessNoise):
-    """Noise over the square root of two."""
+    """Noise divided by the square root of two."""
 
     part = 2**-0.5
 
 
 class Seeded(SecureGenerator):
-    """Noise from a constant seed: the same in every run, so that two runs cancel it."""
+    """Noise from a constant seed, which two runs on the same data cancel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,8 +74,10 @@ class Seeded(SecureGenerator):
 
 
 class FloatNoise(SecureGenerator):
-    """Noise in floating point: half the sum of four normal variables (Holohan and Braghin, "Secure
-    random sampling in differential privacy", 2021), scaled."""
+    """Noise in floating point: half the sum of four normal variables, scaled.
+
+    Reference: Holohan and Braghin, "Secure random sampling in differential privacy", 2021.
+    """
 
     def rounded_gaussian(self, shape: Any, *, sigma: float) -> np.ndarray:
         size = (4, *shape) if isinstance(shape, tuple) else (4, shape)
@@ -83,7 +85,7 @@ class FloatNoise(SecureGenerator):
 
 
 class OffGridSums(CellSums):
-    """Sums of features that are not on the grid; the noise is."""
+    """Sums of features that are not on the grid, unlike the noise."""
 
     def run(
         self,
@@ -102,7 +104,7 @@ class OffGridSums(CellSums):
 
 
 class Unclipped(SecureDPOptimizer):
-    """Adds up gradients of any norm."""
+    """Optimizer that adds up gradients without clipping."""
 
     def clip_and_accumulate(self) -> None:
         for p in self.params:
@@ -115,7 +117,7 @@ def unguarded_step(
     microbatches: Batches,
     engine: Engine,
 ) -> None:
-    """A step that lets gradients through that are not finite."""
+    """Take a step that lets non-finite gradients through."""
     for p in named_parameters.values():
         p.summed_grad = torch.zeros_like(p)
     for batch in microbatches:
@@ -138,7 +140,7 @@ def realised_count_step(
     microbatches: Batches,
     engine: Engine,
 ) -> None:
-    """A step that divides by the number of people who came, not by the public one."""
+    """Take a step that divides by the realised batch size instead of the public one."""
     batches = list(microbatches)
     public = optimizer.expected_batch_size
     optimizer.expected_batch_size = max(1, sum(len(next(iter(b.values()))) for b in batches))
@@ -147,12 +149,12 @@ def realised_count_step(
 
 
 def doubled_sample(n: int, *, sample_rate: float, generator: SecureGenerator) -> np.ndarray:
-    """Coins that come up twice as often as declared."""
+    """Sample people at twice the declared rate."""
     return poisson_sample(n, sample_rate=min(1.0, 2 * sample_rate), generator=generator)
 
 
 class Shuffled:
-    """Batches of one size, dealt from a shuffled pack."""
+    """Sampler of batches of a fixed size from a shuffled order."""
 
     def __init__(self) -> None:
         self._left = np.zeros(0, dtype=np.int64)
@@ -167,7 +169,7 @@ class Shuffled:
 
 @dataclass(frozen=True)
 class Training:
-    """The parts of DP-SGD; those of the product unless a fault is planted."""
+    """Parts of DP-SGD: those of the product unless a fault is planted."""
 
     generator: Callable[[], SecureGenerator] = SecureGenerator
     optimizer: type[SecureDPOptimizer] = SecureDPOptimizer
@@ -175,11 +177,11 @@ class Training:
     sample: Callable[..., np.ndarray] = poisson_sample
 
     def run(self, gradients: torch.Tensor, mechanism: DPSGD) -> np.ndarray:
-        """DP-SGD on people whose gradients are given, with plain descent at rate 1.
+        """Run DP-SGD on people with given gradients, by plain descent at learning rate 1.
 
         Args:
-            gradients: (people, D), the gradient that each person always has.
-            mechanism: Noise, clip norm, rate and steps.
+            gradients: (people, D), the constant gradient of each person.
+            mechanism: Noise, clip norm, sample rate and steps.
 
         Returns:
             (D,) the sum over all steps of the noisy sums, as the released parameters show it.
@@ -195,7 +197,7 @@ class Training:
 
 
 def dp_sgd(**changes: Any) -> DPSGD:
-    """One step over everybody with clip norm 1, or what `changes` says."""
+    """Return DP-SGD with one step over everybody and clip norm 1, modified by `changes`."""
     values = {
         "noise_multiplier": 1.0,
         "max_grad_norm": 1.0,

@@ -1,14 +1,14 @@
-"""Every file-changing system call of a process, and the files that a crash after any would leave.
+"""File-changing system calls of a process, and the files that a crash after each would leave.
 
 A process is traced once with strace. Its calls are then replayed up to each one in turn, so that
-every crash point costs milliseconds. What the files mean does not belong here (`crashes`).
+every crash point costs milliseconds. `crashes` interprets the files.
 
-Three kinds of crash, by which of the written bytes survive it:
-    kill: the process dies, the system lives. Everything issued survives.
-    power_cut: only bytes, lengths and names that were synced survive.
-    torn: a random part of what was not synced survives as well, in any combination.
+Three kinds of crash differ in which of the written bytes survive:
+    kill: The process dies, the system lives. Everything issued survives.
+    power_cut: Only bytes, lengths and names that were synced survive.
+    torn: A random part of what was not synced survives as well, in any combination.
 
-Shared-memory files (`-shm`) are left out: SQLite maps them and rebuilds them from the log.
+Shared-memory files (`-shm`) are omitted, because SQLite maps them and rebuilds them from the log.
 
 Reference: Pillai et al., "All file systems are not created equal", OSDI 2014.
 """
@@ -29,7 +29,7 @@ TRACED = (
     "?renameat,renameat2,?link,linkat,?symlink,symlinkat,?unlink,unlinkat,?mkdir,mkdirat,?rmdir,"
     "fsync,fdatasync,msync,sync,sync_file_range"
 )
-# What the replay understands; another call on a file that matters is an error, not an omission.
+# Calls that the replay understands; any other call on a relevant file is an error, not ignored.
 _LINE = re.compile(r"^(\w+)\((.*)\)\s+= (-?\d+)(?:<(.*?)>)?(?: .*)?$")
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 _DESCRIPTOR = re.compile(r"^(\d+)<((?:\\x[0-9a-f]{2})*)>")
@@ -42,12 +42,12 @@ _PATH_CALLS = {
 
 
 class TraceError(RuntimeError):
-    """The process could not be traced, or did what the replay does not know."""
+    """Raised if the process could not be traced or made a call that the replay does not know."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call: its name, the paths it touches (the one behind a descriptor first), its data."""
+    """A call: its name, the paths it touches (a descriptor's path first) and its data."""
 
     name: str
     paths: tuple[str, ...]
@@ -56,12 +56,12 @@ class Call:
     created: bool = False
     truncated: bool = False
     appending: bool = False
-    # The system call, and how many of its kind the process had made with it: where to kill it.
+    # The system call and its number among calls of its kind, which tell where to kill the process.
     moment: tuple[str, int] = ("", 0)
 
 
 def can_trace() -> bool:
-    """Whether strace is installed and this system lets it trace."""
+    """Return whether strace is installed and this system lets it trace."""
     if shutil.which("strace") is None:
         return False
     return (
@@ -70,10 +70,10 @@ def can_trace() -> bool:
 
 
 def record(command: Sequence[str], folder: Path, *, cwd: Path | None = None) -> list[Call]:
-    """Runs a command, which must succeed, and returns its file-changing calls in a folder.
+    """Run a command, which must succeed, and return its file-changing calls in a folder.
 
     Raises:
-        TraceError: strace is missing, the command failed, or it did what cannot be replayed.
+        TraceError: strace is missing, the command failed, or a call cannot be replayed.
     """
     trace = folder.with_name(folder.name + ".trace")
     prefix = ["strace", "-o", str(trace), "-xx", "-y", "-s", "100000000", "-e", f"trace={TRACED}"]
@@ -148,19 +148,19 @@ def _inside(path: str, root: str) -> bool:
 
 @dataclass
 class _File:
-    """A file's bytes on the device, and the changes that were issued since its last sync."""
+    """A file's bytes on the device, and the changes issued since its last sync."""
 
     durable: bytes = b""
     pending: list[tuple[int, bytes | None]] = field(default_factory=list)
     size: int = 0
 
     def change(self, offset: int, data: bytes | None) -> None:
-        """Writes data at an offset, or with None cuts the file off there."""
+        """Write data at an offset, or truncate the file there if data is None."""
         self.pending.append((offset, data))
         self.size = offset if data is None else max(self.size, offset + len(data))
 
     def content(self, survives: Callable[[], bool]) -> bytes:
-        """The bytes after a crash that a pending change survives or not."""
+        """Return the bytes after a crash; `survives` decides for each pending change."""
         content = bytearray(self.durable)
         for offset, data in self.pending:
             if not survives():
@@ -181,11 +181,11 @@ _FOLDER = _File()
 
 
 class Disk:
-    """A folder as the system sees it, and as the device holds it.
+    """A folder as the system sees it, and as the device stores it.
 
     Args:
-        root: where the traced process had it.
-        files: what it held before, durably, by relative path.
+        root: Path of the folder in the traced process.
+        files: Durable content before the first call, by relative path.
     """
 
     def __init__(self, root: Path, files: Mapping[str, bytes]) -> None:
@@ -197,7 +197,7 @@ class Disk:
         self._durable = dict(self._names)
 
     def apply(self, call: Call) -> None:
-        """Replays one call."""
+        """Replay one call."""
         path = call.paths[0]
         if call.name == "open":
             if path not in self._names and call.created:
@@ -206,7 +206,7 @@ class Disk:
                 self._names[path].change(0, None)
         elif call.name == "write":
             file = self._names[path]
-            # Files written without an offset (keys, logs, anchors) are written from end to end.
+            # Files written without an offset (keys, logs, anchors) are written sequentially.
             file.change(file.size if call.offset is None else call.offset, call.data)
         elif call.name == "truncate":
             self._names[path].change(call.offset or 0, None)
@@ -227,10 +227,10 @@ class Disk:
         self._durable = kept | here
 
     def write(self, target: Path, survives: Callable[[], bool]) -> None:
-        """Writes the folder that a crash now would leave into an empty folder.
+        """Write what a crash at this point would leave to an empty folder.
 
         Args:
-            survives: asked once for each change that was not synced, of names or of bytes.
+            survives: Called once for each unsynced change of names or bytes.
         """
         folders = {_parent(path) for path in self._names.keys() | self._durable.keys()}
         current = {folder: survives() for folder in sorted(folders)}
@@ -255,10 +255,10 @@ def _parent(path: str) -> str:
 def crashes(
     calls: Sequence[Call], disk: Disk, target: Path, survives: Callable[[], bool]
 ) -> Iterator[tuple[int, Sequence[Call]]]:
-    """The folder after a crash before the first call, and after each call.
+    """Write the folder after a crash before the first call and after each call.
 
     Yields:
-        Number of calls done and those calls; `target` then holds what the crash left.
+        The number of completed calls, and these calls; `target` then holds what the crash left.
     """
     for done in range(len(calls) + 1):
         if done:

@@ -1,4 +1,4 @@
-"""What one audit measured, what it should have, and whether it does."""
+"""Findings: what an audit measured, what it expected, and whether that holds."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One row of an audit's report.
+    """A row of an audit's report.
 
     Attributes:
         name: What was audited.
-        measured: What was found, in figures.
-        expected: What had to be found.
-        holds: Whether it was.
-        size: How much was tried.
-        seconds: Wall time; 0 where it was not taken.
+        measured: The measured figures.
+        expected: The expected figures.
+        holds: Whether the expectation holds.
+        size: Number of tries.
+        seconds: Wall time; 0 if not measured.
     """
 
     name: str
@@ -27,12 +27,12 @@ class Finding:
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """The row as plain JSON."""
+        """Return the row as plain JSON."""
         return asdict(self)
 
 
 def not_run(name: str, expected: str, reason: str) -> Finding:
-    """A row for an audit that could not run here. It does not hold: nothing was shown."""
+    """Return a row for an audit that could not run. It does not hold, as nothing was shown."""
     return Finding(
         name=name, measured=f"NOT RUN: {reason}", expected=expected, holds=False, size="0"
     )

@@ -1,10 +1,11 @@
-"""Does anything outside the private zone confirm a guess of the private data?
+"""Search for anything outside the private zone that confirms a guess of the private data.
 
-Whoever guesses the data can compute all that follows from it without the identity key: hashes of
-files, of arrays and of the data's version, the plan's hash, exact numbers of people, sizes. Where
-one of these stands in a place that others see, right and wrong guesses can be told apart, and no
-mechanism has paid for that. Inside are the data, `private/`, and the ledger with its key, which are
-the steward's and the auditor's alone; everything else is searched, databases and archives included.
+Whoever guesses the data can compute everything that follows from it without the identity key:
+hashes of files, of arrays and of the data's version, the plan's hash, exact numbers of people,
+sizes. If one of these is in a place that others see, it distinguishes right guesses from wrong
+ones, and no mechanism has paid for that. The data, `private/`, and the ledger with its key are
+inside, visible only to the steward and the auditor; everything else is searched, including
+databases and archives.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from dagster_project.privacy.plan import Plan, canonical_json
 INSIDE = ("data", "data.dvc", "private", "ledger")
 _PUBLIC = ("data/schema.yaml",)
 _ALGORITHMS = ("md5", "sha1", "sha256")
-_SHORTEST = 8  # hexadecimal digits to which a hash may have been cut
-_WHOLE = 16  # digits that no chance brings into a longer text
-_LEAST_NUMBER, _LEAST_SIZE = 1000, 10_000  # smaller ones stand anywhere by chance
+_SHORTEST = 8  # fewest hexadecimal digits of a truncated hash
+_WHOLE = 16  # digits that do not occur in a longer text by chance
+_LEAST_NUMBER, _LEAST_SIZE = 1000, 10_000  # smaller ones occur anywhere by chance
 _HEX = re.compile(rb"[0-9a-f]{%d,}" % _SHORTEST)
-# By itself: no part of a name, a date or a fraction. 1427, 1427.0 and 1,427 are the same number.
+# Not part of a name, a date or a fraction. 1427, 1427.0 and 1,427 are the same number.
 _NUMBER = re.compile(
     r"(?<![\w.-])\d{4,}(?![\w-]|\.\d*[1-9])|(?<![\w.,-])\d{1,3}(?:,\d{3})+(?![\w-]|,\d|\.\d*[1-9])"
 )
@@ -45,10 +46,10 @@ _NUMBER = re.compile(
 
 @dataclass(frozen=True)
 class Guessable:
-    """What follows from the private data without the key.
+    """Everything that follows from the private data without the key.
 
     Attributes:
-        digests: What each is the hash of, by its hexadecimal digits.
+        digests: What was hashed, by the hexadecimal digits of its hash.
         numbers: What each number counts.
     """
 
@@ -65,7 +66,7 @@ class Guessable:
 
     @cached_property
     def _binary(self) -> dict[bytes, str]:
-        """The beginnings of the hashes as bytes and in both alphabets of base64."""
+        """Prefixes of the hashes as bytes and in both alphabets of base64."""
         found = {}
         for digest, name in self.digests.items():
             raw = bytes.fromhex(digest)
@@ -75,7 +76,7 @@ class Guessable:
         return found
 
     def in_bytes(self, content: bytes) -> set[str]:
-        """Names of the hashes that the bytes hold, whole or cut."""
+        """Return the names of the hashes that the bytes contain, whole or truncated."""
         found = {name for needle, name in self._binary.items() if needle in content}
         for token in set(_HEX.findall(content.lower())):
             if token in self._prefixes:
@@ -85,23 +86,23 @@ class Guessable:
         return found
 
     def in_text(self, text: str) -> set[str]:
-        """Names of the numbers that stand in a text by themselves."""
+        """Return the names of the numbers that occur in a text as whole tokens."""
         tokens = {int(token.replace(",", "")) for token in _NUMBER.findall(text)}
         return {self.numbers[token] for token in tokens & self.numbers.keys()}
 
     def in_array(self, array: np.ndarray) -> set[str]:
-        """Names of the numbers that are entries of an array."""
+        """Return the names of the numbers that are entries of an array."""
         if array.dtype.kind not in "iuf":
             return set()
         return {name for number, name in self.numbers.items() if (array == number).any()}
 
 
 def guessable(root: Path, plan: Plan, key: bytes) -> Guessable:
-    """All that is looked for, of the project in `root` and one release of it.
+    """Return everything to search for, given the project in `root` and one of its releases.
 
     Args:
-        plan: As the ledger holds it.
-        key: The identity key, which may stand nowhere either.
+        plan: The plan, as stored in the ledger.
+        key: The identity key, which must not occur anywhere either.
     """
     digests = {key.hex(): "the identity key"}
     version = plan.data_version.rpartition(":")[2].removesuffix(".dir")
@@ -135,13 +136,13 @@ def guessable(root: Path, plan: Plan, key: bytes) -> Guessable:
 
 
 def search(root: Path, wanted: Guessable, *, printed: str = "") -> tuple[int, dict[str, list[str]]]:
-    """Looks through everything outside the private zone, file names included.
+    """Search everything outside the private zone, including file names.
 
     Args:
-        printed: What was printed on the terminal, searched as well.
+        printed: Output on the terminal, which is searched as well.
 
     Returns:
-        How many files were searched, and what was found in which.
+        The number of searched files, and what was found by file.
     """
     searched, found = 0, {}
     for path in sorted(root.rglob("*")):
@@ -164,7 +165,7 @@ def _digests(name: str, content: bytes) -> dict[str, str]:
 
 
 def _identity(plan: Plan) -> dict[str, object]:
-    """What the release id is a keyed hash of."""
+    """Return the content of which the release id is a keyed hash."""
     same = ("population", "data_version", "schema_hash", "code_version", "n_public", "recipe")
     return {name: getattr(plan, name) for name in same} | {
         "epsilon": plan.target_epsilon,
@@ -181,11 +182,11 @@ def _found(wanted: Guessable, content: bytes | np.ndarray) -> set[str]:
     try:
         return found | wanted.in_text(content.decode())
     except UnicodeDecodeError:
-        return found  # a number in binary content may be chance: its decoded form is searched
+        return found  # a number in binary content may be chance; its decoded form is searched
 
 
 def _unpacked(path: Path) -> Iterator[bytes | np.ndarray]:
-    """The content of a file, as it is and decoded."""
+    """Yield the content of a file, raw and decoded."""
     content = path.read_bytes()
     yield content
     yield from _decoded(content)
@@ -199,7 +200,7 @@ def _unpacked(path: Path) -> Iterator[bytes | np.ndarray]:
 
 
 def _cells(path: Path) -> Iterator[bytes]:
-    """Every value of a SQLite database, inflated where it is compressed."""
+    """Yield every value of a SQLite database, also decompressed if it is compressed."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as store:
         store.text_factory = bytes
         for (table,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
@@ -214,7 +215,7 @@ def _cells(path: Path) -> Iterator[bytes]:
 
 
 def _decoded(content: bytes) -> Iterator[bytes | np.ndarray]:
-    """The arrays in a file of NumPy or the columns of one of Parquet; nothing for others."""
+    """Yield the arrays of a NumPy file or the columns of a Parquet file; nothing for others."""
     if content.startswith((b"\x93NUMPY", b"PK\x03\x04")):
         loaded = np.load(io.BytesIO(content), allow_pickle=False)
         arrays = [loaded] if isinstance(loaded, np.ndarray) else loaded.values()

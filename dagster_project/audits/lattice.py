@@ -1,11 +1,11 @@
-"""Does the bit pattern of a released number show who is in the data? A membership attack on files.
+"""Membership attack on the bit patterns of released numbers.
 
-The attacker knows everybody else: their pictures, records and gradients. They take the numbers out
-of the files that a release leaves, subtract what is known of the others, once with the target and
-once without, and ask which of the two residues looks more like noise in its last bits. Noise that
-was added in floating point lies on a lattice of its own, whatever its scale is, and integer noise
-shows beside a contribution that is no integer. The noise here is so large that the ideal mechanism
-reveals nothing to speak of: all that an attack finds is in the bits.
+The attacker knows everybody else's images, records and gradients. They read the numbers from the
+files of a release, subtract what is known of the others, once with the target and once without,
+and test which of the two residues looks more like noise in its last bits. Noise that was added in
+floating point lies on a lattice at any scale, and integer noise is visible beside a contribution
+that is not an integer. The noise here is so large that the ideal mechanism reveals almost nothing:
+whatever an attack finds is in the bits.
 
 Reference:
     Mironov, "On significance of the least significant bits for differential privacy", 2012.
@@ -35,34 +35,34 @@ from dagster_project.privacy.noise import SecureGenerator
 # Chance exceeds it once in 1.7 million attacks.
 _DEVIATIONS = 5.0
 
-# Patterns: (residue, largest float behind each number, noise) -> smaller the more the residue looks
-# like noise alone.
+# Patterns: (residue, largest float behind each number, noise) -> score, which is the smaller the
+# more the residue looks like pure noise.
 
 
 def noise_lattice(residue: np.ndarray, largest: np.ndarray, noise: float) -> float:
-    """Distances to the lattice of scaled sums of normal variables in float64, less those of chance.
+    """Return distances to the lattice of scaled float64 sums of normal variables, minus chance.
 
-    Such a sum of variance 4 is a multiple of 2^-53, or nearly, before it is scaled. Small numbers
-    alone show it: the floats about a large one are as coarse as the lattice.
+    Such a sum of variance 4 is (nearly) a multiple of 2^-53 before it is scaled. Only small numbers
+    show it: floats near a large number are as coarse as the lattice.
     """
     steps = residue[largest < noise / 8] * (2 / noise) * 2.0**53
     return float((abs(steps - np.rint(steps)) - 0.25).sum())
 
 
 def grid(residue: np.ndarray, largest: np.ndarray, noise: float) -> float:
-    """Distances to the grid of 2^-24."""
+    """Return distances to the grid of 2^-24."""
     steps = residue * UNITS
     return float(abs(steps - np.rint(steps)).sum())
 
 
 def last_bits(residue: np.ndarray, largest: np.ndarray, noise: float) -> float:
-    """Zero bits at the ends of the significands, each counted as -1."""
+    """Return minus the number of trailing zero bits of the significands."""
     significand = abs(np.ldexp(np.frexp(residue)[0], 53)).astype(np.int64)
     return -float(np.log2(np.maximum(significand & -significand, 1)).sum())
 
 
 def length(residue: np.ndarray, largest: np.ndarray, noise: float) -> float:
-    """The squared norm: the best attack on the ideal mechanism."""
+    """Return the squared norm, the best attack on the ideal mechanism."""
     return float(np.square(residue / noise).sum())
 
 
@@ -72,7 +72,7 @@ PATTERNS = (noise_lattice, grid, last_bits, length)
 def attack(
     toy: Toy, *, releases: int, generator: Callable[[], SecureGenerator] = SecureGenerator
 ) -> dict[str, float]:
-    """AUC of each pattern over so many releases with the target and as many without."""
+    """Return the AUC of each pattern over `releases` with the target and as many without."""
     known = [toy.numbers(inside, Silent())[0] for inside in (False, True)]
     without, with_target = (
         np.array([_scores(toy, toy.numbers(inside, generator()), known) for _ in range(releases)])
@@ -85,7 +85,7 @@ def attack(
 
 
 def _scores(toy: Toy, released: Read, known: Sequence[np.ndarray]) -> list[float]:
-    """For each pattern, by how much more the numbers look like noise with the target taken out."""
+    """Return by how much more the numbers look like noise without the target, for each pattern."""
     numbers, largest = released
     usable = np.isfinite(numbers + known[0] + known[1]) & (known[0] != known[1])
     others, everybody = (numbers[usable] - part[usable] for part in known)
@@ -96,7 +96,7 @@ def _scores(toy: Toy, released: Read, known: Sequence[np.ndarray]) -> list[float
 
 
 def allowed(releases: int) -> float:
-    """How far from 1/2 the ideal mechanism and chance may take the AUC of an attack.
+    """Return how far the AUC may differ from 1/2 for the ideal mechanism and by chance.
 
     The Gaussian mechanism allows Phi(mu / sqrt 2) with mu = 1 / multiplier.
     """
@@ -105,18 +105,18 @@ def allowed(releases: int) -> float:
 
 
 def farthest(found: Mapping[str, float]) -> float:
-    """The AUC that is farthest from 1/2."""
+    """Return the AUC that is farthest from 1/2."""
     return max(found.values(), key=lambda auc: abs(auc - 0.5))
 
 
 def audit_lattice(*, releases: int, every: bool) -> list[Finding]:
-    """Each toy release as it is, and with faults planted, which must be seen.
+    """Attack each toy release unchanged, and with planted faults, which must be seen.
 
     Args:
         releases: Releases on each side of an attack.
-        every: Whether mean pairs are attacked in all their forms, or in two.
+        every: Whether to attack mean pairs in all their forms, or in two.
     """
-    # More cells leave totals that are made consistent less to hide behind.
+    # With more cells, making the totals consistent hides less.
     forms = [
         pairs_forms((2, 3), consistent=False, counted=True),
         pairs_forms((6, 8), consistent=True, counted=False),

@@ -1,6 +1,6 @@
-"""Toy releases for an attack on their files, and how an attacker reads these.
+"""Toy releases for an attack on their files, and how an attacker reads the files.
 
-The product's own code measures, completes and saves them; what is small is the number of people.
+The product's own code measures, completes and saves them; only the number of people is small.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from dagster_project.pipeline.semantic_query import Answer
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.public_data.query import LabelCounts
 
-MULTIPLIER = 1000.0  # so large that the ideal mechanism reveals nothing to speak of
+MULTIPLIER = 1000.0  # so large that the ideal mechanism reveals almost nothing
 PEOPLE, LABELS, TOP, GRADIENTS = 24, 200, 40, 4000
-# Numbers that noise was added to, and the largest float that each has gone through: its last bits
-# are those of the larger one.
+# Numbers that noise was added to, and the largest float that each has passed through, which
+# determines its last bits.
 Read = tuple[np.ndarray, np.ndarray]
 
 
 class RememberedMap(FeatureMap):
-    """A public map that looks at no batch of pictures twice."""
+    """Public map that caches the features of each batch of images."""
 
     @cached_property
     def _seen(self) -> dict[bytes, torch.Tensor]:
@@ -73,8 +73,9 @@ class Toy:
     Attributes:
         name: What is released.
         noise: Standard deviation of the noise in each number.
-        write: (folder, whether the target is in, generator) -> the files, by the product's code.
-        read: From these files, numbers that are linear in what was summed, NaN where there is none.
+        write: (folder, whether the target is in, generator) -> writes the files by the product's
+            code.
+        read: (folder) -> numbers that are linear in what was summed, NaN if there is none.
     """
 
     name: str
@@ -83,7 +84,7 @@ class Toy:
     read: Callable[[Path], Read]
 
     def numbers(self, inside: bool, generator: SecureGenerator) -> Read:
-        """What the attacker reads of one release."""
+        """Return what the attacker reads of one release."""
         with tempfile.TemporaryDirectory() as folder:
             self.write(Path(folder), inside, generator)
             return self.read(Path(folder))
@@ -92,11 +93,11 @@ class Toy:
 def pairs_toy(
     sizes: Sequence[int], *, consistent: bool, counted: bool, kind: type[CellSums] = CellSums
 ) -> Toy:
-    """Mean pairs with the public network in their map, as the stage measures and saves them.
+    """Return mean pairs with the public network in their map, as the stage measures and saves them.
 
-    No cell is left out for having few people, which leaves the attacker all numbers. They multiply
-    the means by their divisor, which the saved scale of the noise tells. Where the totals were made
-    consistent, they look at differences from the target's cells, which that leaves as they were.
+    No cell is dropped for having few people, so the attacker gets all numbers. They multiply
+    the means by their divisor, which follows from the saved noise scale. If the totals were made
+    consistent, they use differences from the target's cells, which consistency does not change.
     """
     rng = np.random.default_rng(1)
     images = np.stack([toys.draw(i % 3, i % 2, rng) for i in range(PEOPLE + 1)])[:, None]
@@ -149,7 +150,7 @@ def pairs_toy(
 
 
 def query_toy() -> Toy:
-    """The semantic query's answer."""
+    """Return the semantic query's answer as a toy release."""
     rng = np.random.default_rng(2)
     top = np.stack([rng.permutation(LABELS)[:TOP] for _ in range(PEOPLE + 1)]).astype(np.int16)
     one_hot = np.tile(np.array([1, 0, 1, 0], np.float32), (PEOPLE + 1, 1))
@@ -170,9 +171,9 @@ def query_toy() -> Toy:
 
 
 def training_toy(*, multiplier: float = MULTIPLIER) -> Toy:
-    """A checkpoint after one step of DP-SGD.
+    """Return a checkpoint after one step of DP-SGD.
 
-    In double precision, which keeps more bits than the product does. Adam's first moment is a
+    It has double precision, which keeps more bits than the product does. Adam's first moment is a
     constant times the noisy mean of the gradients.
     """
     generator = torch.Generator().manual_seed(3)
@@ -200,7 +201,7 @@ def training_toy(*, multiplier: float = MULTIPLIER) -> Toy:
 
 
 def pairs_forms(sizes: Sequence[int], *, consistent: bool, counted: bool) -> tuple[Toy, Toy]:
-    """Mean pairs as they are, and with features that are not on the grid."""
+    """Return mean pairs unchanged, and with features that are not on the grid."""
     sound, off_grid = (
         pairs_toy(sizes, consistent=consistent, counted=counted, kind=kind)
         for kind in (CellSums, OffGridSums)

@@ -1,4 +1,4 @@
-"""What a ledger ought to answer, as a few dictionaries, written apart from `ledger.state`."""
+"""Model of a ledger's answers, with a few dictionaries, written independently of `ledger.state`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEAK = gdp_filter.leak(EPSILON, target_delta=DELTA)
 
 @cache
 def small_plan(name: str, sigma: float, cohort: str, trains: bool) -> Plan:
-    """A plan of a table model on one cohort or all, and of a few training steps on all."""
+    """Return a plan of a table model on one cohort or all, and optional training steps on all."""
     steps = [plans.training(sample_rate=0.01, steps=STEPS, replay_steps=REPLAYS)] * trains
     return plans.plan(name, plans.table(sigma, cohort=cohort), *steps)
 
@@ -37,15 +37,18 @@ class _Stage:
 
 @dataclass
 class Model:
-    """What a ledger of two cohorts ought to know. Its operations are the ledger's own: each answers
-    whether the ledger must allow it, and if so takes it in."""
+    """Model of a ledger with two cohorts.
+
+    It has the operations of the ledger. Each returns whether the ledger must allow it, and if so
+    updates the model.
+    """
 
     plans: dict[str, Plan] = field(default_factory=dict)
     status: dict[str, str] = field(default_factory=dict)
     stages: dict[tuple[str, str], _Stage] = field(default_factory=dict)
 
     def costs(self, plan: Plan) -> dict[str, Fraction]:
-        """Cost by cohort."""
+        """Return the cost by cohort."""
         named = {item.cohort for item in plan.mechanisms}
         return {
             cohort: Fraction(
@@ -58,7 +61,7 @@ class Model:
         }
 
     def spent(self) -> dict[str, Fraction]:
-        """Spent by cohort: every plan that was not given back, in full."""
+        """Return what each cohort has spent: every plan that was not voided, in full."""
         sums = dict.fromkeys(COHORTS, Fraction(0))
         for name, plan in self.plans.items():
             for cohort, cost in self.costs(plan).items() if self.status[name] != "VOID" else ():
@@ -93,7 +96,7 @@ class Model:
         return known if usable else None
 
     def executed(self, name: str, stage: str) -> dict[str, Any]:
-        """What a faithful run of a stage reports."""
+        """Return what a faithful run of a stage reports."""
         mechanisms = self.plans[name].mechanisms if name in self.plans else ()
         return {m.name: dict(m.declared) for m in mechanisms if m.stage == stage}
 

@@ -1,7 +1,7 @@
-"""Does every released file lead back to every spend behind it, soon, in a ledger of many entries?
+"""Audit of lineage in a long ledger, and of damage to the ledger's file.
 
-And is whatever is done to the ledger's file behind its back seen: a changed character, a row that
-is gone, a cut tail?
+Every released file must lead back to every spend behind it, quickly. Damage to the ledger's file
+must be detected: a changed character, a deleted row, a truncated tail.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from dagster_project.ledger import Ledger, LedgerError, lineage
 from dagster_project.ledger.population import Population
 
 _ENTRIES_EACH = 6  # reserved, opened, begun, and three commits
-_NOISE = 1e5  # so little privacy that thousands of releases fit
+_NOISE = 1e5  # so little spending that thousands of releases fit
 
 
 def long_ledger(folder: Path, entries: int) -> tuple[Population, list[str]]:
-    """A ledger of about so many entries, anchored, and the hashes of the files it released."""
+    """Create an anchored ledger of about `entries` entries, and return its released hashes."""
     path = folder / "population.yaml"
     path.write_text(POPULATION)
     population = Population.load(path)
@@ -46,7 +46,7 @@ def long_ledger(folder: Path, entries: int) -> tuple[Population, list[str]]:
 
 
 def _spends(chain: dict, files: list[str]) -> tuple[set[str], set[str]]:
-    """Releases whose spend a chain names, and those that it has to."""
+    """Return the releases whose spend a chain names, and those that it must name."""
     named = {
         release["release_id"]
         for release in chain["releases"]
@@ -58,7 +58,7 @@ def _spends(chain: dict, files: list[str]) -> tuple[set[str], set[str]]:
 
 
 def audit_lineage(*, entries: int, traced: int) -> list[Finding]:
-    """Traces `traced` of the files of a ledger of `entries`, then damages copies of it."""
+    """Trace `traced` of the files of a ledger of `entries`, then damage copies of it."""
     with tempfile.TemporaryDirectory() as scratch:
         population, files = long_ledger(Path(scratch), entries)
         started = time.perf_counter()
@@ -101,7 +101,7 @@ def audit_lineage(*, entries: int, traced: int) -> list[Finding]:
 
 
 def _seen(population: Population, statement: str) -> str:
-    """The ledger's sentence on a copy with this done behind its back, "" where it has none."""
+    """Return the ledger's error on a copy damaged by the statement, or "" if it opens."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "copy"
         shutil.copytree(population.path.parent, copy)

@@ -1,9 +1,9 @@
-"""A population's life in small: what the crash audit traces and kills.
+"""Program that lives a small population's life, which the crash audit traces and kills.
 
-Run as a program with a folder; it writes a ledger, outputs, and `seen`: one line for each thing
-that an outsider could know of private data, or was promised. Records are not needed for that, and
-random bytes stand for noise. Its stages run by the code that every release uses. Its mutants do one
-thing wrong, so that the audit can show that it would notice.
+It writes to a folder a ledger, outputs, and `seen`, with one line for each thing that an outsider
+could know of private data or was promised. It needs no records, and random bytes replace the noise.
+Its stages run through the code that every release uses. Each mutant does one thing wrong, to show
+that the audit would notice.
 """
 
 from __future__ import annotations
@@ -46,36 +46,36 @@ anchor: null
 
 
 def price_at_a_constant(cost: float = COST) -> None:
-    """Every plan of this process costs the same: crashes and crowds are audited, not prices."""
+    """Make every plan of this process cost the same, since prices are not audited here."""
     priced = SimpleNamespace(gdp_cost=lambda events, *, leak: cost)
     sys.modules["dagster_project.privacy.accounting"] = priced  # type: ignore[assignment]
     privacy.accounting = priced  # type: ignore
 
 
 def plan(release_id: str) -> Plan:
-    """A small plan with one stage of each kind."""
+    """Return a small plan with one stage of each kind."""
     steps = plans.training(sample_rate=1.0, steps=STEPS, replay_steps=INTERVAL)
     return plans.plan(release_id, plans.table(8.0), steps)
 
 
 def cohorts(number: int) -> dict[str, list[str]]:
-    """Those who come to release `number`, by the cohort in which they were first seen."""
+    """Return the people of release `number`, by the cohort in which they were first seen."""
     names = [FIRST_COHORT, *(f"cohort-{later}" for later in range(1, number + 1))]
     people = {name: [f"{name}-{person}" for person in range(3)] for name in names}
     return people | {HELD_OUT: [f"aside-{earlier}" for earlier in range(number + 1)]}
 
 
 def place(folder: Path, release_id: str) -> tuple[Path, Path]:
-    """Where a release's outputs lie, and the records of its finished runs."""
+    """Return the folder of a release's outputs and that of the records of its finished runs."""
     return folder / "models" / release_id, folder / "private" / release_id / "finished"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Life:
-    """What its stages do, and what an outsider sees of it.
+    """The stages of a life, and what an outsider sees of it.
 
     Attributes:
-        seen: descriptor of the file `seen`.
+        seen: Descriptor of the file `seen`.
     """
 
     folder: Path
@@ -111,13 +111,13 @@ class _Life:
             self.see(("stepped", release_id))
 
     def train(self, ledger: Ledger, release_id: str) -> None:
-        self.step(ledger, release_id, 2, 4, 6)  # the interval from 2 on was lost, and is replayed
+        self.step(ledger, release_id, 2, 4, 6)  # the interval from step 2 was lost and is replayed
         self._write(release_id, "image_model")
 
     def _write(self, release_id: str, stage: str) -> None:
         output, content = place(self.folder, release_id)[0] / OUTPUTS[stage], os.urandom(64)
         output.parent.mkdir(parents=True, exist_ok=True)
-        with output.open("wb", buffering=0) as stream:  # in two calls, to be crashed between them
+        with output.open("wb", buffering=0) as stream:  # in two calls, to crash between them
             stream.write(content[:32])
             stream.write(content[32:])
         self.see(("made", release_id, stage, hashlib.sha256(content).hexdigest()))
@@ -128,10 +128,10 @@ def _declared(a_plan: Plan, stage: str) -> dict[str, dict[str, Any]]:
 
 
 def live(folder: Path, *, releases: int = 3, mutant: str = "") -> None:
-    """Reserves, opens, runs, resumes, commits and anchors some releases, and gives one back.
+    """Reserve, open, run, resume, commit and anchor some releases, and void one.
 
     Args:
-        folder: holds population.yaml, with the text POPULATION.
+        folder: Folder with a population.yaml that has the text POPULATION.
     """
     if mutant == "normal_sync":
         Store.synchronous = "NORMAL"
@@ -148,7 +148,7 @@ def live(folder: Path, *, releases: int = 3, mutant: str = "") -> None:
         life.see(("reserved", name))
         ledger.open_reservation(name)
         life.see(("read", name))
-        people = cohorts(number)  # everybody who came before, and some for the first time
+        people = cohorts(number)  # everybody from before, and some for the first time
         told = [("admitted", name, cohort, *some) for cohort, some in people.items()]
         if mutant == "admit_late":
             life.see(*told)

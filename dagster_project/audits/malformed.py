@@ -1,8 +1,8 @@
-"""Can any malformed input bring out a trace-back, write a byte or spend anything?
+"""Audit of malformed inputs: can one cause a traceback, write a byte or spend anything?
 
-Variants of a schema, of records, of pictures and of a population file are generated from sound ones
-by random damage, and given to everything that reads them. Each must end in a result or in the one
-declared kind of error, and leave the folder as it was.
+Random damage turns a sound schema, records, images and population file into variants, which are
+given to everything that reads them. Each must end in a result or in a declared error, and leave
+the folder unchanged.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dagster_project.data.reading import ReadingError, read_pairs
 from dagster_project.data.schema import Schema, SchemaError
 from dagster_project.ledger.population import Population, PopulationError
 
-# Errors whose one sentence is the answer; a fault of the program is any other.
+# Errors that answer in one sentence; any other error is a bug in the program.
 DECLARED = (SchemaError, ReadingError, PopulationError)
 ODD: tuple[Any, ...] = (
     None, True, -1, 0, 10**400, 1e308, math.nan, math.inf, -math.inf, "", " ", "\x00", "é" * 300,
@@ -39,7 +39,7 @@ PEOPLE = 6
 
 
 def damaged_bytes(content: bytes, coin: random.Random) -> bytes:
-    """The bytes cut off, with some changed, with some put in, or others altogether."""
+    """Return the bytes truncated, partly changed, with insertions or deletions, or replaced."""
     kind = coin.randrange(5)
     if kind == 0:
         return content[: coin.randrange(len(content) + 1)]
@@ -59,7 +59,7 @@ def damaged_bytes(content: bytes, coin: random.Random) -> bytes:
 
 
 def damaged_mapping(content: Any, coin: random.Random) -> Any:
-    """A copy with one place replaced, removed, renamed or doubled, somewhere in its depth."""
+    """Return a copy with one entry at any depth replaced, removed, renamed or duplicated."""
     content = copy.deepcopy(content)
     place = content
     while True:
@@ -84,7 +84,7 @@ def damaged_mapping(content: Any, coin: random.Random) -> Any:
 
 
 def schema_variant(data: Path, coin: random.Random) -> None:
-    """A damaged schema.yaml beside sound records."""
+    """Write a damaged schema.yaml beside sound records."""
     _sound(data)
     target = data / "schema.yaml"
     if coin.random() < 0.4:
@@ -94,7 +94,7 @@ def schema_variant(data: Path, coin: random.Random) -> None:
 
 
 def records_variant(data: Path, coin: random.Random) -> None:
-    """Damaged records: odd values, columns of other types, a broken file, or a broken CSV."""
+    """Write damaged records: odd values, columns of other types, a broken file or broken CSV."""
     _sound(data)
     table, kind = toys.columns(PEOPLE), coin.randrange(5)
     file = data / "train.parquet"
@@ -124,7 +124,7 @@ def records_variant(data: Path, coin: random.Random) -> None:
 
 
 def images_variant(data: Path, coin: random.Random) -> None:
-    """Sound records with damaged pictures."""
+    """Write sound records with damaged images."""
     _sound(data)
     table = toys.columns(PEOPLE)
     for i in range(PEOPLE):
@@ -134,7 +134,7 @@ def images_variant(data: Path, coin: random.Random) -> None:
 
 
 def population_variant(data: Path, coin: random.Random) -> None:
-    """A damaged population.yaml above sound data."""
+    """Write a damaged population.yaml above sound data."""
     _sound(data)
     target = data.parent / "population.yaml"
     if coin.random() < 0.5:
@@ -168,7 +168,7 @@ def _array(values: list[Any]) -> pa.Array:
 
 
 def read_everything(data: Path) -> None:
-    """All that reads a data folder and its population file, to the end."""
+    """Run everything that reads a data folder and its population file."""
     for fault in check(data, data / "schema.yaml"):
         str(fault)
     Population.load(data.parent / "population.yaml")
@@ -180,11 +180,11 @@ def read_everything(data: Path) -> None:
 def failures(
     *, inputs: int, read: Callable[[Path], None] = read_everything, seed: int = 0
 ) -> tuple[int, int, list[str]]:
-    """Tries generated inputs.
+    """Try generated inputs.
 
     Returns:
-        How many were refused by a declared error, how many changed a file, and the last line of
-        every trace-back.
+        The number refused by a declared error, the number that changed a file, and the last line
+        of every traceback.
     """
     coin, refused, written, traces = random.Random(seed), 0, 0, []
     kinds = list(VARIANTS.values())
@@ -209,16 +209,16 @@ def _content(folder: Path) -> dict[str, bytes]:
 
 
 def audit_malformed(*, inputs: int) -> Finding:
-    """Inputs of all kinds in turn."""
+    """Audit inputs of all kinds in turn."""
     refused, written, traces = failures(inputs=inputs)
     shown = f" (the first: {traces[0]:.80})" if traces else ""
     return Finding(
         name="malformed inputs",
         measured=(
-            f"{len(traces)} trace-backs{shown}, {written} wrote or spent; {refused} refused in a "
+            f"{len(traces)} tracebacks{shown}, {written} wrote or spent; {refused} refused in a "
             f"sentence, {inputs - refused - len(traces)} read by the schema's policy"
         ),
-        expected="0 trace-backs, 0 wrote or spent",
+        expected="0 tracebacks, 0 wrote or spent",
         holds=not traces and not written and refused > 0,
         size=f"{inputs} of {', '.join(VARIANTS)}",
     )

@@ -1,7 +1,7 @@
-"""Planted faults, and the check that catches each. A fault that nothing catches is a hole here.
+"""Audit of the audits: every planted fault must be caught by a check.
 
 Faults of the mechanisms go through every check of the mechanisms; faults of the ledger, which need
-processes of their own, through the crash or the crowd that is meant for them.
+their own processes, go through the crash or the crowd that is meant for them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dagster_project.audits.file_calls import can_trace
 from dagster_project.audits.finding import Finding, not_run
 from dagster_project.audits.resuming import FAULTS as RESUMING
 
-# Of the ledger: the fault, its name in `lives`, and the crash that must show it.
+# Faults of the ledger: name -> (its name in `lives`, the crash that must show it).
 CRASHING = {
     "record late": ("record_late", "kill"),
     "admit late": ("admit_late", "kill"),
@@ -24,7 +24,7 @@ CRASHING = {
 
 
 def training_checks(training: Training, *, tries: int, rounds: int) -> list[str]:
-    """The checks of DP-SGD that a training fails, with what they measured."""
+    """Return the checks of DP-SGD that a training fails, with what they measured."""
     failed = []
     moved = sensitivities.training_sensitivity(training, tries=tries)
     if not moved <= 1 + sensitivities.ROUNDING:
@@ -42,7 +42,7 @@ def training_checks(training: Training, *, tries: int, rounds: int) -> list[str]
 
 
 def pairs_checks() -> dict[str, list[str]]:
-    """The checks of the mean pairs that catch faults of theirs."""
+    """Return for each fault of the mean pairs the checks that catch it."""
     moved = sensitivities.pairs_sensitivity(sensitivities.RealisedMeans, tries=50)
     error = randomness.scale_error(randomness.pairs_noise(LessNoise))
     repeated = randomness.repeats(lambda: randomness.pairs_noise(Seeded))
@@ -54,7 +54,7 @@ def pairs_checks() -> dict[str, list[str]]:
 
 
 def ledger_checks(*, releases: int, every: int) -> dict[str, list[str]]:
-    """The crashes and the crowd that catch a ledger's faults; nothing for one that goes unseen."""
+    """Return for each fault of the ledger the crash or crowd that catches it, if any."""
     caught: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, (fault, model) in CRASHING.items():
@@ -80,7 +80,7 @@ def ledger_checks(*, releases: int, every: int) -> dict[str, list[str]]:
 
 
 def audit_mutants(*, tries: int, rounds: int, releases: int, every: int) -> list[Finding]:
-    """Every planted fault, one row each; and the product itself, which no check may catch."""
+    """Audit every planted fault, and the product itself, which no check may catch."""
     expected = "caught by at least one check"
     sound = training_checks(Training(), tries=tries, rounds=rounds)
     caught = {

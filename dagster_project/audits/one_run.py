@@ -1,10 +1,10 @@
-"""What epsilon does one training run show, in which canaries are in or out by a coin?
+"""Empirical lower bound on epsilon from one training run with randomly included canaries.
 
-Each canary is a person whose gradient points along an axis of its own (a Dirac vector) and is
-longer than the clip norm. DP-SGD runs as it is: real sampling, clipping and noise. Guesses who was
-in are then made from the released parameters; more right guesses than epsilon allows refute it.
+Each canary is a person whose gradient points along a separate axis (a Dirac vector) and is longer
+than the clip norm. DP-SGD runs unchanged, with real sampling, clipping and noise. The released
+parameters are then used to guess who was in; more right guesses than epsilon allows refute it.
 
-Groups of a thousand canaries, each with a run on people of its own, are together one run of a
+Groups of a thousand canaries, each with a run on its own people, are together one run of a
 mechanism with the same guarantee (parallel composition), and give a sharper bound.
 
 Reference: Steinke, Nasr, Jagielski, "Privacy auditing with one (1) training run", 2023,
@@ -35,15 +35,15 @@ FAULTS = {
 
 
 def claimed_epsilon(loop: DPSGD = LOOP) -> float:
-    """What the accountant says of the declared run."""
+    """Return the accountant's epsilon of the declared run."""
     return epsilon([loop.event()], target_delta=DELTA)
 
 
 def p_value(*, canaries: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
-    """Bound on the chance of so many right guesses under (epsilon, delta)-DP (theorem 5.2).
+    """Bound the probability of `right` right guesses under (epsilon, delta)-DP (theorem 5.2).
 
     P[W >= v] + 2 m delta max_i P[v > W >= v - i] / i, where W is binomial: each guess is right
-    with probability e^epsilon / (1 + e^epsilon) at most.
+    with probability at most e^epsilon / (1 + e^epsilon).
     """
     if right == 0:
         return 1.0
@@ -54,7 +54,7 @@ def p_value(*, canaries: int, guesses: int, right: int, epsilon: float, delta: f
 
 
 def lower_bound(*, canaries: int, guesses: int, right: int, delta: float) -> float:
-    """The largest epsilon that the guesses refute at the confidence of this audit."""
+    """Return the largest epsilon that the guesses refute at the confidence of this audit."""
 
     def refuted(value: float) -> bool:
         p = p_value(canaries=canaries, guesses=guesses, right=right, epsilon=value, delta=delta)
@@ -72,10 +72,10 @@ def lower_bound(*, canaries: int, guesses: int, right: int, delta: float) -> flo
 def empirical_epsilon(
     training: Training, *, groups: int, guessed: float, loop: DPSGD = LOOP
 ) -> float:
-    """The lower bound from one run of `groups` thousand canaries.
+    """Return the lower bound from one run of `groups` thousand canaries.
 
     Args:
-        guessed: the share of canaries that is guessed to be in, and to be out; fixed beforehand.
+        guessed: Fraction of canaries guessed to be in, and the same to be out; fixed beforehand.
     """
     coins, scores = [], []
     axes = LENGTH * loop.max_grad_norm * torch.eye(CANARIES)
@@ -90,10 +90,10 @@ def empirical_epsilon(
 
 
 def audit_one_run(*, groups: int) -> list[Finding]:
-    """One run of two thousand canaries, and one of `groups` thousand (0: none), with its faults."""
+    """Audit one run of 2,000 canaries and one of `groups` thousand (0 for none), with faults."""
     claimed = claimed_epsilon()
     findings: list[Finding] = []
-    # Fewer canaries need a larger share of guesses for a tight binomial.
+    # Fewer canaries need a larger fraction of guesses for a tight binomial.
     rounds: list[tuple[int, float, tuple[str, ...]]] = [(2, 0.1, ("quarter noise", "lost clip"))]
     if groups:
         rounds.append((groups, 0.01, tuple(FAULTS)))

@@ -7,7 +7,7 @@ from dagster_project.privacy.plan import Plan, PlannedMechanism
 
 
 def table(sigma: float, *, cohort: str = "all") -> PlannedMechanism:
-    """A table model of one Gaussian mechanism."""
+    """Return a table model with one Gaussian mechanism."""
     return PlannedMechanism(
         name="table_model",
         stage="table_model",
@@ -18,7 +18,7 @@ def table(sigma: float, *, cohort: str = "all") -> PlannedMechanism:
 
 
 def training(*, sample_rate: float, steps: int, replay_steps: int) -> PlannedMechanism:
-    """An image model that is trained in steps, so that it can resume."""
+    """Return an image model that is trained in steps, so that it can resume."""
     return PlannedMechanism(
         name="image_model",
         stage="image_model",
@@ -30,7 +30,7 @@ def training(*, sample_rate: float, steps: int, replay_steps: int) -> PlannedMec
 
 
 def plan(name: str, *mechanisms: PlannedMechanism) -> Plan:
-    """A release of these mechanisms."""
+    """Return the plan of a release with these mechanisms."""
     return Plan(
         release_id=name,
         population="audit",

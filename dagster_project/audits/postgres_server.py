@@ -1,4 +1,4 @@
-"""A PostgreSQL server for an audit or a test alone: a temporary folder, loopback, a free port."""
+"""Temporary PostgreSQL server for an audit or a test, on loopback and a free port."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import psycopg
 
 
 def programs() -> Path | None:
-    """The folder of pg_ctl and initdb, where a server is installed."""
+    """Return the folder of pg_ctl and initdb, or None if no server is installed."""
     places = [*Path("/usr/lib/postgresql").glob("*/bin")]
     if found := shutil.which("initdb"):
         places.append(Path(found).resolve().parent)
@@ -33,23 +33,23 @@ class Server:
         self._port, self._control, self._numbers = port, control, count()
 
     def crash(self) -> None:
-        """Ends it at once, without what it has not written to its files, and starts it on these."""
+        """Stop the server at once, losing what it has not written to its files, and restart it."""
         self._control("restart", "--mode=immediate")
 
     def url(self, name: str = "public", database: str = "postgres") -> str:
-        """The URL of a place for one ledger: a schema, which costs less than a database."""
+        """Return the URL for one ledger: a schema, which is cheaper than a database."""
         place = f"postgresql://postgres@127.0.0.1:{self._port}/{database}"
         return f"{place}?options=-c%20search_path%3D{name}"
 
     def new(self) -> str:
-        """The URL of an empty place."""
+        """Create an empty schema and return its URL."""
         name = f"ledger{next(self._numbers)}"
         self.sql(self.url(), f"CREATE SCHEMA {name}")
         return self.url(name)
 
     @staticmethod
     def sql(url: str, *statements: str) -> None:
-        """Statements behind the ledger's back."""
+        """Execute statements that bypass the ledger."""
         with psycopg.connect(url, autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement)
@@ -63,11 +63,11 @@ def _free_port() -> int:
 
 @contextmanager
 def server(*settings: str, memory: bool = False) -> Iterator[Server]:
-    """Runs a server until the block ends.
+    """Run a server until the `with` block ends.
 
     Args:
-        settings: more "name=value" of postgresql.conf.
-        memory: keep its files in memory where there is such a place: for what no disk decides.
+        settings: Further "name=value" settings of postgresql.conf.
+        memory: Keep its files in memory if possible, for tests that do not depend on a disk.
     """
     place, shared = programs(), "/dev/shm" if memory and Path("/dev/shm").is_dir() else None
     if place is None:
@@ -76,14 +76,14 @@ def server(*settings: str, memory: bool = False) -> Iterator[Server]:
         prefix="ledger-postgres-", dir=shared, ignore_cleanup_errors=True
     ) as folder:
         who: dict[str, Any] = {"cwd": folder, "check": True}
-        if os.geteuid() == 0:  # it refuses to run as root: the account that its package made
+        if os.geteuid() == 0:  # it refuses to run as root; use the account of its package
             account = pwd.getpwnam("postgres")
             os.chown(folder, account.pw_uid, account.pw_gid)
             who |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
         def control(*words: str) -> None:
             command = [str(place / "pg_ctl"), "--pgdata=data", "--silent", "--log=log", *words]
-            # Not to be captured: what it starts keeps its streams open.
+            # The output is not captured, because the server keeps the streams open.
             subprocess.run(command, stdout=subprocess.DEVNULL, **who)
 
         control("init", "-o", "-A trust -U postgres -E UTF8 --no-sync")

@@ -1,10 +1,10 @@
-"""How many times the declared privacy loss does each mechanism really incur? About once.
+"""Probes that measure the ratio of a mechanism's real privacy loss to the declared one.
 
-Each mechanism of `mechanisms.MECHANISMS` is run as it is shipped, noise off, on people chosen to
-move its output as far as any can; and on nobody, to see its noise alone. Noise multiplier over
-declared noise multiplier follows from the two without any formula of the mechanism's own: whoever
-gets a sensitivity wrong by a factor, or a scale, or a weight, is off by that factor here. A probe
-also holds faults of at most the square root of two that it must tell from the mechanism.
+Each mechanism of `mechanisms.MECHANISMS` is run as shipped: without noise, on people chosen to
+move its output as far as anyone can, and on nobody, to see only its noise. The ratio of the noise
+multipliers follows from the two without any of the mechanism's own formulas: an error of a factor
+in a sensitivity, a scale or a weight changes the ratio by that factor. A probe also has faults of
+at most the square root of two that it must distinguish from the mechanism.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from dagster_project.table.measurements import TableMeasurement, TableSelection,
 
 Make = Callable[[], SecureGenerator]
 DRAWS = 100_000
-# A probe's neighbours come near the bound; noise of 100,000 draws is known to .8 % with a certainty
-# of 99.9 %, odds of 10,000 selections to 5 %.
+# A probe's neighbours come near the bound; 100,000 draws estimate the noise to .8 % with a
+# confidence of 99.9 %, and 10,000 selections the odds to 5 %.
 LEAST, MOST = 0.9, 1.1
 
-# As shipped, at toy size: pooled pixels, random features, and what the public network sees.
+# As shipped, at toy size: pooled pixels, random features, and features of the public network.
 SHIPPED = FeatureMap(
     channels=1,
     height=4,
@@ -48,13 +48,13 @@ SHIPPED = FeatureMap(
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What tells a mechanism from a wrong one.
+    """Test that distinguishes a mechanism from wrong ones.
 
     Attributes:
-        loss: Of a mechanism and its source of noise, the declared privacy loss that is incurred.
+        loss: (mechanism, source of noise) -> ratio of the real privacy loss to the declared one.
         sound: Instances as shipped.
-        faulty: Wrong ones by name, each to be caught by `loss`.
-        weak: Whether less noise than asked for must be caught too.
+        faulty: Wrong instances by name, each of which `loss` must catch.
+        weak: Whether `loss` must also catch less noise than requested.
     """
 
     loss: Callable[..., float]
@@ -64,7 +64,7 @@ class Probe:
 
 
 def misjudged(sound: Mechanism, factor: float) -> Mechanism:
-    """The same mechanism with another idea of its sensitivity."""
+    """Return the same mechanism with its sensitivity multiplied by `factor`."""
     kind = type(sound)
 
     def sensitivity(self: Mechanism) -> float:
@@ -75,7 +75,7 @@ def misjudged(sound: Mechanism, factor: float) -> Mechanism:
 
 
 def measurement_loss(mechanism: TableMeasurement, generator: Make) -> float:
-    """One record more in a marginal, and the noise of empty cells."""
+    """Return the loss from one more record in a marginal and the noise of empty cells."""
     exact = [
         mechanism.run(counts, names=("a",), generator=Silent()).values
         for counts in (np.array([3, 0, 7]), np.array([3, 1, 7]))
@@ -86,10 +86,10 @@ def measurement_loss(mechanism: TableMeasurement, generator: Make) -> float:
 
 
 def selection_loss(mechanism: TableSelection, generator: Make, *, runs: int = 10_000) -> float:
-    """How far one record moves the odds between two pairs of attributes.
+    """Return the loss from how far one record moves the odds between two pairs of attributes.
 
-    It moves each score by at most one, and so the odds of two pairs by twice exp(epsilon / 2).
-    Measured where scores differ by several records, which shows it well.
+    It moves each score by at most one, and so the odds of two pairs by twice exp(epsilon / 2). It
+    is measured at scores that differ by several records, which makes it clearly visible.
     """
     gap = max(1, round(3 / mechanism.epsilon))
     pairs, source = [(0, 1), (0, 2)], generator()
@@ -109,7 +109,7 @@ def selection_loss(mechanism: TableSelection, generator: Make, *, runs: int = 10
 
 
 def query_loss(mechanism: LabelCounts, generator: Make) -> float:
-    """A person with k labels in d cells, and the noise on nobody."""
+    """Return the loss from a person with k labels in d cells and the noise on nobody."""
     d, k, labels = mechanism.attributes, mechanism.top_k, 50
     top, cells = np.arange(k)[None], np.zeros((1, 2 * d))
     cells[0, ::2] = 1
@@ -121,13 +121,13 @@ def query_loss(mechanism: LabelCounts, generator: Make) -> float:
 
 
 def sums_loss(mechanism: CellSums, generator: Make) -> float:
-    """Extreme pictures through the feature map with its network, and nobody's noise."""
+    """Return the loss from extreme images under the full feature map and the noise on nobody."""
     d = mechanism.attributes
     y, x = np.mgrid[:32, :32]
     patterns = [np.full((32, 32), 255), (x + y) % 2 * 255, (x // 8 + y // 8) % 2 * 255]
     images = np.stack(patterns).astype(np.uint8)[:, None]
     people = len(images)
-    # Each is alone in cells of their own, so that one run shows what each would move.
+    # Each person is alone in separate cells, so that one run shows what each would move.
     cells = np.kron(np.eye(people, dtype=np.float32), np.ones((1, d), dtype=np.float32))
     sums = mechanism.run(images, cells, SHIPPED, generator=Silent())
     moved = float(np.linalg.norm(sums.reshape(people, -1), axis=1).max())
@@ -139,7 +139,7 @@ def sums_loss(mechanism: CellSums, generator: Make) -> float:
 
 
 def training_loss(mechanism: DPSGD, generator: Make) -> float:
-    """A person with a gradient of any length in one step, and the noise of a step on nobody."""
+    """Return the loss from a person with a gradient of any length and a step's noise on nobody."""
     moved = 0.0
     for length in (0.9, 1.0, 1.5, 1e6):
         gradient = torch.zeros(1, 16, dtype=torch.float64)
@@ -199,7 +199,7 @@ PROBES: dict[type[Mechanism], Probe] = {
 
 
 def losses(probe: Probe) -> tuple[dict[str, float], dict[str, float]]:
-    """The measured losses of the sound mechanisms and of the faulty ones."""
+    """Return the measured losses of the sound mechanisms and of the faulty ones."""
     sound = {repr(item): probe.loss(item, SecureGenerator) for item in probe.sound}
     faulty = {name: probe.loss(item, SecureGenerator) for name, item in probe.faulty.items()}
     if probe.weak:
@@ -208,7 +208,7 @@ def losses(probe: Probe) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def audit_probes() -> list[Finding]:
-    """Every mechanism by its probe: the sound ones pass it, and none of the faulty ones does."""
+    """Probe every mechanism: the sound ones must pass, and none of the faulty ones may."""
     findings = []
     for kind, probe in PROBES.items():
         sound, faulty = losses(probe)

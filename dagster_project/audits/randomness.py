@@ -1,6 +1,6 @@
-"""Is the noise as large as declared and never the same, and is every coin a coin of its own?
+"""Audit of the randomness: scale and freshness of the noise, independence of the sampling.
 
-Everything is tried twice, and fails where both trials do: beyond a 99.9 % interval for a scale, at
+Everything is tried twice, and fails if both trials do: beyond a 99.9 % interval for a scale, at
 p <= 1e-4 for the sampler. Sound code fails once in a million runs.
 """
 
@@ -26,14 +26,14 @@ Make = Callable[[], SecureGenerator]
 
 
 def training_noise(training: Training, draws: int = DRAWS) -> np.ndarray:
-    """Noise of one DP-SGD step on nobody, over what is declared."""
+    """Return the noise of one DP-SGD step on nobody, divided by the declared scale."""
     empty = torch.zeros(0, draws, dtype=torch.float64)
     declared = dp_sgd(noise_multiplier=1.7, max_grad_norm=0.3)
     return training.run(empty, declared) / (1.7 * 0.3)
 
 
 def pairs_noise(generator: Make = SecureGenerator, draws: int = DRAWS) -> np.ndarray:
-    """Noise of the mean pairs' sums on nobody, over what is declared."""
+    """Return the noise of the mean pairs' sums on nobody, divided by the declared scale."""
     cells = math.ceil(draws / MAP.size)
     mechanism = CellSums(noise_multiplier=2.5, sample_rate=1.0, attributes=3)
     sums = mechanism.run(
@@ -46,29 +46,29 @@ def pairs_noise(generator: Make = SecureGenerator, draws: int = DRAWS) -> np.nda
 
 
 def table_noise(generator: Make = SecureGenerator, draws: int = DRAWS) -> np.ndarray:
-    """Noise of a measured marginal of empty cells, over what is declared."""
+    """Return the noise of a marginal of empty cells, divided by the declared scale."""
     counts = np.zeros(draws, dtype=np.int64)
     mechanism = TableMeasurement(sigma=30.0, marginals=1)
     return mechanism.run(counts, names=("a",), generator=generator()).values / 30.0
 
 
 def scale_error(noise: np.ndarray) -> float:
-    """Relative deviation of the root mean square from 1."""
+    """Return the relative deviation of the root mean square from 1."""
     return abs(float(np.sqrt(np.mean(np.square(noise)))) - 1)
 
 
 def scale_bound(draws: int) -> float:
-    """Half the 99.9 % interval of `scale_error`: .52 % at 200,000 draws."""
+    """Return half the 99.9 % interval of `scale_error`: .52 % at 200,000 draws."""
     return float(stats.norm.ppf(1 - 0.001 / 2)) / math.sqrt(2 * draws)
 
 
 def repeats(noise: Callable[[], np.ndarray]) -> int:
-    """Values that stand at the same place in two runs on the same data."""
+    """Count the values that are equal at the same position in two runs on the same data."""
     return int((noise() == noise()).sum())
 
 
 def inclusion(training: Training, *, people: int, rounds: int, rate: float) -> np.ndarray:
-    """Who was in which sample, bool (rounds, people)."""
+    """Return who was in which sample, bool (rounds, people)."""
     secure, table = training.generator(), np.zeros((rounds, people), dtype=bool)
     for row in table:
         row[training.sample(people, sample_rate=rate, generator=secure)] = True
@@ -76,7 +76,7 @@ def inclusion(training: Training, *, people: int, rounds: int, rate: float) -> n
 
 
 def sampler_p_values(table: np.ndarray, rate: float) -> dict[str, float]:
-    """p-values of what independent coins of the declared rate would show."""
+    """Return p-values under the hypothesis of independent sampling at the declared rate."""
     rounds, people = table.shape
     by_person = ((table.sum(axis=0) - rounds * rate) ** 2).sum() / (rounds * rate * (1 - rate))
     by_round = ((table.sum(axis=1) - people * rate) ** 2).sum() / (people * rate * (1 - rate))
@@ -97,7 +97,7 @@ def _two_sided(statistic: float, freedom: int) -> float:
 
 
 def sampler_check(training: Training, *, rounds: int) -> tuple[str, float]:
-    """The least likely of the sampler's statistics, and its p-value: the better of two trials."""
+    """Return the sampler's least likely statistic and its p-value, the better of two trials."""
     trials = [
         sampler_p_values(inclusion(training, people=200, rounds=rounds, rate=0.1), 0.1)
         for _ in range(2)
@@ -108,7 +108,7 @@ def sampler_check(training: Training, *, rounds: int) -> tuple[str, float]:
 
 
 def audit_randomness(*, rounds: int) -> list[Finding]:
-    """Scale and freshness of each noise, and the sampler over `rounds` samples."""
+    """Audit the scale and freshness of each noise, and the sampler over `rounds` samples."""
     noises: dict[str, Callable[[], np.ndarray]] = {
         "DP-SGD": lambda: training_noise(Training()),
         "mean pairs": pairs_noise,
@@ -120,14 +120,14 @@ def audit_randomness(*, rounds: int) -> list[Finding]:
         findings.append(
             Finding(
                 name=f"noise scale of {name}",
-                measured=f"{min(errors):.3%} off what is declared",
+                measured=f"{min(errors):.3%} off the declared scale",
                 expected=f"at most {bound:.2%}",
                 holds=min(errors) <= bound,
                 size=f"{DRAWS} draws, twice",
             )
         )
     same = {name: repeats(noises[name]) for name in ("DP-SGD", "mean pairs")}
-    # Integer noise of scale 30 meets itself at one place in 106 by chance.
+    # Integer noise of scale 30 repeats by chance at one position in 106.
     same["table"] = max(0, repeats(table_noise) - DRAWS // 50)
     findings.append(
         Finding(

@@ -1,8 +1,8 @@
-"""Is a release that does not fit refused before a record is read, and quickly?
+"""Audit that a release that does not fit is refused quickly and before a record is read.
 
-The command of a release runs on a population whose cap is too small, with every read of its files
-traced. Parquet keeps columns and types in a footer, which may be read; readers fetch it as the last
-64 KiB of the file, so the pages of records before it must stay untouched.
+The release command runs on a population whose cap is too small, with every read of its files
+traced. Parquet stores columns and types in a footer, which may be read; readers fetch it as the
+last 64 KiB of the file, so the pages of records before it must remain unread.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _READ = re.compile(r"(read|pread64|readv|preadv2?|mmap)\((.*)\)\s+= (-?\w+)")
 
 @dataclass(frozen=True)
 class Read:
-    """One read of a file: where it began (None: unknown) and how many bytes it brought."""
+    """A read of a file: its offset (None if unknown) and its number of bytes."""
 
     path: Path
     offset: int | None
@@ -38,7 +38,7 @@ class Read:
 
 
 def traced_reads(command: Sequence[str], folder: Path) -> tuple[int, list[Read]]:
-    """Runs a command and returns its exit code and all it read of files below a folder."""
+    """Run a command and return its exit code and all its reads of files below a folder."""
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "trace"
         prefix = ["strace", "-f", "--seccomp-bpf", "-y", "-s", "0", "-o", str(log)]
@@ -53,7 +53,7 @@ def traced_reads(command: Sequence[str], folder: Path) -> tuple[int, list[Read]]
 
 
 def _whole(lines: Iterator[str]) -> Iterator[str]:
-    """Joins calls that the trace shows in two parts, because another thread came between."""
+    """Join calls that the trace shows in two parts because another thread intervened."""
     begun: dict[str, str] = {}
     for line in lines:
         process, _, text = line.partition(" ")
@@ -79,7 +79,7 @@ def _parse(line: str, folder: Path) -> Read | None:
 
 
 def record_bytes(reads: Sequence[Read]) -> int:
-    """Bytes that were read of records: of pictures, and of tables before their footer."""
+    """Return the bytes read of records: of images, and of tables before their footer."""
     total = 0
     for read in reads:
         if read.path.name == "schema.yaml":
@@ -95,11 +95,11 @@ def record_bytes(reads: Sequence[Read]) -> int:
 
 
 def seconds_to_refuse(folder: Path) -> float:
-    """From a calibrated plan to the ledger's refusal, inside one process."""
+    """Return the seconds from a calibrated plan to the ledger's refusal, inside one process."""
     path = folder / "population.yaml"
     path.write_text(lives.POPULATION.replace("10.0", "1.0"))
     ledger, plan = Ledger.open(Population.load(path)), lives.plan("refused")
-    # A calibrated plan has been composed: the accountant is loaded.
+    # A calibrated plan has already been composed, so the accountant is loaded.
     accounting.epsilon(plan.events, target_delta=plan.target_delta, discretization=1e-2)
     started = time.perf_counter()
     try:
@@ -113,7 +113,7 @@ def seconds_to_refuse(folder: Path) -> float:
 
 
 def audit_refusals() -> list[Finding]:
-    """A release of epsilon 4 under a lifetime cap of 1, in time and in what it read."""
+    """Audit a release of epsilon 4 under a lifetime cap of 1: its time and what it reads."""
     expected = "refused; 0 bytes of records read, nothing written beside the ledger"
     name = "a release that does not fit"
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,7 +1,7 @@
-"""What becomes of a stage that a crash interrupted: the one output it had made, or none.
+"""Resuming of a stage that a crash interrupted: it ends with the one output it had made, or none.
 
-Resumed as an ordinary next run would, by the code that every release uses. The mutants are ways to
-resume that could draw twice, or make final what no run had finished.
+Stages resume as in an ordinary next run, through the code that every release uses. The mutants are
+ways to resume that could draw noise twice, or commit what no run had finished.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COMMITTED, FORFEITED, RUNS_AGAIN, OTHER_OUTPUT = "committed", "forfeited", "runs
 
 
 class _RunsAgainError(Exception):
-    """The stage's code was called, so that noise would be drawn."""
+    """Raised if the stage's code was called, which would draw noise."""
 
 
 def resume(
@@ -31,19 +31,19 @@ def resume(
     *,
     resumed_by: Resume = run_once,
 ) -> dict[str, str]:
-    """Resumes each stage of a release that was begun and is not committed.
+    """Resume each stage of a release that was begun and is not committed.
 
     Args:
-        folder: what the crash left.
+        folder: Folder that the crash left.
         made: SHA-256 of each output that was seen whole, by release and stage.
         resumed_by: `run_once`, or a fault in its place.
 
     Returns:
-        By stage: COMMITTED with the output that had been made, FORFEITED, RUNS_AGAIN where its code
-        was called, or OTHER_OUTPUT where something else was committed.
+        By stage: COMMITTED if the output that had been made was committed, FORFEITED, RUNS_AGAIN if
+        its code was called, or OTHER_OUTPUT if something else was committed.
 
     Raises:
-        LedgerError: what was committed before the crash is not whole.
+        LedgerError: What was committed before the crash is not whole.
     """
     fates = {}
     for stage, output in OUTPUTS.items():
@@ -84,7 +84,7 @@ def _run_again() -> None:
 def draw_again(
     _ledger: Ledger, _release_id: str, _stage: str, run: Callable[[], None], **_options: Any
 ) -> bool:
-    """A fault: what was begun and has left nothing whole is run again, unasked."""
+    """Run a stage again that was begun and left nothing whole, which is a fault."""
     run()
     return True
 
@@ -100,10 +100,10 @@ def take_what_is_there(
     root: Path,
     **_options: Any,
 ) -> bool:
-    """A fault: whatever lies in the place of the output is committed."""
+    """Commit whatever is in the place of the output, which is a fault."""
     there = {name: file_sha256(root / name) for name in files if (root / name).is_file()}
     if not there:
-        raise StageSpent(f"nothing is there of stage {stage!r}")
+        raise StageSpent(f"stage {stage!r} has left no output")
     ledger.commit(release_id, stage, there, tuple(parents))
     return False
 

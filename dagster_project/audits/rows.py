@@ -1,7 +1,7 @@
-"""Does one line of a text file change how others are read? Broken lines in turn, at the head.
+"""Audit of text files: does a broken line change how other lines are read?
 
-Neighbouring data sets differ by one person; files of them by one line. Where that line decides how
-the lines behind it are read, no sensitivity of a mechanism holds.
+Neighbouring data sets differ by one person, and their files by one line. If that line affects how
+later lines are read, no sensitivity of a mechanism holds.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ Read = Callable[[Path], list[list[str]]]
 
 
 def by_line(file: Path) -> list[list[str]]:
-    """The rows behind the header, as they are read."""
+    """Return the rows after the header, as the product reads them."""
     return [row for number, row in csv_rows(file) if number > 1 and not isinstance(row, BrokenRow)]
 
 
 def whole_file(file: Path) -> list[list[str]]:
-    """A planted fault: a parser for which one open quote joins all that follows."""
+    """Read with a planted fault: a parser in which an open quote swallows all that follows."""
     text = file.read_bytes().decode(errors="replace").replace("\0", "")
     try:
         return list(csv.reader(text.splitlines(keepends=True)))[1:]
-    except csv.Error:  # one field is too long, and nothing of the file is read
+    except csv.Error:  # one field is too long, so that nothing of the file is read
         return []
 
 
 def rows_changed(read: Read, *, people: int) -> dict[str, int]:
-    """For each broken line, how many others' rows it changes."""
+    """Return for each broken line how many other rows it changes."""
     sound = [f"{i},f,clear".encode() for i in range(1, people + 1)]
     expected = [[str(i), "f", "clear"] for i in range(1, people + 1)]
     changed = {}
@@ -57,7 +57,7 @@ def rows_changed(read: Read, *, people: int) -> dict[str, int]:
 
 
 def audit_rows(*, people: int = 3000) -> list[Finding]:
-    """The product's reading, and a parser of whole files that the audit must catch."""
+    """Audit the product's reader, and a parser of whole files that the audit must catch."""
     changed, planted = (rows_changed(read, people=people) for read in (by_line, whole_file))
     return [
         Finding(

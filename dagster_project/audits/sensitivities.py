@@ -1,8 +1,8 @@
-"""By how much can one person move what noise is added to? Noise off, neighbours at their worst.
+"""Audit of sensitivities: how far can one person move the values that noise is added to?
 
-Each mechanism runs as it is, with noise of zero, on random data sets that differ by one person; the
-distance of the two outputs, in units of the sensitivity that is charged for, must never pass 1.
-Noise and sampling are audited elsewhere (`randomness`).
+Each mechanism runs unchanged, but without noise, on random worst-case data sets that differ by one
+person; the distance of the two outputs, in units of the charged sensitivity, must never exceed 1.
+`randomness` audits noise and sampling.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.table.marginals import attribute_pairs, count
 from dagster_project.table.measurements import TableMeasurement, selection_scores
 
-# Single precision moves a norm of a thousand summands by less than this part.
+# Single precision changes a norm of a thousand summands by a smaller fraction than this.
 ROUNDING = 1e-4
 MAP = FeatureMap(
     channels=1,
@@ -37,10 +37,10 @@ PUBLIC_PEOPLE = 40.0
 
 
 def training_sensitivity(training: Training, *, tries: int, seed: int = 0) -> float:
-    """Largest move of a DP-SGD step's sum of gradients by one person, over the clip norm.
+    """Return how far one person moves a DP-SGD step's sum of gradients, over the clip norm.
 
-    Gradients are drawn at lengths from 1e-6 to 1e9 clip norms, as copies and opposites of one
-    another, and with entries that are not finite. Infinity where the step's result is not finite.
+    Gradients have random lengths from 1e-6 to 1e9 clip norms, are copies and opposites of one
+    another, and have non-finite entries. The result is infinite if the step's result is not finite.
     """
     rng, worst = np.random.default_rng(seed), 0.0
     silent = replace(training, generator=Silent)
@@ -62,7 +62,7 @@ def training_sensitivity(training: Training, *, tries: int, seed: int = 0) -> fl
 
 
 def pairs_sensitivity(kind: type[CellSums] = CellSums, *, tries: int, seed: int = 0) -> float:
-    """Largest move of the mean pairs' sums by one person, over sqrt(attributes)."""
+    """Return how far one person moves the mean pairs' sums, over sqrt(attributes)."""
     rng, worst = np.random.default_rng(seed), 0.0
     for number in range(tries):
         d, people = int(rng.integers(1, 5)), int(rng.integers(0, 12))
@@ -83,7 +83,7 @@ def pairs_sensitivity(kind: type[CellSums] = CellSums, *, tries: int, seed: int 
 
 
 class RealisedMeans(CellSums):
-    """A planted fault: divides by each cell's real count; the noise fits the public one."""
+    """Planted fault that divides by each cell's real count; the noise fits the public one."""
 
     def run(
         self,
@@ -98,7 +98,7 @@ class RealisedMeans(CellSums):
 
 
 def table_sensitivity(*, tries: int, seed: int = 0) -> tuple[float, float]:
-    """Largest move of a measured marginal (L2) and of a selection's score by one record."""
+    """Return how far one record moves a measured marginal (L2) and a selection's score."""
     rng, marginal, score = np.random.default_rng(seed), 0.0, 0.0
     mechanism = TableMeasurement(sigma=5.0, marginals=1)
     for _ in range(tries):
@@ -120,7 +120,7 @@ def table_sensitivity(*, tries: int, seed: int = 0) -> tuple[float, float]:
 
 
 def audit_sensitivities(*, tries: int) -> list[Finding]:
-    """The four mechanisms, each on `tries` pairs of neighbouring data sets."""
+    """Audit the four mechanisms, each on `tries` pairs of neighbouring data sets."""
     marginal, score = table_sensitivity(tries=tries)
     measured = {
         "DP-SGD step": training_sensitivity(Training(), tries=tries),

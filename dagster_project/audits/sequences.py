@@ -1,7 +1,7 @@
-"""Random sequences of operations: does the ledger ever answer otherwise than a plain model?
+"""Audit of random sequences of operations: does the ledger ever differ from a plain model?
 
-A sequence that shows a difference is shortened to the moves that it takes. Hypothesis does not draw
-the sequences, because its state machine takes twice as long for each.
+A sequence that shows a difference is shortened to the necessary moves. The sequences do not come
+from Hypothesis, because its state machine takes twice as long for each.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from dagster_project.ledger.state import FORMAT
 NAMES = ("a", "b", "c")
 SIGMAS = (1.2, 1.6, 6.0)
 
-# Gives what opens an empty ledger of EPSILON and DELTA, the same one as often as it is called.
+# Context manager of a function that opens a ledger of EPSILON and DELTA, empty at first and the
+# same one on every call.
 Place = Callable[[], AbstractContextManager[Callable[[], Ledger]]]
 Move = tuple[str, tuple[Any, ...]]
 
 
 class MemoryStore:
-    """A store for one process that forgets: for audits of the rules, not of durability."""
+    """In-memory store for one process, for audits of the rules, not of durability."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[int, str, str]] = []
@@ -55,12 +56,12 @@ class MemoryStore:
     writing = reading
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing; there is nothing to release."""
 
 
 @contextmanager
 def in_memory() -> Iterator[Callable[[], Ledger]]:
-    """A place for a ledger in memory."""
+    """Yield a function that opens a ledger in memory."""
     store: Any = MemoryStore()
     fixed = {"name": "audit", "cap": CAP, "leak": LEAK, "lifetime_epsilon": EPSILON}
     store.append(
@@ -73,17 +74,17 @@ def in_memory() -> Iterator[Callable[[], Ledger]]:
 
 
 class Divergence(Exception):
-    """The ledger and the model differ."""
+    """Raised if the ledger and the model differ."""
 
 
 @dataclass
 class SequenceReport:
-    """What random sequences showed.
+    """Results of random sequences.
 
     Attributes:
-        allowed: operations that both allowed, of all `operations`.
-        divergence: what the ledger answered otherwise than the model, with the moves that lead
-            there; "" where it never did.
+        allowed: Operations that both allowed, of all `operations`.
+        divergence: How the ledger's answer differed from the model's, with the moves that lead
+            there; "" if it never did.
     """
 
     sequences: int = 0
@@ -93,12 +94,12 @@ class SequenceReport:
 
     @property
     def holds(self) -> bool:
-        """Whether the ledger was the model's equal throughout."""
+        """Whether the ledger agreed with the model throughout."""
         return self.allowed > 0 and not self.divergence
 
 
 class _Both:
-    """A ledger and its model, through the same moves."""
+    """A ledger and its model, which perform the same moves."""
 
     def __init__(self, opened: Callable[[], Ledger], report: SequenceReport) -> None:
         self.opened, self.report = opened, report
@@ -106,7 +107,7 @@ class _Both:
         self.ledger.add_cohort(COHORTS[1], n_public=20000, approved_by="audit")
 
     def move(self, kind: str, arguments: tuple[Any, ...]) -> None:
-        """One move: an operation, or several that chance alone seldom makes a training of."""
+        """Perform a move: an operation, or several that random moves seldom chain together."""
         match kind, arguments:
             case "reserve", _:
                 plan = small_plan(*arguments)
@@ -146,7 +147,7 @@ class _Both:
             raise Divergence(f"{kind} is {'allowed' if answer else 'refused'}")
 
     def compare(self) -> None:
-        """Sums, states, and that no cohort has passed its cap."""
+        """Compare sums and states, and check that no cohort has exceeded its cap."""
         spent = self.model.spent()
         for cohort in self.ledger.cohorts():
             if cohort.spent > CAP:
@@ -159,7 +160,7 @@ class _Both:
 
 
 def _moves() -> Iterator[Move]:
-    """Every move, repeated so that each kind has its weight."""
+    """Yield every move, repeated so that each kind has its weight."""
     names = list(product(NAMES))
     steps = product(NAMES, range(-1, STEPS + 1), range(STEPS))
     kinds: list[tuple[int, str, Iterable[tuple[Any, ...]]]] = [
@@ -178,7 +179,7 @@ def _moves() -> Iterator[Move]:
 
 
 def _divergence(moves: Sequence[Move], place: Place, report: SequenceReport) -> str:
-    """What differs at the end of these moves or before; "" for nothing."""
+    """Return what differs during or after these moves, or "" if nothing does."""
     with place() as opened:
         both = _Both(opened, report)
         try:
@@ -195,7 +196,7 @@ def _divergence(moves: Sequence[Move], place: Place, report: SequenceReport) -> 
 def audit_sequences(
     *, sequences: int = 10_000, length: int = 30, seed: int = 0, place: Place = in_memory
 ) -> SequenceReport:
-    """Performs random moves on ledgers in a place, each also on a model, until the two differ."""
+    """Perform random moves on ledgers in a place and on a model until the two differ."""
     rng, report, every = random.Random(seed), SequenceReport(), list(_moves())
     for _ in range(sequences):
         report.sequences += 1

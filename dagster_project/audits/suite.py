@@ -1,4 +1,4 @@
-"""All audits, in two sizes, as one list of findings."""
+"""The suite of all audits, in two sizes."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ TIMED = ("crowd", "server crowd", "lineage")
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much each audit tries.
+    """Sizes of the audits.
 
     Attributes:
-        name: As it is asked for.
+        name: Name of the size.
         sequences: Random sequences of ledger operations.
         releases, crash_every, kill_every: Releases in the life that is crashed; every n-th call is
-            crashed in replay, and killed for real.
-        processes, each, rate: Crowd, and the answers a second it must get.
+            crashed in replay, or killed for real.
+        processes, each, rate: Processes of the crowd, reservations of each, and the required
+            answers per second.
         tries, rounds: Neighbouring data sets; Poisson samples.
         plans: Random plans priced twice.
         runs, groups: Runs on each side; thousands of canaries in the large one-run audit.
         lattice: Toy releases on each side of an attack on their last bits.
         inputs: Malformed inputs.
-        entries, traced: Length of the ledger and number of the files that are traced.
-        images: Drawn pictures for the search of copies.
-        servers: Whether databases with a server of their own are tried as well.
-        toy_release: Whether a whole release of drawn people is made.
+        entries, traced: Length of the ledger and number of traced files.
+        images: Synthetic toy images for the search for copies.
+        servers: Whether to try database servers as well.
+        toy_release: Whether to make a whole release of toy people.
     """
 
     name: str
@@ -103,7 +104,7 @@ FULL = Sizes(
 
 
 def audits(sizes: Sizes) -> Mapping[str, Audit]:
-    """Every audit by name, in the order in which they are begun and told."""
+    """Return every audit by name, in the order in which they start and are reported."""
     from dagster_project.audits import (
         compositions,
         copies,
@@ -123,7 +124,7 @@ def audits(sizes: Sizes) -> Mapping[str, Audit]:
     )
 
     chosen: dict[str, Audit] = {
-        "refusal": refusals.audit_refusals,  # first: it takes long, in a process of its own
+        "refusal": refusals.audit_refusals,  # first: it is slow and runs in its own process
         "sensitivity": lambda: sensitivities.audit_sensitivities(tries=sizes.tries),
         "privacy loss": probes.audit_probes,
         "randomness": lambda: randomness.audit_randomness(rounds=sizes.rounds),
@@ -137,7 +138,7 @@ def audits(sizes: Sizes) -> Mapping[str, Audit]:
             tries=min(sizes.tries, 100),
             rounds=min(sizes.rounds, 1000),
             releases=sizes.releases,
-            every=min(sizes.crash_every, 3),  # few points show a fault: do not step over them
+            every=min(sizes.crash_every, 3),  # few points show a fault; do not skip them
         ),
         "sequences": lambda: [durability.sequences_finding(sequences=sizes.sequences)],
         "crashes": lambda: durability.crash_findings(
@@ -165,10 +166,10 @@ def audits(sizes: Sizes) -> Mapping[str, Audit]:
 def run(
     chosen: Mapping[str, Audit], *, progress: Callable[[float, str], None], workers: int = 2
 ) -> Iterator[Finding]:
-    """Runs audits, `workers` at a time, because many wait for processes of their own; those that
-    measure a speed run alone, at the end.
+    """Run audits and yield their findings.
 
-    An audit that breaks down is a finding that does not hold.
+    `workers` audits run at a time, because many wait for their own processes; those that measure a
+    speed run one by one at the end. An audit that raises gives a finding that does not hold.
     """
     done = 0
     for names, at_once in (

@@ -1,8 +1,8 @@
-"""A whole release of drawn people in whose tables and pictures secrets are planted: do any get out?
-And does anything that gets out confirm a guess of the data?
+"""Audit of a whole release of toy people with secrets planted in their tables and images.
 
-The graph runs as a user runs it, in a process of its own. Everything it leaves outside the private
-zone and the data, and everything it prints, is then searched, compressed content included.
+Does any secret leave the private zone, and does anything outside it confirm a guess of the data?
+The graph runs as a user runs it, in its own process. Everything it leaves outside the private zone
+and the data, and everything it prints, is then searched, including compressed content.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PRIVATE = ("data", "private")
 
 
 def searchable(path: Path) -> Iterator[bytes]:
-    """The content of a file, as it is and unpacked."""
+    """Yield the content of a file, raw and unpacked."""
     content = path.read_bytes()
     yield content
     if zipfile.is_zipfile(path):
@@ -40,7 +40,7 @@ def searchable(path: Path) -> Iterator[bytes]:
 
 
 def leaks(root: Path, *, secret: str = toys.SECRET) -> tuple[int, list[str]]:
-    """How many files outside the private zone were searched, and those that hold a secret."""
+    """Return the number of files searched outside the private zone, and those with a secret."""
     needles = [form.lower() for form in (secret.encode(), secret.encode("utf-16-le"))]
     searched, found = 0, []
     for path in sorted(root.rglob("*")):
@@ -55,7 +55,7 @@ def leaks(root: Path, *, secret: str = toys.SECRET) -> tuple[int, list[str]]:
 
 
 def audit_toy_release() -> list[Finding]:
-    """One release, the same once more, and a search of what they left."""
+    """Make the same release twice and search what it left."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "project"
         secrets = toys.write_project(root)
@@ -85,7 +85,7 @@ def audit_toy_release() -> list[Finding]:
         copied = copies.audit_bundle(
             Path(told[0]["bundle"]), root / "private" / told[0]["release"] / "train" / "images.npy"
         )
-        # The search must be able to find: the data themselves hold what it looks for.
+        # The search must be able to find secrets: the data itself holds them.
         able = any(
             toys.SECRET.encode() in part for part in searchable(root / "data" / "train.parquet")
         )
@@ -95,15 +95,15 @@ def audit_toy_release() -> list[Finding]:
         Finding(
             name="planted secrets",
             measured=f"in {len(found)} files{_first(found)}",
-            expected="in 0 files, and found in the data themselves",
+            expected="in 0 files, and found in the data itself",
             holds=not found and able,
             size=f"{secrets} secrets; {searched} files of Dagster, MLflow, models and bundle, and "
             "the terminal",
         ),
         Finding(
             name="guesses of the data",
-            measured=f"confirmed by {len(confirmed)} places{_first(confirmed)}",
-            expected="confirmed by 0 places without the identity key",
+            measured=f"confirmed in {len(confirmed)} places{_first(confirmed)}",
+            expected="confirmed in 0 places without the identity key",
             holds=not confirmed,
             size=f"{len(wanted.digests)} hashes, whole or cut, and {len(wanted.numbers)} numbers",
         ),

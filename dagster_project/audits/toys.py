@@ -1,6 +1,6 @@
-"""A drawn data set with everything a project has, and secrets planted in it. Nothing is real.
+"""Synthetic toy project with everything a real project has, and with planted secrets.
 
-Small enough that the whole graph runs on it in seconds; every stage does what it does at full size.
+It is so small that the whole graph runs on it in seconds; every stage works as at full size.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, PngImagePlugin
 
-# Every planted text starts with it, so that one search finds them all.
+# Prefix of every planted text, so that one search finds them all.
 SECRET = "ZQX7secret"
-PEOPLE, N_PUBLIC, SIDE = 400, 320, 12  # n_public is a rough number: it is never exact
+PEOPLE, N_PUBLIC, SIDE = 400, 320, 12  # n_public is approximate, never exact
 EPSILON, DELTA, PAIRS = 4.0, 1e-4, 40
 
 POPULATION = """\
@@ -45,7 +45,7 @@ attributes:
 """
 SHAPES, BRIGHT = ("bar", "disc", "cross"), ("no", "yes")
 
-# Every stage runs as it does at full size, only shorter.
+# Every stage runs as at full size, but for fewer steps.
 SETTINGS: dict[str, Any] = {
     "table.rounds": 2,
     "table.iterations": 30,
@@ -72,10 +72,10 @@ SETTINGS: dict[str, Any] = {
 
 
 def write_project(root: Path, *, lifetime: float = 12.0, seed: int = 0) -> int:
-    """population.yaml and data/ in `root`. Returns how many secrets are planted (1,000).
+    """Write population.yaml and data/ to `root` and return the number of planted secrets (1,000).
 
-    Each person's id is one and their picture's text another; every second shape is a third, outside
-    its domain.
+    Each person's id is a secret and the text in their image is another; every second shape is a
+    third, outside its domain.
     """
     data = root / "data"
     data.mkdir(parents=True)
@@ -86,7 +86,7 @@ def write_project(root: Path, *, lifetime: float = 12.0, seed: int = 0) -> int:
 
 
 def columns(people: int, *, seed: int = 0) -> dict[str, list[Any]]:
-    """The drawn records by column."""
+    """Return random records by column."""
     rng = np.random.default_rng(seed)
     table: dict[str, list[Any]] = {
         name: [] for name in ("person", "image", "shape", "bright", "weight")
@@ -94,7 +94,7 @@ def columns(people: int, *, seed: int = 0) -> dict[str, list[Any]]:
     for i in range(people):
         kind, lit = int(rng.integers(3)), int(rng.integers(2))
         table["person"].append(f"{SECRET}-person-{i}")
-        # The padding makes the file larger than the footer's block, which is read for its columns.
+        # The padding makes the file larger than the 64 KiB read for the columns in its footer.
         note = f"{SECRET}-picture-{i} {rng.bytes(400).hex()}"
         table["image"].append(encode(draw(kind, lit, rng), text=note))
         table["shape"].append(SHAPES[kind] if i % 2 else f"{SECRET}-shape-{i}")
@@ -104,7 +104,7 @@ def columns(people: int, *, seed: int = 0) -> dict[str, list[Any]]:
 
 
 def draw(kind: int, lit: int, rng: np.random.Generator) -> np.ndarray:
-    """A bar, disc or cross with noise of its own, uint8 (SIDE, SIDE)."""
+    """Draw a bar, disc or cross with independent noise, uint8 (SIDE, SIDE)."""
     y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
     mask = (abs(y) < 2, x**2 + y**2 < 16, (abs(y) < 1) | (abs(x) < 1))[kind]
     grey = mask * (110 + 100 * lit) + rng.normal(0, 8, (SIDE, SIDE)) + 20
@@ -112,7 +112,7 @@ def draw(kind: int, lit: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def encode(image: np.ndarray, *, text: str = "") -> bytes:
-    """A PNG, with a text chunk where `text` is given."""
+    """Encode a PNG, with a text chunk if `text` is given."""
     stream, notes = io.BytesIO(), PngImagePlugin.PngInfo()
     if text:
         notes.add_text("comment", text)
@@ -121,7 +121,7 @@ def encode(image: np.ndarray, *, text: str = "") -> bytes:
 
 
 def release_command(root: Path) -> list[str]:
-    """The command that makes a release of the project in `root`."""
+    """Return the command that makes a release of the project in `root`."""
     settings = [part for k, v in SETTINGS.items() for part in ("--set", f"{k}={json.dumps(v)}")]
     numbers = {"--epsilon": EPSILON, "--delta": DELTA, "--n": PAIRS, "--extractor": "pixels"}
     options = [str(part) for pair in numbers.items() for part in pair]
@@ -131,6 +131,6 @@ def release_command(root: Path) -> list[str]:
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Runs a command of the project; its output is kept, whatever it is."""
+    """Run a command of the project and capture its output."""
     cwd = Path(__file__).parents[2]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, errors="replace")

@@ -1,8 +1,8 @@
-"""Systems side by side on public data: same data, split and compute, a stated budget each.
+"""Comparison of systems on public data with the same split, compute and stated budget.
 
 NOT A RELEASE: choosing between settings by figures on real data is not differentially private, so
 nothing here runs on data that is not public. Every trial (method, epsilon, seed) still spends its
-budget in a throw-away ledger, so that what it states is what a release would have paid.
+budget in a throw-away ledger, so that it states what a release would have paid.
 """
 
 NOTICE = (

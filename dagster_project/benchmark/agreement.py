@@ -1,8 +1,8 @@
-"""Whether a comparison that was run again from its JSON came to the same figures.
+"""Agreement between a comparison and its rerun from JSON.
 
-Two runs differ by their privacy noise, so figures agree if they lie within what seeds differ by. Of
-few seeds a standard deviation is itself uncertain, so some figures of equal runs lie apart: how
-many is stated beside how many do.
+Two runs differ in their privacy noise, so figures agree if their difference is within the variation
+over seeds. A standard deviation over few seeds is itself uncertain, so some figures of equivalent
+runs differ by more; the expected number is stated beside the observed one.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Difference:
     """One figure of one method and epsilon, in two runs.
 
     Attributes:
-        before, again: Its means over the seeds of each run.
-        deviation: Standard deviation over seeds, of both runs together.
-        chance: Probability that two runs of the same lie more than `LIMIT` deviations apart, for
+        before, again: Means over the seeds of each run.
+        deviation: Pooled standard deviation over the seeds of both runs.
+        chance: Probability that two equivalent runs differ by more than `LIMIT` deviations, for
             figures that are normal over seeds (Student 1908).
     """
 
@@ -39,14 +39,14 @@ class Difference:
     @property
     def deviations(self) -> float:
         """The difference in standard deviations."""
-        if math.isclose(self.before, self.again):  # equal but for rounding
+        if math.isclose(self.before, self.again):  # equal up to rounding
             return 0.0
         apart = self.again - self.before
         return apart / self.deviation if self.deviation else math.copysign(math.inf, apart)
 
 
 def difference(before: Sequence[float], again: Sequence[float]) -> Difference | None:
-    """Compares the values of a figure over the seeds of two runs; None where there are too few.
+    """Compare the values of a figure over the seeds of two runs; None if there are too few.
 
     >>> difference([1.0, 2.0, 3.0], [4.0]).deviations
     2.0
@@ -55,7 +55,7 @@ def difference(before: Sequence[float], again: Sequence[float]) -> Difference | 
     if freedom < 1 or not before or not again:
         return None
     squares = sum(statistics.pvariance(values) * len(values) for values in (before, again))
-    # The difference of the means has this many of the deviations of one value.
+    # Standard deviation of the difference of the means, in deviations of one value.
     spread = math.sqrt(1 / len(before) + 1 / len(again))
     return Difference(
         before=statistics.fmean(before),
@@ -66,8 +66,11 @@ def difference(before: Sequence[float], again: Sequence[float]) -> Difference | 
 
 
 def markdown(before: Sequence[Row], again: Sequence[Row]) -> str:
-    """Each figure before and again with the difference in standard deviations, one line for each
-    method and epsilon that both runs have, and how many differ by more than two."""
+    """Return a Markdown table of each figure in both runs and their difference in deviations.
+
+    It has one line per method and epsilon that both runs have, and states how many figures differ
+    by more than two standard deviations.
+    """
     earlier = {_name(group): group for group in groups(before)}
     pairs = [(earlier[_name(g)], g) for g in groups(again) if _name(g) in earlier]
     found: list[Difference] = []
@@ -87,7 +90,7 @@ def markdown(before: Sequence[Row], again: Sequence[Row]) -> str:
         lines.append(cells([name, f"{epsilon:g}", f"{len(old)}, {len(new)}", *entries]))
     apart = sum(abs(one.deviations) > LIMIT for one in found)
     expected = sum(one.chance for one in found)
-    # Without their bounds, which are the same in both runs.
+    # Headings without bounds, which are the same in both runs.
     headings = [heading.format_map(Named(again[0])).partition(" (")[0] for heading, *_ in COLUMNS]
     return "\n".join(
         [
@@ -98,7 +101,7 @@ def markdown(before: Sequence[Row], again: Sequence[Row]) -> str:
             *lines,
             "",
             f"{apart} of {len(found)} figures differ by more than {LIMIT:g} standard deviations; "
-            f"{expected:.0f} would between two runs of the same, by so few seeds.",
+            f"with so few seeds, {expected:.0f} would between two runs of the same methods.",
             "",
         ]
     )

@@ -1,6 +1,6 @@
-"""Runs a comparison trial by trial, goes on where an earlier run stopped, and writes the results.
+"""Runner of a comparison: runs trials, resumes an earlier run and writes the results.
 
-In this process, or in worker processes that each get their share of threads.
+Trials run in this process, or in worker processes that divide the threads between them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Told = Callable[[str], None]
 
 
 def require_public(schema: Schema) -> None:
-    """Raises ValueError for data that is not declared public."""
+    """Raise ValueError for data that is not declared public."""
     if not schema.public:
         raise ValueError(
             "a comparison runs only on data whose schema says `public: true`: choosing by figures "
@@ -38,10 +38,10 @@ def require_public(schema: Schema) -> None:
 def resolve(
     configuration: Configuration, places: Places, pool: Executor, told: Told
 ) -> Configuration:
-    """The configuration with every recipe resolved; what an earlier run resolved is kept.
+    """Return the configuration with every recipe resolved; an earlier run's recipes are kept.
 
-    A measurement of what a step costs differs from one time to the next, and a run that goes on
-    must go on with the same recipes.
+    The measured cost of a step varies between measurements, and a resumed run must continue with
+    the same recipes.
     """
     file = places.out / "resolved.json"
     kept = json.loads(file.read_text()) if file.is_file() else {}
@@ -74,22 +74,22 @@ def run(
     told: Told = lambda text: None,
     progress: Callable[[Trial], Progress] = lambda trial: silent,
 ) -> tuple[list[Row], list[Trial]]:
-    """Runs all trials that are not finished and writes JSON, table and grid.
+    """Run all trials that are not finished and write JSON, table and grid.
 
     Args:
-        configuration: What is compared.
-        places: Data, results and shared work.
-        json_file: Where the results go as JSON.
-        workers: Processes; 1 is this one.
-        told: Told one line for each thing that is done.
-        progress: Returns a trial's progress callback, for one worker.
+        configuration: The comparison.
+        places: Folders of data, results and shared work.
+        json_file: JSON file of the results.
+        workers: Number of processes; 1 runs in this process.
+        told: Called with one line per completed step.
+        progress: Returns a trial's progress callback; used with one worker.
 
     Returns:
         (rows, failed): the rows of finished trials in the order of the configuration, and the
-        trials whose method failed; the trace-back of those lies in their place.
+        trials whose method failed; their tracebacks are beside where the results would be.
 
     Raises:
-        ValueError: The data is not public, or is not what the configuration was made for.
+        ValueError: The data is not public, or the configuration was made for other data.
     """
     _require_same(configuration, places)
     with _pool(workers) as pool:
@@ -117,12 +117,12 @@ def run(
 
 
 def current_version(data: Path) -> str:
-    """Version of a data folder, without a record being read."""
+    """Return the version of a data folder without reading a record."""
     return data_version(data).text
 
 
 def write(file: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON at once, so that a kill leaves the old file or the new one."""
+    """Write JSON atomically, so that a kill leaves either the old file or the new one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     pending = file.with_name(f".{file.name}.pending")
     pending.write_text(json.dumps(content, indent=1, allow_nan=False))
@@ -143,7 +143,7 @@ def _outcomes(
     pool: Executor,
     progress: Callable[[Trial], Progress],
 ) -> Iterator[tuple[Trial, Row | str]]:
-    """Each trial with its row or a trace-back, in the order in which they finish."""
+    """Yield each trial with its row or a traceback, in the order in which they finish."""
     if isinstance(pool, _Here):
         for one in trials:
             yield one, _attempt(configuration, one, places, progress(one))
@@ -158,12 +158,12 @@ def _attempt(
 ) -> Row | str:
     try:
         return trial.run(configuration, one, places, progress)
-    except Exception:  # one method's fault must not cost the other trials
+    except Exception:  # one method's error must not stop the other trials
         return traceback.format_exc()
 
 
 class _Here(Executor):
-    """Runs what it is given at once, in this process."""
+    """Executor that runs each call immediately, in this process."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -172,14 +172,16 @@ class _Here(Executor):
 
 
 def _share(workers: int) -> int:
-    """Threads of each process."""
+    """Return the number of threads per process."""
     return max(1, (os.cpu_count() or 1) // workers)
 
 
 @contextmanager
 def _pool(workers: int) -> Iterator[Executor]:
-    """This process, or worker processes of a fresh interpreter each: its share of threads stands
-    in its environment before torch loads."""
+    """Yield this process, or worker processes with a fresh interpreter each.
+
+    The environment sets a worker's number of threads before torch is loaded.
+    """
     if workers == 1:
         yield _Here()
         return

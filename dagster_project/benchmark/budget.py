@@ -1,7 +1,6 @@
-"""A limit of CPU seconds as step counts, by a public rule and before anything is planned.
+"""Conversion of a limit of CPU seconds into step counts, by a public rule and before planning.
 
-Costs of a step are measured on random tensors, never on the data. What a step is belongs to the
-method.
+Step costs are measured on random tensors, never on the data. The method defines what a step is.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ def allot(
     limit: float,
     open_part: str | None = None,
 ) -> dict[str, int]:
-    """Steps of each part of a training under a limit of CPU seconds.
+    """Return the steps of each part of a training under a limit of CPU seconds.
 
-    What fits stays as it is wanted, and the open part, if there is one, takes all that is left.
-    What does not fit is shortened in proportion, so that a recipe keeps its shape.
+    If the wanted steps fit, they are kept, and the open part, if any, takes the remaining time. If
+    they do not, all parts are shortened in proportion, so that a recipe keeps its shape.
 
     >>> allot({"pretraining": 0.1, "dp_sgd": 1.0}, {"pretraining": 600, "dp_sgd": 60}, limit=60)
     {'pretraining': 300, 'dp_sgd': 30}
@@ -32,13 +31,13 @@ def allot(
         costs: CPU seconds of one step, by part.
         wanted: Steps that the recipe asks for.
         limit: CPU seconds for all parts.
-        open_part: The part that fills up the limit.
+        open_part: The part that takes the remaining time.
 
     Raises:
-        ValueError: The limit does not hold one step of each part.
+        ValueError: The limit is too short for one step of each part.
     """
     if sum(costs.values()) > limit:
-        raise ValueError(f"{limit:g} CPU seconds do not hold one training step of each part")
+        raise ValueError(f"{limit:g} CPU seconds are too few for one training step of each part")
     total = sum(costs[name] * wanted[name] for name in costs)
     if total > limit:
         return {name: max(1, math.floor(wanted[name] * limit / total)) for name in costs}
@@ -49,16 +48,19 @@ def allot(
 
 
 def cpu_seconds_of(run: Callable[[], object]) -> float:
-    """CPU time of this process, all threads, while `run` runs."""
+    """Return the CPU seconds that all threads of this process use during `run`."""
     started = time.process_time()
     run()
     return time.process_time() - started
 
 
 def seconds_per_step(run: Callable[[int], object], *, few: int, many: int) -> float:
-    """CPU seconds of one step, from runs of few and of many steps: what does not grow with the
-    steps cancels out. The first run, which also loads and compiles, is not counted; of two others
-    the faster one is, since what else runs on the machine can only slow a run down."""
+    """Return the CPU seconds of one step, from runs of few and of many steps.
+
+    Costs that do not grow with the steps cancel out. The first run, which also loads and compiles,
+    is not counted. Of two further runs the faster one is, since other load on the machine can only
+    slow a run down.
+    """
     run(few)
     short, long = (
         min(cpu_seconds_of(lambda steps=steps: run(steps)) for _ in range(2))  # type: ignore[misc]

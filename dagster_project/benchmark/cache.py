@@ -1,4 +1,4 @@
-"""Work that several trials share, made once on disk and found by what it was made from."""
+"""On-disk cache of work that trials share, keyed by what the work was made from."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from dagster_project.privacy.plan import canonical_hash
 def shared(
     cache: Path, kind: str, made_from: Mapping[str, Any], make: Callable[[Path], None]
 ) -> Path:
-    """The folder of a piece of shared work; made now if nobody has.
+    """Return the folder of a piece of shared work, and create it if it does not exist.
 
-    Several processes may ask at once: one makes it, the others wait. A process that is killed
-    leaves nothing that is taken for finished.
+    If several processes call this at once, one does the work and the others wait. A killed process
+    leaves nothing that could pass for finished work.
 
     Args:
         cache: Folder of all shared work.
-        kind: First part of the folder's name.
-        made_from: Everything that decides the content, as JSON.
-        make: Fills the folder it is given.
+        kind: Prefix of the folder's name.
+        made_from: Everything that determines the content, as JSON.
+        make: Callable that fills the given folder.
     """
     folder = cache / f"{kind}-{canonical_hash(dict(made_from))[:16]}"
     if folder.is_dir():

@@ -1,6 +1,6 @@
-"""What a comparison consists of, resolved so far that a rerun does exactly the same.
+"""Configuration of a comparison, resolved so that a rerun uses exactly the same settings.
 
-Read from a request or from the JSON of an earlier comparison. Running it belongs to `bench`.
+It is built from a request or read from the JSON of an earlier comparison; `bench` runs it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from dagster_project.pipeline.public_images import source_state
 from dagster_project.planning.provenance import code_version, git_facts, lock_hash
 from dagster_project.privacy.plan import canonical_hash
 
-_TRIAL = f"{__package__}.trial"  # runs and judges a trial; imports this module
+_TRIAL = f"{__package__}.trial"  # runs and evaluates a trial; imports this module
 FORMAT = 2  # of the results' JSON; a change of it brings a migration and its test
 _PACKAGES = ("torch", "numpy", "scipy", "jax", "mbi", "opacus", "dp-accounting", "scikit-learn")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One row of the comparison: a method, perhaps with changed settings, under a label."""
+    """A row of the comparison: a method and its changed settings, under a label."""
 
     label: str
     method: str
@@ -38,12 +38,12 @@ class Trial:
     """One method at one epsilon and seed.
 
     Attributes:
-        label: What its results are called.
-        method: The registered method.
-        epsilon, delta: Its budget.
+        label: Name of its results.
+        method: Name of the registered method.
+        epsilon, delta: Privacy budget.
         seed: Public seed of recipe, sampling and evaluation.
         recipe: Resolved public settings.
-        key: Hash of everything that decides its figures.
+        key: Label, epsilon, seed and a hash of everything that determines its figures.
     """
 
     label: str
@@ -61,14 +61,14 @@ class Configuration:
 
     Attributes:
         data: The data folder.
-        data_version, schema_hash: What it held.
+        data_version, schema_hash: Version and schema hash of its content.
         entries: Methods with their settings.
-        epsilons, seeds: What each is run at.
-        delta: Of every trial.
-        n: Synthetic pairs of every trial.
-        extractor: Features of the distances between pictures.
-        budget_seconds: CPU seconds of training of a trial, None for no limit.
-        resolved: Recipe by `place` of label and epsilon: step counts and all; what a rerun takes.
+        epsilons, seeds: Values at which each method runs.
+        delta: Delta of every trial.
+        n: Synthetic pairs per trial.
+        extractor: Feature extractor of the distances between images.
+        budget_seconds: CPU seconds of training per trial, None for no limit.
+        resolved: Recipe, with all step counts, by `place` of label and epsilon; a rerun uses it.
     """
 
     data: str
@@ -97,7 +97,7 @@ class Configuration:
             raise ValueError("budget-seconds must be above 0")
 
     def request_key(self, entry: Entry, epsilon: float) -> str:
-        """Names what decides a recipe before it is resolved."""
+        """Return a key of everything that determines a recipe before it is resolved."""
         asked = {
             "method": entry.method,
             "settings": dict(entry.settings),
@@ -110,8 +110,11 @@ class Configuration:
         return f"{entry.method}-eps{epsilon:g}-{canonical_hash(asked)[:10]}"
 
     def trials(self) -> list[Trial]:
-        """All trials, once every recipe is resolved; all methods of one seed before the next, so
-        that a comparison that is stopped has compared something."""
+        """Return all trials; every recipe must be resolved.
+
+        All methods run at one seed before the next seed, so that an interrupted comparison has
+        compared something.
+        """
         return [
             self._trial(entry, epsilon, seed)
             for seed in self.seeds
@@ -145,14 +148,14 @@ class Configuration:
         )
 
     def at(self, *, data: str, data_version: str) -> Configuration:
-        """The same comparison of data in another place."""
+        """Return the same comparison for data in another folder."""
         return replace(self, data=data, data_version=data_version)
 
     def with_resolved(self, resolved: Mapping[str, Mapping[str, Any]]) -> Configuration:
         return replace(self, resolved={**self.resolved, **resolved})
 
     def to_json(self, *, workers: int, threads: int) -> dict[str, Any]:
-        """As plain JSON, with the versions and the machine it ran on."""
+        """Return the configuration as plain JSON, with software versions and the machine."""
         return {
             "format": FORMAT,
             **asdict(self),
@@ -174,10 +177,10 @@ class Configuration:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Configuration:
-        """What `to_json` wrote; versions and machine are left aside.
+        """Restore what `to_json` returned, without versions and machine.
 
         Raises:
-            ValueError: It is not a comparison's configuration.
+            ValueError: `value` is not the configuration of a comparison.
         """
         names = cls.__dataclass_fields__
         if value.get("format") != FORMAT:
@@ -196,12 +199,12 @@ class Configuration:
 
 
 def place(entry: Entry, epsilon: float) -> str:
-    """Where a method's resolved recipe stands."""
+    """Return the key of a method's resolved recipe."""
     return f"{entry.label} at {epsilon:g}"
 
 
 def entries(methods: Sequence[str], settings: Sequence[tuple[str, Any]]) -> tuple[Entry, ...]:
-    """From `NAME` or `LABEL=NAME` and `[LABEL:]setting` to the rows of a comparison.
+    """Return the rows of a comparison from `NAME` or `LABEL=NAME` and `[LABEL:]setting`.
 
     >>> entries(["default", "short=default"], [("short:pretraining.steps", 9)])[1].settings
     {'pretraining.steps': 9}
@@ -216,7 +219,7 @@ def entries(methods: Sequence[str], settings: Sequence[tuple[str, Any]]) -> tupl
     for place, value in settings:
         label, colon, setting = place.rpartition(":")
         if colon and label not in changes:
-            raise ValueError(f"no method {label!r} in this comparison to set {setting!r} of")
+            raise ValueError(f"cannot set {setting!r}: this comparison has no method {label!r}")
         for changed in [label] if colon else list(changes):
             changes[changed][setting] = value
     return tuple(Entry(label=label, method=name, settings=changes[label]) for label, name in pairs)

@@ -1,6 +1,6 @@
-"""The picture grid of a comparison: real pairs, then each method at each epsilon.
+"""Image grid of a comparison: real pairs, then each method at each epsilon.
 
-Columns are the values of the first categorical attribute, or random records where there is none.
+Columns are the values of the first categorical attribute, or random records if there is none.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from dagster_project.data.pairs import Pairs
 from dagster_project.data.schema import Schema
 from dagster_project.evaluation.plots import INK, PAPER, image_grid
 
-_IMAGES = 20  # in a row, about
-_CAPTION = "NOT A RELEASE: pictures of a comparison on public data"
+_IMAGES = 20  # in a row, approximately
+_CAPTION = "NOT A RELEASE: images of a comparison on public data"
 
 
 def draw(configuration: Configuration, trials: Sequence[Trial], places: Places) -> Image.Image:
-    """Pictures of the first seed of every finished method and epsilon, under the real ones."""
+    """Draw real images above those of the first seed of every finished method and epsilon."""
     schema = places.schema()
     folder = project.real_pairs(places.data, schema, configuration.data_version, cache=places.cache)
     heldout = Pairs.load(folder / "heldout")
@@ -63,7 +63,7 @@ def _sheet(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], schema: Schema) -
 
 
 def _columns(schema: Schema) -> tuple[int | None, tuple[str, ...], int]:
-    """Which attribute the columns follow, their headings, and pictures under each heading."""
+    """Return the attribute of the columns, their headings, and the number of images in each."""
     for i, attribute in enumerate(schema.attributes):
         if attribute.kind == "categorical" and attribute.size <= _IMAGES:
             return i, attribute.labels, max(1, _IMAGES // attribute.size)
@@ -73,7 +73,7 @@ def _columns(schema: Schema) -> tuple[int | None, tuple[str, ...], int]:
 def _chosen(
     images: np.ndarray, codes: np.ndarray, place: int | None, columns: int, each: int
 ) -> np.ndarray:
-    """`each` pictures for each column; white where there are too few."""
+    """Return `each` images for each column, padded with white."""
     chosen = np.full((columns * each, *images.shape[1:]), 255, np.uint8)
     for column in range(columns):
         rows = (

@@ -1,11 +1,10 @@
-"""ImageTab: an unconditional diffusion of pictures, then records predicted from its pictures.
+"""ImageTab: an unconditional diffusion of images, then records predicted from its images.
 
-Both networks are trained by DP-SGD, for the same number of steps. p(record | picture) is
-autoregressive: a head on an encoding of the picture, plus a linear term in the cells of the
-attributes before. The budget is halved between the two: each half of this system is nothing
-without the other.
+Both networks are trained by DP-SGD for the same number of steps. p(record | image) is
+autoregressive: a head on an encoding of the image, plus a linear term in the cells of the preceding
+attributes. The budget is split equally, because neither network is useful without the other.
 
-As a baseline: DP-TabImage (Chen, Lamp, Wang, Jha, arXiv 2609.00708, 2026).
+Baseline in: DP-TabImage (Chen, Lamp, Wang, Jha, arXiv 2609.00708, 2026).
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ from dagster_project.settings.recipe import Recipe
 
 IMAGES, RECORDS = "unconditional_model", "record_model"
 _HIDDEN = 128
-# Of the predictor, times the diffusion's: it starts from nothing, not from the identity.
+# Ratio of the predictor's learning rate to the diffusion's: it does not start from the identity.
 _FASTER = 4.0
 
 
 class ImageFirst(Joint):
-    """Pictures first, records for them after."""
+    """Images first, then records predicted from them."""
 
-    title = "ImageTab: DP-SGD pictures first, then DP-SGD records for them"
+    title = "ImageTab: DP-SGD images first, then DP-SGD records predicted from them"
 
     def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[PlannedMechanism, ...]:
         return tuple(
@@ -71,7 +70,7 @@ class ImageFirst(Joint):
         image = schema.image
         shape = (image.channels, image.height, image.width)
         images = private_network.draw(release, diffusion, shape, n, seed)
-        # What a reader of the release sees is what the records are predicted from.
+        # Records are predicted from the images as a reader of the release sees them.
         images = ((images + 1) * 127.5).round() / 127.5 - 1
         assert isinstance(predictor, Predictor)
         random = torch.Generator().manual_seed(seed)
@@ -79,7 +78,7 @@ class ImageFirst(Joint):
 
 
 class Unconditional(nn.Module):
-    """The diffusion network, never shown a record."""
+    """The diffusion network, which never sees a record."""
 
     def __init__(self, schema: Schema, recipe: Recipe) -> None:
         super().__init__()
@@ -94,12 +93,12 @@ class Unconditional(nn.Module):
         record: torch.Tensor,
         condition_mask: torch.Tensor,
     ) -> torch.Tensor:
-        """(B, C, H, W); `record` is not looked at."""
+        """Return (B, C, H, W); `record` is ignored."""
         return self.unet(x, c_noise, x.new_zeros(len(x), self.width), torch.zeros_like(c_noise))
 
 
 class Predictor(nn.Module):
-    """Logits of each attribute's cells, given the picture and the attributes before it."""
+    """Logits of each attribute's cells, given the image and the preceding attributes."""
 
     mask: torch.Tensor
 
@@ -113,7 +112,7 @@ class Predictor(nn.Module):
         self.register_buffer("mask", attribute[:, None] < attribute[None, :], persistent=False)
 
     def forward(self, images: torch.Tensor, record: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W), (B, width) one-hot -> (B, width) logarithms of probabilities."""
+        """(B, C, H, W), (B, width) one-hot -> (B, width) log probabilities."""
         return self._normal(self.head(self.encoder(images)), record)
 
     def _normal(self, logits: torch.Tensor, record: torch.Tensor) -> torch.Tensor:
@@ -123,7 +122,7 @@ class Predictor(nn.Module):
 
     @torch.no_grad()
     def draw(self, images: torch.Tensor, generator: torch.Generator) -> np.ndarray:
-        """Cells (N, d) for pictures, one attribute after the other."""
+        """Draw cells (N, d) for images, one attribute after the other."""
         logits = torch.cat([self.head(self.encoder(part)) for part in images.split(1000)])
         record, codes, start = torch.zeros_like(logits), [], 0
         for size in self.sizes:
@@ -137,7 +136,7 @@ class Predictor(nn.Module):
 def image_loss(
     network: Callable[..., torch.Tensor], example: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
-    """Diffusion loss of one picture over its K noise draws."""
+    """Return the diffusion loss of one image over its K noise draws."""
     sigma = example["sigma"]
     clean = example["image"].expand(len(sigma), -1, -1, -1)
     levels = LEVELS.sigma_data
@@ -147,7 +146,7 @@ def image_loss(
 def record_loss(
     network: Callable[..., torch.Tensor], example: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
-    """Cross-entropy of one record given its picture, a mean over attributes."""
+    """Return the cross-entropy of one record given its image, averaged over attributes."""
     record = example["record"][None]
     return -(record * network(example["image"][None], record)).sum() / record.sum()
 

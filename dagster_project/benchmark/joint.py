@@ -1,7 +1,7 @@
-"""What the joint baselines share: plan, compute budget, and pairs from pictures and cells.
+"""Common parts of the joint baselines: plan, compute budget, and pairs from images and cells.
 
-They have mechanisms of their own and no table model, and are calibrated by the planner of all
-others. Training under DP-SGD belongs to `private_network`.
+The joint baselines have their own mechanisms and no table model; the same planner as for all other
+methods calibrates them. Training under DP-SGD is in `private_network`.
 
 Baselines of DP-TabImage (Chen, Lamp, Wang, Jha, arXiv 2609.00708, 2026).
 """
@@ -32,19 +32,19 @@ from dagster_project.planning.provenance import code_version
 from dagster_project.privacy.plan import Plan, PlannedMechanism
 from dagster_project.settings.recipe import Recipe
 
-# No mean pairs, no warm-up, no rounds of a table model.
+# No mean pairs, no pretraining, no rounds of a table model.
 _RECIPE = Recipe().changed(
     {"budget_split.pairs": 0, "pretraining.source": "none", "table.rounds": 0}
 )
 
 
 class Joint(ABC):
-    """A method with mechanisms of its own.
+    """A method with its own mechanisms.
 
     Attributes:
-        title: One line for people.
-        part: The setting that counts the steps of its training.
-        few, many: Steps of the two runs that measure what one costs.
+        title: Description in one line.
+        part: Setting that holds the number of training steps.
+        few, many: Steps of the two runs that measure the cost of a step.
     """
 
     title: ClassVar[str]
@@ -57,11 +57,11 @@ class Joint(ABC):
 
     @abstractmethod
     def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[PlannedMechanism, ...]:
-        """Everything that touches private data, with the noise that `mu` gives."""
+        """Return everything that touches private data, with the noise that `mu` determines."""
 
     @abstractmethod
     def rehearse(self, schema: Schema, recipe: Recipe, compute: Compute, pairs: Pairs) -> None:
-        """Trains for the recipe's steps on drawn pairs; charged nowhere."""
+        """Train for the recipe's steps on random pairs; charges no ledger."""
 
     @abstractmethod
     def synthesise(
@@ -104,7 +104,7 @@ class Joint(ABC):
         return recipe.changed(seed)
 
     def _cost(self, request: MethodRequest, recipe: Recipe) -> float:
-        """CPU seconds of one step, measured once on drawn pairs: twice as many as a batch."""
+        """Return the CPU seconds of one step, measured once on two batches of random pairs."""
         schema = replace(request.schema, n_public=2 * recipe.dp_sgd.batch)
 
         def run(steps: int) -> None:
@@ -129,13 +129,13 @@ class Joint(ABC):
 
 
 def synthetic_pairs(schema: Schema, images: torch.Tensor, codes: np.ndarray, seed: int) -> Pairs:
-    """Pairs as a reader of a bundle gets them.
+    """Return pairs as a reader of a bundle gets them.
 
     Args:
         schema: The public contract.
         images: (N, C, H, W) in [-1, 1].
         codes: (N, d) cells.
-        seed: Public seed of the numbers inside their bins.
+        seed: Public seed of the values inside their bins.
     """
     frame = schema.decode(codes, np.random.default_rng([seed, 1]))
     return Pairs(

@@ -1,11 +1,11 @@
-"""JointDM: one network, trained by DP-SGD alone, denoises picture and record together.
+"""JointDM: one network, trained only by DP-SGD, denoises image and record together.
 
-Records are one-hot vectors less the uniform one, relaxed to real numbers; both parts of a pair get
-noise of one level, and one EDM preconditioning. The U-Net of this project's own method denoises the
-picture and attends to the noisy record's tokens; an MLP denoises the record and sees an encoding of
-the noisy picture. A drawn record is the largest entry of each attribute.
+Records are one-hot vectors minus the uniform vector, relaxed to real numbers; both parts of a pair
+share a noise level and the EDM preconditioning. This project's U-Net denoises the image and attends
+to the noisy record's tokens; an MLP denoises the record and sees an encoding of the noisy image. A
+sampled record is the largest entry of each attribute.
 
-As a baseline: DP-TabImage (Chen, Lamp, Wang, Jha, arXiv 2609.00708, 2026).
+Baseline in: DP-TabImage (Chen, Lamp, Wang, Jha, arXiv 2609.00708, 2026).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _HIDDEN = 128
 
 
 class JointDiffusion(Joint):
-    """One diffusion of pairs."""
+    """Diffusion of whole pairs by one network."""
 
-    title = "JointDM: one DP-SGD network denoises picture and record together"
+    title = "JointDM: one DP-SGD network denoises image and record together"
 
     def mechanisms(self, schema: Schema, recipe: Recipe, mu: float) -> tuple[PlannedMechanism, ...]:
         return (private_network.mechanism(STAGE, schema, recipe, mu=mu, share=1.0),)
@@ -71,7 +71,7 @@ class JointNetwork(nn.Module):
         super().__init__()
         image = schema.image
         self.shape = (image.channels, image.height, image.width)
-        # A token for each cell, of numbers too: the value of a noisy block's number says nothing.
+        # One token per cell, for numeric attributes too: a noisy attribute has no numeric value.
         layout = RecordLayout(schema.sizes, (None,) * len(schema.sizes))
         self.unet = UNet(layout, recipe.network, image_channels=image.channels)
         self.encoder = GroupNormEncoder(image, _HIDDEN)
@@ -82,7 +82,7 @@ class JointNetwork(nn.Module):
             nn.SiLU(),
         )
         self.head = nn.Linear(_HIDDEN, schema.width)
-        # As the U-Net's: at the start a pair is its own best estimate.
+        # Like the U-Net's head: initially a pair is its own best estimate.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -93,7 +93,7 @@ class JointNetwork(nn.Module):
         record: torch.Tensor,
         condition_mask: torch.Tensor,
     ) -> torch.Tensor:
-        """One prediction for each pair; there is no condition: `record` is not looked at."""
+        """Return one prediction per pair; there is no condition, so `record` is ignored."""
         row = pair[:, 0, 0]
         pixels = self.shape[0] * self.shape[1] * self.shape[2]
         image, noisy = row[:, :pixels].reshape(-1, *self.shape), row[:, pixels:]
@@ -108,8 +108,10 @@ class JointNetwork(nn.Module):
 def example_loss(
     network: Callable[..., torch.Tensor], example: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
-    """Loss of one pair over its K noise draws: the mean over the picture's entries and the mean
-    over the record's weigh the same."""
+    """Return the loss of one pair over its K noise draws.
+
+    The mean over the image's entries and the mean over the record's have the same weight.
+    """
     sigma, pixels = example["sigma"], example["image"].numel()
     row = torch.cat([example["image"].flatten(), example["record"]])
     clean = row.expand(len(sigma), 1, 1, -1)
@@ -145,5 +147,5 @@ def _training(schema: Schema, recipe: Recipe) -> Training:
 
 
 def _uniform(schema: Schema) -> torch.Tensor:
-    """(width,) the record that says nothing."""
+    """Return the uniform record, (width,)."""
     return torch.cat([torch.full((size,), 1 / size) for size in schema.sizes])

@@ -1,22 +1,22 @@
 """JointMERF: one noisy mean embedding of whole pairs, and a generator of pairs fitted to it.
 
 The features of a pair are f(x, y) = phi(x) (x) psi(y): random Fourier features of the pooled
-picture, times the one-hot record over sqrt(d). Their sum over people is released once by a
-Gaussian mechanism; the generator that draws picture and record together is post-processing.
+image, times the one-hot record over sqrt(d). Their sum over people is released once by a
+Gaussian mechanism; the generator that draws image and record together is post-processing.
 
 Sensitivity. Adding or removing one person changes the sum by that person's own f(x, y), and
 ||f(x, y)||_2 = ||phi(x)||_2 ||psi(y)||_2 because the norm of a tensor product is the product of
-the norms. ||phi(x)|| = 1 for every picture (cos^2 + sin^2 = 1 in each pair of coordinates), and
+the norms. ||phi(x)|| = 1 for every image (cos^2 + sin^2 = 1 in each pair of coordinates), and
 ||psi(y)|| = sqrt(d / d) = 1 for every record, which has exactly one cell of each attribute, the
-missing one included. So the L2 sensitivity is exactly 1, whatever the pair is.
+missing one included. So the L2 sensitivity is exactly 1 for every pair.
 
-What f does not see, the generator cannot learn: two attributes are tied only through the picture.
-Beyond the paper: the features of pooled pictures, the generator and the price on variation are
-those of this project's own method. What a public network sees and the random moves of pictures are
-not: they are what the released method adds to mean embeddings.
+The generator cannot learn what f does not contain: two attributes are linked only through the
+image. Beyond the paper, the features of pooled images, the generator and the penalty on variation
+are those of this project's method. The perceptual features of a public network and the random
+shifts of images are not used: the released method adds these to mean embeddings.
 
 DP-MERF: Harder, Adamczewski, Park (AISTATS 2021), section 4 (products of feature maps for mixed
-data). As a baseline: DP-TabImage (Chen, Lamp, Wang, Jha, arXiv 2609.00708, 2026).
+data). Baseline in: DP-TabImage (Chen, Lamp, Wang, Jha, arXiv 2609.00708, 2026).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ EMBEDDING, GENERATOR = "joint_embedding", "joint_generator"
 
 
 class JointMeanEmbedding(Joint):
-    """One embedding of pairs; no table model and no DP-SGD."""
+    """Mean embedding of whole pairs, without table model and DP-SGD."""
 
     title = "JointMERF: one noisy mean embedding of pairs, one generator of pairs"
     part, few, many = "image_generator.steps", 2, 32
@@ -127,13 +127,13 @@ def noisy_embedding(
     mechanism: CellSums,
     generator: SecureGenerator,
 ) -> np.ndarray:
-    """The mechanism: sum of phi(x) (x) psi(y) over people plus N(0, noise_multiplier^2).
+    """Return the sum of phi(x) (x) psi(y) over people plus N(0, noise_multiplier^2).
 
-    A row of the tensor product is phi(x) / sqrt(d) where the person is in that cell, else zero,
-    so it is the sums over cells, whose sensitivity is sqrt(d), over sqrt(d).
+    A row of the tensor product is phi(x) / sqrt(d) if the person is in that cell, else zero, so
+    the result is the mechanism's sums over cells, whose sensitivity is sqrt(d), over sqrt(d).
 
     Args:
-        images: (N, C, H, W) uint8, one for each person.
+        images: (N, C, H, W) uint8, one per person.
         one_hot: (N, cells) with exactly d ones in each row.
         feature_map: Public map with ||phi|| = 1.
         mechanism: The sums over cells.
@@ -147,7 +147,7 @@ def noisy_embedding(
 
 
 def feature_map(schema: Schema, recipe: Recipe) -> FeatureMap:
-    """phi: the Fourier part of the map of the recipe's mean pairs, of norm one."""
+    """Return phi: the Fourier part of the map of the recipe's mean pairs, with norm one."""
     image, given = schema.image, recipe.mean_pairs
     height, width = (min(n, given.side or -(-n // 2)) for n in (image.height, image.width))
     return FeatureMap(

@@ -1,8 +1,7 @@
-"""What a system must do to be compared; which systems there are is in `registry`.
+"""Interface of a system under comparison; `registry` lists the systems.
 
-A system is calibrated by the one planner to the epsilon and delta it is asked for, and runs its
-stages through `Release.once`, which charges them. How trials are run and judged is no concern of
-it (`trial`).
+The planner that all systems share calibrates a system to the requested epsilon and delta. The
+system runs its stages through `Release.once`, which charges them. `trial` runs and evaluates it.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from dagster_project.privacy.plan import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class MethodRequest:
-    """What a method is asked to plan.
+    """Request for a method's plan.
 
     Attributes:
         schema: The public contract of the data.
-        population: The throw-away population; its ledger exists.
+        population: The throw-away population, whose ledger exists.
         data_version: Version of the data.
-        epsilon, delta: What the whole may cost.
-        seed: Public seed: goes into the recipe as `public_seed`.
-        settings: Changes of the method's recipe by dotted name.
+        epsilon, delta: Budget of the whole plan.
+        seed: Public seed, which becomes the recipe's `public_seed`.
+        settings: Changes to the method's recipe by dotted name.
         budget_seconds: CPU seconds of training, None for no limit; a public rule turns it into
             step counts before the plan is solved (`budget`).
-        recipe: A recipe resolved before, to be taken as it is: settings and budget are in it.
-        compute: Where networks run.
+        recipe: A resolved recipe to use unchanged; it includes settings and budget.
+        compute: Device of the networks.
         cache: Folder of shared work.
     """
 
@@ -57,36 +56,41 @@ class Method(Protocol):
     """One system under comparison.
 
     Attributes:
-        name: As in `dptabimage compare --list`.
-        title: One line for people.
+        name: Name in `dptabimage compare --list`.
+        title: Description in one line.
     """
 
     name: str
     title: str
 
     def plan(self, request: MethodRequest) -> Plan:
-        """The plan at (epsilon, delta). `plan.recipe` holds every public setting, resolved: the
-        same mapping as `request.recipe` gives the same mechanisms."""
+        """Return the plan at (epsilon, delta).
+
+        `plan.recipe` holds every public setting, resolved: passed as `request.recipe` it gives the
+        same mechanisms.
+        """
         ...
 
     def synthesise(
         self, release: Release, data: Path, n: int, seed: int, progress: Progress
     ) -> Pairs:
-        """Runs the method's stages and returns `n` synthetic pairs.
+        """Run the method's stages and return `n` synthetic pairs.
 
         Args:
-            release: Reserved and opened; `load_train(release)` gives the real pairs.
-            data: The data folder, whose records have been read already.
+            release: A reserved and opened release; `load_train(release)` returns the real pairs.
+            data: The data folder, whose records have already been read.
             n: Number of pairs.
             seed: Public seed of the sampling.
-            progress: Fraction done and a text.
+            progress: Called with the fraction done and a text.
         """
         ...
 
 
 def many_records(release: Release, n: int, seed: int) -> np.ndarray | None:
-    """`n` records of the release's table model, for the distances between tables; None where the
-    method has no table model, whose only records are those of its pairs."""
+    """Return `n` records of the release's table model, for the distances between tables.
+
+    None if the method has no table model; its only records are then those of its pairs.
+    """
     from dagster_project.pipeline import table_model
 
     if release.ledger.committed(release.id, "table_model") is None:

@@ -1,7 +1,7 @@
-"""A generator of pairs, fitted to a released mean embedding of pairs. Post-processing: free.
+"""Generator of pairs, fitted to a released mean embedding of pairs; free post-processing.
 
-The embedding is a mean of phi(x) (x) psi(y) over people: Fourier features of the picture, times
-the one-hot record over sqrt(d). How it is released belongs to `joint_mean_embedding`.
+The embedding is a mean of phi(x) (x) psi(y) over people: Fourier features of the image, times the
+one-hot record over sqrt(d). `joint_mean_embedding` releases it.
 
 After DP-MERF (Harder, Adamczewski, Park, AISTATS 2021).
 """
@@ -22,10 +22,10 @@ from dagster_project.settings.sections import ImageGeneratorSettings
 
 
 class PairGenerator(nn.Module):
-    """(B, latent) noise -> (B, C, H, W) pictures in [0, 1] and (B, cells) probabilities.
+    """(B, latent) noise -> (B, C, H, W) images in [0, 1] and (B, cells) probabilities.
 
     The cells of a record are drawn independently given the noise, so the mean of phi (x) psi over
-    drawn records is that over the probabilities: they are fitted as they are.
+    drawn records equals the mean over the probabilities, which are therefore fitted directly.
     """
 
     def __init__(
@@ -59,20 +59,20 @@ def fit(
     *,
     seed: int,
 ) -> PairGenerator:
-    """Fits a generator to the released embedding, with the default release's price on variation.
+    """Fit a generator to the released embedding, with the default release's variation penalty.
 
     Args:
         embedding: (cells, feature_map.size), at any scale.
-        sizes: Cells of each attribute.
-        feature_map: phi, the public map of the pictures.
-        shape: (C, H, W) of the pictures.
+        sizes: Number of cells of each attribute.
+        feature_map: phi, the public map of the images.
+        shape: (C, H, W) of the images.
         noise: Standard deviation of the privacy noise in a mean of phi over everybody.
         settings: Public settings.
-        progress: Fraction done and a text.
+        progress: Called with the fraction done and a text.
         seed: Public seed.
     """
-    # `fit_generator` weighs an error of a cell of share s by s, this embedding by s^2 / d. Over
-    # all cells of evenly used attributes that is sum(1 / sizes) / d instead of d.
+    # `fit_generator` weights the error of a cell of frequency s by s, this embedding by s^2 / d.
+    # Summed over all cells of evenly used attributes this is sum(1 / sizes) / d instead of d.
     weight = sum(1 / size for size in sizes) / len(sizes) ** 2
     price = settings.total_variation * noise * weight
     random = torch.Generator().manual_seed(seed)
@@ -98,8 +98,8 @@ def fit(
 def matching_loss(phi: torch.Tensor, psi: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """min over c >= 0 of ||c m - target||^2 - ||target||^2 = -<m, target>^2 / ||m||^2.
 
-    The factor c stands for the number of people, which is private and not released. m is the mean
-    of phi (x) psi over the batch, its square the unbiased estimate over distinct pairs.
+    The factor c replaces the number of people, which is private and not released. m is the mean of
+    phi (x) psi over the batch; its square is the unbiased estimate over distinct pairs.
     """
     count = len(phi)
     total = psi.T @ phi
@@ -113,7 +113,7 @@ def matching_loss(phi: torch.Tensor, psi: torch.Tensor, target: torch.Tensor) ->
 def draw(
     model: PairGenerator, n: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, np.ndarray]:
-    """`n` pictures (N, C, H, W) in [-1, 1] with the cells (N, d)."""
+    """Draw `n` images (N, C, H, W) in [-1, 1] and their cells (N, d)."""
     images, records = model(torch.randn(n, model.latent, generator=generator))
     blocks = records.split(model.sizes, dim=1)
     codes = [torch.multinomial(block, 1, generator=generator) for block in blocks]

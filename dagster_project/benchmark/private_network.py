@@ -1,7 +1,7 @@
-"""DP-SGD of one network as a stage of a joint baseline: mechanism, training, drawing pictures.
+"""DP-SGD of one network as a stage of a joint baseline: mechanism, training, sampling images.
 
-The engine, its noise and its Poisson batches are the release's own (`image.dp_sgd`, where the
-sensitivity is proven); here is only what turns a network and its loss into a charged stage.
+The engine, its noise and its Poisson batches are those of a release (`image.dp_sgd`, which proves
+the sensitivity); this module only turns a network and its loss into a charged stage.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.plan import PlannedMechanism
 from dagster_project.settings.recipe import Recipe
 
-_FORWARD = 500  # images in one pass of the network
+_FORWARD = 500  # images per forward pass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What is trained.
+    """A network and how to train it.
 
     Attributes:
         model: The network, with public initial weights.
         loss: Scalar loss of one person's tensors.
-        tensors: From some people and fresh randomness to their tensors, one entry a person. The
-            randomness is the diffusion's; privacy's is drawn elsewhere.
-        learning_rate: Adam's first.
+        tensors: Function of some people and fresh randomness that returns tensors with one entry
+            per person. The randomness is for the diffusion; the privacy noise is drawn elsewhere.
+        learning_rate: Adam's initial learning rate.
     """
 
     model: nn.Module
@@ -60,14 +60,14 @@ class Training:
 def mechanism(
     name: str, schema: Schema, recipe: Recipe, *, mu: float, share: float
 ) -> PlannedMechanism:
-    """DP-SGD with a share of mu^2, as a stage of that name; replays after a crash are paid for."""
+    """Return DP-SGD with a share of mu^2 as a stage named `name`; replays are paid for."""
     found = DPSGD.from_budget(schema, recipe, mu=mu, share=share, name=name, stage=name)
     assert found is not None  # it has a share
     return found.entry()
 
 
 def train(release: Release, stage: str, training: Training, progress: Progress) -> nn.Module:
-    """Spends the stage's mechanism and returns the released network; resumes after a crash."""
+    """Spend the stage's mechanism and return the released network; resumes after a crash."""
     dp_sgd, generator = release.mechanism(DPSGD, stage), SecureGenerator()
     file, folder = release.models / f"{stage}.safetensors", release.private / stage
 
@@ -97,7 +97,7 @@ def train(release: Release, stage: str, training: Training, progress: Progress) 
 
 
 def rehearse(training: Training, pairs: Pairs, recipe: Recipe, compute: Compute) -> None:
-    """The same training on drawn pairs; charged nowhere."""
+    """Run the same training on random pairs; charges no ledger."""
     sgd = recipe.dp_sgd
     if sgd.steps is None:
         raise ValueError("the steps of DP-SGD are not fixed yet")
@@ -162,7 +162,7 @@ def _microbatches(
 
 
 def images(pairs: Pairs) -> torch.Tensor:
-    """(N, C, H, W) in [-1, 1]."""
+    """Return the images as (N, C, H, W) in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(pairs.images)).float() / 127.5 - 1
 
 
@@ -170,7 +170,7 @@ def images(pairs: Pairs) -> torch.Tensor:
 def draw(
     release: Release, network: nn.Module, shape: tuple[int, int, int], n: int, seed: int
 ) -> torch.Tensor:
-    """`n` samples of a diffusion without condition, (n, *shape) in [-1, 1]."""
+    """Return `n` samples of an unconditional diffusion, (n, *shape) in [-1, 1]."""
     settings = release.recipe.sampler.model_copy(update={"guidance": 1.0})  # there is no record
     device, drawn = release.compute.torch_device, []
     network = network.to(device)
@@ -191,7 +191,7 @@ def draw(
 
 
 class GroupNormEncoder(nn.Module):
-    """(B, C, H, W) in [-1, 1] -> (B, size): three strided convolutions, GroupNorm alone."""
+    """(B, C, H, W) in [-1, 1] -> (B, size): three strided convolutions with GroupNorm only."""
 
     def __init__(self, image: ImageSpec, size: int) -> None:
         super().__init__()

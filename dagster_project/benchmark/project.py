@@ -1,8 +1,8 @@
-"""A throw-away project for one trial: its own population, ledger, reservation and folders.
+"""Throw-away project for one trial, with its own population, ledger, reservation and folders.
 
-The plan is reserved and every stage charged as in a release, so that a trial's epsilon is what a
-ledger says. Real pairs come decoded from the cache, and table models are shared where everything
-that decides them is the same.
+The plan is reserved and every stage charged as in a release, so that a trial's epsilon is the one
+in the ledger. Decoded real pairs come from the cache, and trials share a table model if everything
+that determines it is the same.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from dagster_project.pipeline.release import Compute, Release
 from dagster_project.planning.provenance import code_version
 from dagster_project.privacy.plan import Plan
 
-# Public on purpose: all trials of all comparisons hold out the same people.
+# Deliberately public, so that all trials of all comparisons hold out the same people.
 HELDOUT_KEY = b"held-out people of a comparison on public data"
 
-# Parts of a recipe that a table model cannot depend on; its seed and all else may decide it.
+# Sections of a recipe that a table model cannot depend on; the seed and all else may determine it.
 _AFTER_THE_TABLE = {
     "budget_split", "mean_pairs", "image_generator", "pretraining", "network", "dp_sgd", "sampler",
     "public_training",
@@ -50,11 +50,11 @@ anchor: null
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRelease(Release):
-    """A release that notes the CPU seconds of its stages and shares equal table models.
+    """Release that records the CPU seconds of its stages and shares equal table models.
 
     Attributes:
         cache: Folder of shared work.
-        seconds: CPU seconds by stage; of a shared table model, what its making took.
+        seconds: CPU seconds by stage; for a shared table model, the seconds of fitting it.
     """
 
     cache: Path
@@ -63,7 +63,7 @@ class TrialRelease(Release):
 
     @property
     def own_seconds(self) -> float:
-        """CPU seconds that this process spent in stages."""
+        """The CPU seconds that this process spent in stages."""
         return sum(self._own)
 
     def once(
@@ -93,7 +93,7 @@ class TrialRelease(Release):
     def _share(
         self, timed: Callable[[], None], executed: Mapping[str, Any] | None, files: tuple[str, ...]
     ) -> None:
-        """The table model from the cache; made and put there by the first who needs it."""
+        """Copy the table model from the cache; the first trial that needs it fits it."""
 
         def make(folder: Path) -> None:
             timed()
@@ -118,7 +118,7 @@ class TrialRelease(Release):
 
 
 def real_pairs(data: Path, schema: Schema, data_version: str, *, cache: Path) -> Path:
-    """Folder with the decoded `train` and `heldout` pairs of public data, the same for all trials.
+    """Return the folder of the decoded `train` and `heldout` pairs, the same for all trials.
 
     Raises:
         ReadingError: The data cannot be read.
@@ -142,10 +142,10 @@ def real_pairs(data: Path, schema: Schema, data_version: str, *, cache: Path) ->
 
 @contextmanager
 def population(schema: Schema, *, epsilon: float, delta: float) -> Iterator[Population]:
-    """A population with a new ledger in a folder that is gone afterwards."""
+    """Yield a population with a new ledger in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="comparison-") as folder:
         root = Path(folder)
-        # The lifetime cap is counted by a looser rule than a release: room for exactly one.
+        # The lifetime cap uses a looser accounting rule than a release; this fits exactly one.
         text = _POPULATION.format(lifetime=3 * epsilon + 3, delta=delta, people=schema.n_public)
         (root / "population.yaml").write_text(text)
         people = Population.load(root / "population.yaml")
@@ -157,7 +157,7 @@ def population(schema: Schema, *, epsilon: float, delta: float) -> Iterator[Popu
 def reserved(
     plan: Plan, schema: Schema, people: Population, *, pairs: Path, compute: Compute, cache: Path
 ) -> Iterator[TrialRelease]:
-    """The plan's release: reserved, opened, with the decoded pairs in its private zone."""
+    """Yield the plan's release: reserved, opened, with the decoded pairs in its private zone."""
     ledger = Ledger.open(people)
     try:
         ledger.reserve(
@@ -182,8 +182,10 @@ def reserved(
 
 
 def require_all_run(release: Release) -> None:
-    """Raises RuntimeError where a planned stage has not run: its method charged what it did not
-    use, or went round the ledger."""
+    """Raise RuntimeError if a planned stage has not run.
+
+    Its method then either charged for what it did not use or bypassed the ledger.
+    """
     stages = release.ledger.release(release.id).stages
     run = {name for name, stage in stages.items() if stage.artifacts is not None}
     if missing := sorted({m.stage for m in release.plan.mechanisms} - run):

@@ -1,6 +1,6 @@
-"""Which systems can be compared. A new one is a file and one line here.
+"""Registry of the systems that can be compared; a new one needs a file and one line here.
 
-Importing this loads no system, so that the command line can list them at no cost.
+Importing this module loads no system, so that the command line can list them at no cost.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _STAGED = "staged:Staged"
 
-# Name -> module of this package and class, in the order of `--list`; called with the name.
+# Name -> module of this package and class, in the order of `--list`. The class gets the name.
 REGISTRY: dict[str, str] = {
     "indep": _STAGED,
     "jointmerf": "joint_mean_embedding:JointMeanEmbedding",
@@ -31,31 +31,31 @@ REGISTRY: dict[str, str] = {
 
 
 def known() -> list[str]:
-    """Names of all methods, in the order they are listed in."""
+    """Return the names of all methods, in the order of `--list`."""
     return [name for name, place in REGISTRY.items() if place != _STAGED or name in PRESETS]
 
 
 def method(name: str) -> Method:
-    """The method of that name.
+    """Return the method with this name.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no such method.
     """
     place, attribute = _place(name)
     return getattr(import_module(place), attribute)(name)
 
 
 def module(name: str) -> str:
-    """Full name of the module that the method of that name is defined in; does not import it.
+    """Return the full name of the module that defines a method, without importing it.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no such method.
     """
     return _place(name)[0]
 
 
 def _place(name: str) -> tuple[str, str]:
     if name not in known():
-        raise ValueError(f"no method {name!r}: one of {', '.join(known())}")
+        raise ValueError(f"no method {name!r}; the methods are {', '.join(known())}")
     module, _, attribute = REGISTRY[name].partition(":")
     return module if "." in module else f"{__package__}.{module}", attribute

@@ -1,7 +1,7 @@
-"""What a training step of a recipe costs, measured by running the stages on drawn pairs.
+"""Cost of a recipe's training steps, measured by running the stages on random pairs.
 
-The stages are the real ones, so that a change of theirs changes the measurement; the pairs are
-noise of the schema's shape. No private record is read and no ledger is touched.
+The stages are the real ones, so that the measurement follows any change to them; the pairs are
+noise in the schema's shape. No private record is read and no ledger is touched.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from dagster_project.planning.planner import DISCRETIZATION, mechanisms
 from dagster_project.privacy.plan import Plan
 from dagster_project.settings.recipe import Recipe
 
-# Part -> its stage, few and many of its steps, and the sections of a recipe that decide
-# what a step costs: methods that share them are given the same cost.
+# Part -> its stage, few and many of its steps, and the sections of a recipe that determine
+# the cost of a step: methods that share them get the same cost.
 _PARTS: dict[str, tuple[Callable[[Release, Progress], object], int, int, tuple[str, ...]]] = {
     "public_training.steps": (
         public_checkpoint.make, 2, 12, ("network", "public_training", "public_images"),
@@ -51,7 +51,7 @@ _SHORT = {
     "table.rounds": 1,
     "table.iterations": 5,
     "table.final_iterations": 5,
-    # Nobody is too few: a warm-up that found nothing to learn from would seem to cost nothing.
+    # No cell has too few people: pretraining with nothing to learn from would seem to be free.
     "mean_pairs.minimum_count": 0.0,
     "mean_pairs.sample_rate": 1.0,
     "pretraining.images": 1000,
@@ -62,7 +62,7 @@ _SHORT = {
     "dp_sgd.steps": 1,
     "dp_sgd.replays": 0,
 }
-# A small pool and quick features: neither changes what a step costs.
+# A small pool and fast features, neither of which changes the cost of a step.
 _SMALL_POOL = {
     "public_images.source": "procedural",
     "public_images.images": 200,
@@ -75,16 +75,16 @@ _SMALL_POOL = {
 def stage_costs(
     schema: Schema, recipe: Recipe, compute: Compute, *, cache: Path
 ) -> dict[str, float]:
-    """CPU seconds of one training step, by the name of the setting that counts the steps.
+    """Return the CPU seconds of one training step, by the setting that holds the step count.
 
     Args:
-        schema: The public contract: shape of pictures and records.
-        recipe: The recipe whose networks and batches are meant; its step counts do not matter.
-        compute: Where networks run.
-        cache: Folder of shared work; a measurement is made once.
+        schema: The public contract, which gives the shape of images and records.
+        recipe: The recipe, which gives networks and batches; its step counts are ignored.
+        compute: Device of the networks.
+        cache: Folder of shared work; each measurement is made once.
     """
     has_pool = recipe.public_images.source is not None
-    # What does not run would seem to cost nothing.
+    # A part that does not run would seem to cost nothing.
     absent = {
         "public_training.steps": not has_pool,
         "image_generator.perceptual_steps": not recipe.mean_pairs.perceptual_share,
@@ -128,8 +128,8 @@ def stage_costs(
 
 @contextmanager
 def _rehearsed(schema: Schema, recipe: Recipe, compute: Compute) -> Iterator[_Rehearsal]:
-    """A release of drawn pairs whose stages have all run once, briefly."""
-    # Twice as many people as a batch holds: batches have their usual size, whatever n is.
+    """Yield a release of random pairs whose stages have all run once, briefly."""
+    # Twice as many people as a batch holds, so that batches have their usual size for any n.
     small = replace(schema, n_public=2 * recipe.dp_sgd.batch)
     with tempfile.TemporaryDirectory() as root:
         release = _Rehearsal(
@@ -156,7 +156,7 @@ _NO_LEDGER: Any = SimpleNamespace(
 
 @dataclass(frozen=True, kw_only=True)
 class _Rehearsal(Release):
-    """A release of drawn pairs that is charged nowhere."""
+    """Release of random pairs that charges no ledger."""
 
     def once(
         self,
@@ -175,7 +175,7 @@ class _Rehearsal(Release):
 
 
 def _plan(schema: Schema, recipe: Recipe) -> Plan:
-    """A plan at one scale of noise: how much noise there is does not change a step's cost."""
+    """Return a plan at a fixed noise scale, since the noise does not change a step's cost."""
     return Plan(
         release_id="rehearsal",
         population="nobody",
@@ -193,7 +193,7 @@ def _plan(schema: Schema, recipe: Recipe) -> Plan:
 
 
 def random_pairs(schema: Schema) -> Pairs:
-    """`n_public` pairs of noise in the schema's shape."""
+    """Return `n_public` pairs of noise in the schema's shape."""
     rng, image, n = np.random.default_rng(0), schema.image, schema.n_public
     codes = np.stack([rng.integers(size, size=n) for size in schema.sizes], axis=1)
     shape = (n, image.channels, image.height, image.width)

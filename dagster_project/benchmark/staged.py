@@ -1,7 +1,7 @@
-"""A preset of the released pipeline as a method: the stages of a release, run in order.
+"""A preset of the released pipeline as a method, which runs the stages of a release in order.
 
-Each preset is one configuration of the same stages. Its systems without a preset, which need
-mechanisms of their own, have a file each.
+Each preset is one configuration of the same stages. Systems without a preset need their own
+mechanisms and have their own files.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from dagster_project.settings.presets import preset
 from dagster_project.settings.recipe import Recipe
 
 TITLES = {
-    "default": "this project's release: low-noise mean embeddings, warm-up, DP-SGD for many people",
-    "published": "DP-TabImage as published: mean pairs of a 5 % subsample, warm-up, DP-SGD",
-    "base": "table model and DP-SGD, no warm-up",
-    "indep": "table model and images that know nothing of it",
-    "randimg": "warm-up on random images of the mean pairs' kind",
-    "attrimg": "warm-up on images by attribute",
+    "default": "this project's release: mean embeddings, pretraining, DP-SGD for many people",
+    "published": "DP-TabImage as published: mean pairs of a 5 % subsample, pretraining, DP-SGD",
+    "base": "table model and DP-SGD, no pretraining",
+    "indep": "table model and images that are independent of it",
+    "randimg": "pretraining on random images of the same kind as mean pairs",
+    "attrimg": "pretraining on images by attribute",
     "privimage": "public images chosen by a private query, then DP-SGD",
 }
-OPEN = "dp_sgd.steps"  # left open by a recipe, it takes what is left of the budget
+OPEN = "dp_sgd.steps"  # if the recipe leaves it open, it takes the rest of the budget
 
 
 class Staged:
@@ -69,7 +69,7 @@ class Staged:
     ) -> Pairs:
         shares = {"pretrained_checkpoint": (0.15, 0.5), "image_model": (0.5, 0.9)}
         for stage in between("public_images", "image_model"):
-            if stage.name != "pairs":  # they were read for all methods
+            if stage.name != "pairs":  # already read, for all methods
                 told = part(progress, *shares[stage.name]) if stage.name in shares else silent
                 stage.run(release, told)
         with tempfile.TemporaryDirectory(dir=release.root) as folder:
@@ -93,6 +93,6 @@ def _steps(recipe: Recipe, costs: dict[str, float], request: MethodRequest) -> d
 
 
 def recipe_steps(recipe: Recipe, name: str) -> int | None:
-    """The steps of a part of a recipe by dotted name, None where they are open."""
+    """Return the steps of a part of a recipe by dotted name, or None if they are open."""
     section, _, field = name.partition(".")
     return getattr(getattr(recipe, section), field)

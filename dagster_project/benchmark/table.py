@@ -1,4 +1,4 @@
-"""The table of a comparison: mean and standard deviation over seeds, as Markdown."""
+"""Markdown table of a comparison: mean and standard deviation over seeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dagster_project.benchmark import NOTICE
 
 Row = Mapping[str, Any]
 
-# Heading -> the figure, what it is read between, and decimals.
+# (heading, figure, the bounds to read it between, decimals)
 COLUMNS: tuple[tuple[str, str, tuple[str, ...], int], ...] = (
     ("AUC (floor – ceiling)", "auc_mean", ("auc_floor", "auc_ceiling"), 3),
     ("MAE (floor – ceiling)", "mae_mean", ("mae_floor", "mae_ceiling"), 3),
@@ -28,8 +28,10 @@ COLUMNS: tuple[tuple[str, str, tuple[str, ...], int], ...] = (
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """One line for each method and epsilon; each cross-modal figure with its shuffled floor and
-    its real ceiling in brackets."""
+    """Return a table with one line per method and epsilon.
+
+    Each cross-modal figure has its shuffled floor and its real ceiling in brackets.
+    """
     head = rows[0]
     headings = [heading.format_map(Named(head)) for heading, *_ in COLUMNS]
     lines = [
@@ -57,7 +59,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def line(row: Row) -> str:
-    """One finished trial in words."""
+    """Return a line of text about one finished trial."""
     figures = (("AUC", "auc_mean", ".3f"), ("FD", "fd", ".1f"), ("ESG", "esg", ".3f"))
     shown = (f"{name} {row[key]:{form}}" for name, key, form in figures if row[key] is not None)
     return (
@@ -67,7 +69,7 @@ def line(row: Row) -> str:
 
 
 def groups(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows of one epsilon and method together, in the order in which they first occur."""
+    """Group rows by epsilon and method, in the order in which they first occur."""
     together: dict[tuple[float, str], list[Row]] = {}
     for row in rows:
         together.setdefault((row["epsilon"], row["method"]), []).append(row)
@@ -86,7 +88,7 @@ def _mean(values: Sequence[float | None], digits: int) -> str:
 
 
 def _spread(values: Sequence[float | None], digits: int) -> str:
-    """Mean ± standard deviation over seeds; no deviation where there is one seed."""
+    """Return mean ± standard deviation over seeds; only the mean for one seed."""
     known = [value for value in values if value is not None]
     if len(known) < 2:
         return _mean(values, digits)
@@ -94,12 +96,12 @@ def _spread(values: Sequence[float | None], digits: int) -> str:
 
 
 def cells(entries: Sequence[str]) -> str:
-    """A line of a Markdown table."""
+    """Return a line of a Markdown table."""
     return f"| {' | '.join(entries)} |"
 
 
 class Named(dict[str, Any]):
-    """A row for headings; a figure that it lacks is a dash."""
+    """Row for headings, in which a missing figure is a dash."""
 
     def __missing__(self, key: str) -> str:
         return "—"

@@ -1,7 +1,7 @@
-"""One trial: a method at one epsilon and seed, run in a throw-away project and judged.
+"""One trial: a method at one epsilon and seed, run in a throw-away project and evaluated.
 
-Its result is a JSON file and some pictures, written when it is finished. Which trials there are
-belongs to `configuration`, in which order they run to `bench`.
+Its result is a JSON file and some images, written when it is finished. `configuration` lists the
+trials, and `bench` runs them in order.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from dagster_project.pipeline.release import Compute
 from dagster_project.planning.provenance import code_version
 
 _TABLE_RECORDS = 100_000
-_SAMPLES = 400  # pairs kept for the picture grid
+_SAMPLES = 400  # pairs kept for the image grid
 FIGURES = (
     "auc_mean", "auc_floor", "auc_ceiling", "mae_mean", "mae_floor", "mae_ceiling",
     "fd", "fd_real", "kid", "kid_real", "precision", "precision_real", "recall", "recall_real",
@@ -45,13 +45,13 @@ FIGURES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where a comparison works.
+    """Folders and device of a comparison.
 
     Attributes:
         data: The data folder.
-        out: Its results; trials lie in `out/trials`.
-        cache: Work that trials share.
-        compute: Where networks run.
+        out: Folder of the results; trials are in `out/trials`.
+        cache: Folder of work that trials share.
+        compute: Device of the networks.
     """
 
     data: Path
@@ -72,7 +72,7 @@ class Places:
 def resolve(
     configuration: Configuration, entry: Entry, epsilon: float, places: Places
 ) -> dict[str, Any]:
-    """The recipe of a method at an epsilon with every step count fixed. Reads no record."""
+    """Return a method's recipe at an epsilon with every step count fixed. Reads no record."""
     schema = places.schema()
     with project.population(schema, epsilon=epsilon, delta=configuration.delta) as people:
         request = MethodRequest(
@@ -93,7 +93,7 @@ def resolve(
 def run(
     configuration: Configuration, trial: Trial, places: Places, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Runs a trial, writes its files and returns its row; a finished one is read from its file."""
+    """Run a trial, write its files and return its row; a finished trial's row is read back."""
     file = places.result(trial)
     if file.is_file():
         return json.loads(file.read_text())
@@ -120,7 +120,7 @@ def run(
     )
     row |= _figures(report, schema) | _distance_of_pairs(train, synthetic, schema, trial.seed)
     row["evaluation_cpu_seconds"] = time.process_time() - started
-    row = plain(row)  # as it will be read from its file: what does not exist is None
+    row = plain(row)  # as it will be read from its file, with None for missing values
     _write(trial, places, row, synthetic)
     return row
 
@@ -128,7 +128,7 @@ def run(
 def _make(
     configuration: Configuration, trial: Trial, places: Places, pairs: Path, progress: Progress
 ) -> tuple[dict[str, Any], Pairs, np.ndarray | None]:
-    """Plans, reserves and runs the method: what it spent, its pairs, and many of its records."""
+    """Plan, reserve and run the method; return its spending, its pairs and many records."""
     schema, system = places.schema(), method(trial.method)
     reset_peak_memory()
     with project.population(schema, epsilon=trial.epsilon, delta=trial.delta) as people:
@@ -187,7 +187,7 @@ def _reference(
     seed: int,
     cache: Path,
 ) -> Reference:
-    """What the real data alone give: one for all methods and epsilons of a seed."""
+    """Return the reference figures of the real data, shared by all methods of a seed."""
 
     def make(folder: Path) -> None:
         made = make_reference(train, heldout, schema, extractor, synthetic=n, seed=seed)
@@ -221,8 +221,11 @@ def _figures(report: FidelityReport, schema: Schema) -> dict[str, Any]:
 
 
 def _distance_of_pairs(train: Pairs, synthetic: Pairs, schema: Schema, seed: int) -> dict[str, Any]:
-    """`tvd_3way` is over many records of a table model where there is one; these figures are over
-    the pairs alone, so that they compare methods with a table model and methods without."""
+    """Return the 3-way distance and its floor over only the pairs.
+
+    `tvd_3way` is over many records of the table model if there is one; these figures compare
+    methods with a table model to methods without.
+    """
     if len(schema.sizes) < 3:
         return {"tvd_3way_of_pairs": math.nan, "tvd_3way_of_pairs_floor": math.nan}
     rng = np.random.default_rng(seed)
@@ -234,7 +237,7 @@ def _distance_of_pairs(train: Pairs, synthetic: Pairs, schema: Schema, seed: int
 
 
 def _write(trial: Trial, places: Places, row: dict[str, Any], synthetic: Pairs) -> None:
-    """The result last and at once: where it stands, the trial is finished."""
+    """Write the images, then atomically the result, which marks the trial as finished."""
     file, images = places.result(trial), places.images(trial)
     file.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
@@ -246,7 +249,7 @@ def _write(trial: Trial, places: Places, row: dict[str, Any], synthetic: Pairs) 
 
 
 def reset_peak_memory() -> None:
-    """Starts the peak of this process anew, where the system can (Linux)."""
+    """Reset this process's peak memory if the system supports it (Linux)."""
     if sys.platform == "linux":
         try:
             Path("/proc/self/clear_refs").write_text("5")
@@ -255,7 +258,7 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory_since_reset() -> int:
-    """Largest resident memory since the reset, bytes; of the whole process where there is none."""
+    """Return the peak resident memory in bytes since the reset, or else of the whole process."""
     try:
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024

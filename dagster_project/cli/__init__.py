@@ -1,4 +1,4 @@
-"""The command line, one module for each command or group of commands.
+"""Command line, with one module per command or group of commands.
 
-Commands parse, print and set the exit code; the work is done by the library.
+Commands parse arguments, print results and set the exit code; the library does the work.
 """

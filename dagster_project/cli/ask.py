@@ -1,4 +1,4 @@
-"""For the auditor: what was spent, by which release, from which version of the data."""
+"""Commands for auditors: what was spent, by which release, from which version of the data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dagster_project.ledger.population import Population
 
 
 def lineage(options: argparse.Namespace) -> int:
-    """The whole chain of a released file, bundle or release id."""
+    """Print the whole chain of a released file, bundle or release id."""
     from dagster_project.release import manifest
 
     target = options.target
@@ -41,7 +41,7 @@ def lineage(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Hashes and epsilon of a bundle, from the bundle alone."""
+    """Recompute the hashes and the epsilon of a bundle, using only the bundle itself."""
     from dagster_project.release import manifest
 
     found = manifest.verify(options.bundle)

@@ -1,4 +1,4 @@
-"""Tries to refute the privacy claims: all audits, in minutes or at full size."""
+"""Audits that try to refute the privacy claims, at quick or full size."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def audit(options: argparse.Namespace) -> int:
-    """Prints a row for each audit; 0 only if all hold. Spends nothing of a real ledger."""
+    """Print one row per audit and return 0 only if all hold. Charges no real ledger."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(name, "1")  # children; more threads than one only wait here
+        os.environ.setdefault(name, "1")  # for child processes; extra threads only wait
     from dagster_project.audits import suite
 
     sizes = suite.FULL if options.full else suite.QUICK
@@ -52,7 +52,7 @@ def _copies(options: argparse.Namespace) -> Mapping[str, suite.Audit]:
     images = root / "private" / options.release / "train" / "images.npy"
     for path in (bundle, images):
         if not path.exists():
-            raise FileNotFoundError(f"there is no {path}, which the search for copies needs")
+            raise FileNotFoundError(f"the search for copies needs {path}, which does not exist")
     return {"copies": lambda: [copies.audit_bundle(bundle, images)]}
 
 

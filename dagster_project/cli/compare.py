@@ -1,4 +1,4 @@
-"""Runs methods side by side on public data and writes one table, a picture grid and a JSON."""
+"""Comparison of methods on public data; writes a table, an image grid and a JSON file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FAILED = 4
 
 
 def compare(options: argparse.Namespace) -> int:
-    """All trials that are not finished; prints the table."""
+    """Run all trials that are not finished and print the table."""
     from dagster_project.benchmark import NOTICE, agreement, bench, registry
     from dagster_project.benchmark.trial import Places
 
@@ -24,7 +24,7 @@ def compare(options: argparse.Namespace) -> int:
     if options.workers < 1:
         raise ValueError("workers must be at least 1")
     configuration = _configuration(options)
-    earlier = _earlier_results(options)  # before they are perhaps written over
+    earlier = _earlier_results(options)  # read now: the run may overwrite them
     json_file, out = _places(options)
     places = Places(
         data=Path(configuration.data), out=out, cache=(options.cache or out / "cache").absolute()
@@ -50,26 +50,26 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def arguments(parser: argparse.ArgumentParser, setting: Any) -> None:
-    """What the command is told; `setting` reads NAME=VALUE."""
-    parser.add_argument("--list", action="store_true", help="the methods, one a line")
+    """Add the command's arguments; `setting` parses NAME=VALUE."""
+    parser.add_argument("--list", action="store_true", help="list the methods, one per line")
     parser.add_argument(
         "--methods",
         type=_words,
         default=("default",),
         metavar="NAME,...",
-        help="methods to compare; LABEL=NAME runs one a second time with other settings",
+        help="methods to compare; LABEL=NAME runs a method again with other settings",
     )
     parser.add_argument("--epsilons", type=_numbers, default=(1.0, 10.0), metavar="E,...")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds: 0, 1, ...")
-    parser.add_argument("--first-seed", type=int, default=0, help="where the seeds start")
+    parser.add_argument("--first-seed", type=int, default=0, help="first seed")
     parser.add_argument("--data", type=Path, help="folder of pairs declared public (default: data)")
     parser.add_argument("--delta", type=float, default=1e-6)
-    parser.add_argument("--n", type=int, default=4000, help="synthetic pairs of each trial")
+    parser.add_argument("--n", type=int, default=4000, help="synthetic pairs per trial")
     parser.add_argument(
         "--budget-seconds",
         type=float,
         metavar="S",
-        help="CPU seconds of training of each trial; turned into steps by a public rule",
+        help="CPU seconds of training per trial; a public rule converts them into steps",
     )
     parser.add_argument(
         "--set",
@@ -78,18 +78,22 @@ def arguments(parser: argparse.ArgumentParser, setting: Any) -> None:
         default=[],
         type=setting,
         metavar="[LABEL:]NAME=VALUE",
-        help="change a setting of one method, or of all",
+        help="change a setting of one method or of all methods",
     )
     parser.add_argument(
         "--extractor", default="efficientnet-lite0", choices=("efficientnet-lite0", "pixels")
     )
-    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes")
     parser.add_argument(
-        "--config", type=Path, help="rerun the comparison of this JSON: recipes, seeds and all"
+        "--config",
+        type=Path,
+        help="rerun the comparison of this JSON file, with its recipes and seeds",
     )
-    parser.add_argument("--out", type=Path, help="folder of the results (default: comparison)")
-    parser.add_argument("--json", type=Path, help="the results' file (default: in --out)")
-    parser.add_argument("--cache", type=Path, help="work shared by trials (default: in --out)")
+    parser.add_argument("--out", type=Path, help="results folder (default: comparison)")
+    parser.add_argument("--json", type=Path, help="results file (default: in --out)")
+    parser.add_argument(
+        "--cache", type=Path, help="folder of work that trials share (default: in --out)"
+    )
 
 
 def _configuration(options: argparse.Namespace) -> Any:
@@ -120,7 +124,7 @@ def _configuration(options: argparse.Namespace) -> Any:
 
 
 def _earlier_results(options: argparse.Namespace) -> list[Any]:
-    """The results in the JSON that is run again, if one is."""
+    """Return the results in the JSON file given with --config, if any."""
     if options.config is None:
         return []
     return list(json.loads(options.config.read_text()).get("results", []))
@@ -131,7 +135,7 @@ def _data(folder: Path) -> Path:
 
 
 def _places(options: argparse.Namespace) -> tuple[Path, Path]:
-    """The JSON file and the folder of the results."""
+    """Return the JSON file and the results folder."""
     out = options.out
     if out is None:
         out = options.json.with_suffix("") if options.json else Path("comparison")

@@ -1,4 +1,4 @@
-"""For the data steward: brings a data set into a data folder. Reads no ledger, spends nothing."""
+"""Import of a data set into a data folder, for data stewards. Reads no ledger, spends nothing."""
 
 from __future__ import annotations
 
@@ -14,40 +14,45 @@ from dagster_project.importers.formats import FORMATS, open_archive
 _OPTIONS: dict[str, dict[str, Any]] = {
     "unit": {
         "choices": ("person", "image"),
-        "help": "what counts as a person: a patient, identity or item, or each picture",
+        "help": "what counts as one person: a patient, identity or item, or each image",
     },
-    "attributes": {"metavar": "A,B,...", "help": "keep these attributes instead"},
+    "attributes": {"metavar": "A,B,...", "help": "attributes to keep instead of the default ones"},
     "label_name": {"metavar": "NAME", "help": "name of the class label"},
     "classes": {"metavar": "A,B,...", "help": "names of the classes, in label order"},
-    "person_id": {"metavar": "WHICH", "help": "what names the person"},
-    "image_column": {"metavar": "NAME", "help": "column of the pictures"},
+    "person_id": {"metavar": "WHICH", "help": "what identifies the person"},
+    "image_column": {"metavar": "NAME", "help": "column of the images"},
 }
 _PERSON_ID = {
-    "imagefolder": "pattern on a picture's path that finds the person, such as '(p[0-9]+)_'",
-    "huggingface": "column that names the person",
+    "imagefolder": "pattern that finds the person in an image's path, such as '(p[0-9]+)_'",
+    "huggingface": "column that identifies the person",
 }
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds a subcommand for each format, with the options it knows."""
+    """Add a subcommand for each format, with the options that the format supports."""
     formats = parser.add_subparsers(title="formats", required=True, metavar="FORMAT", dest="format")
     for name, known in FORMATS.items():
         new = formats.add_parser(name, help=known.title, description=known.title)
-        new.add_argument("source", type=Path, metavar="SRC", help="where the data set lies")
-        new.add_argument("destination", type=Path, metavar="DST", help="data folder to make")
-        new.add_argument("--size", type=_size, metavar="HxW", help="of the pictures, 8 to 64")
-        new.add_argument("--channels", type=int, choices=(1, 3), help="1 is grey, 3 is RGB")
-        new.add_argument("--name", help="the schema's name")
-        new.add_argument("--public", action="store_true", help="state that the data is public")
-        new.add_argument("--n-public", type=int, metavar="N", help="rough number of people")
+        new.add_argument("source", type=Path, metavar="SRC", help="path of the data set")
+        new.add_argument("destination", type=Path, metavar="DST", help="data folder to create")
+        new.add_argument("--size", type=_size, metavar="HxW", help="image size, 8 to 64")
+        new.add_argument("--channels", type=int, choices=(1, 3), help="1 for grey, 3 for RGB")
+        new.add_argument("--name", help="name of the schema")
+        new.add_argument("--public", action="store_true", help="declare that the data is public")
+        new.add_argument(
+            "--n-public",
+            type=int,
+            metavar="N",
+            help="approximate number of people, which is public",
+        )
         new.add_argument(
             "--validation",
             choices=("drop", "train", "heldout"),
             default="drop",
-            help="what becomes of a validation part (left out)",
+            help="what to do with a validation split (default: drop)",
         )
         new.add_argument(
-            "--workers", type=_workers, default=1, metavar="N", help="decoding threads"
+            "--workers", type=_workers, default=1, metavar="N", help="number of decoding threads"
         )
         for option in known.options:
             more = dict(_OPTIONS[option])
@@ -59,7 +64,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Imports, and says what was written and left out. Private where the data is."""
+    """Import a data set and print what was written and left out.
+
+    The output is private if the data is.
+    """
     from tqdm import tqdm
 
     from dagster_project.importers.archive import ImportRequest
@@ -74,13 +82,13 @@ def run(options: argparse.Namespace) -> int:
     with tqdm(total=archive.total, unit=" pairs", disable=None) as bar:
         done = write(archive, options.destination, request, progress=bar.update)
     if not request.public:
-        print("PRIVATE: what follows counts private records.", file=sys.stderr)
+        print("PRIVATE: the output below counts private records.", file=sys.stderr)
     for file, rows in done.rows.items():
         print(f"{rows:8} pairs in {options.destination / file}")
     for reason, rows in done.left_out.items():
         print(f"{rows:8} left out: {reason}")
     public = "public" if request.public else "not public"
-    print(f"schema.yaml: {public}, n_public {done.schema.n_public}; read it before you go on")
+    print(f"schema.yaml: {public}, n_public {done.schema.n_public}; review it before you continue")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The ledger's own commands: show, verify, anchor, export, void, add-cohort."""
+"""Ledger commands: show, verify, anchor, export, void, add-cohort."""
 
 from __future__ import annotations
 
@@ -13,36 +13,38 @@ from dagster_project.ledger.population import Population
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the actions; without one the ledger is shown."""
+    """Add the actions; the default is to show the ledger."""
     parser.set_defaults(command=show)
     parser.add_argument("--json", action="store_true")
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
     for name, command, text in (
-        ("show", show, "what each cohort has spent, and every release"),
+        ("show", show, "show what each cohort has spent, and every release"),
         ("verify", verify, "check every hash, rule and price"),
-        ("anchor", anchor, "note the ledger's end in population.yaml"),
-        ("export", export, "the whole chain as lines of JSON, for an auditor"),
-        ("void", void, "give back a reservation that was never opened"),
+        ("anchor", anchor, "record the head of the ledger in population.yaml"),
+        ("export", export, "print the whole chain as JSON lines, for auditors"),
+        ("void", void, "refund a reservation that was never opened"),
         ("add-cohort", add_cohort, "open a cohort for people not seen so far"),
     ):
         action = actions.add_parser(name, help=text, description=text)
         action.set_defaults(command=command)
-        # Suppressed, or an action's default would replace what stands before the action.
+        # Suppressed: an action's default would override an option given before the action.
         action.add_argument("--root", type=Path, default=argparse.SUPPRESS)
         action.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
         if command is verify:
-            action.add_argument("--file", type=Path, help="an exported chain, without the database")
+            action.add_argument(
+                "--file", type=Path, help="verify an exported chain instead of the database"
+            )
         elif command is void:
             action.add_argument("release", help="release id")
         elif command is add_cohort:
             action.add_argument("name")
-            text = "public rough number of its people"
+            text = "approximate number of people in the cohort, which is public"
             action.add_argument("--n-public", type=int, required=True, help=text)
             action.add_argument("--approved-by", required=True, metavar="WHO")
 
 
 def show(options: argparse.Namespace) -> int:
-    """The account of each cohort and every release."""
+    """Print the account of each cohort and every release."""
     opened = open_ledger(root_of(options))
     try:
         cohorts, head = opened.cohorts(), opened.anchor()
@@ -74,7 +76,7 @@ def show(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Checks the stored chain, or an exported one."""
+    """Verify the stored chain, or an exported one."""
     if options.file is not None:
         file = options.root / "population.yaml"
         population = Population.load(file) if file.is_file() else None
@@ -95,7 +97,7 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def anchor(options: argparse.Namespace) -> int:
-    """Notes the ledger's end in population.yaml."""
+    """Record the head of the ledger in population.yaml."""
     root = root_of(options)
     opened = open_ledger(root)
     try:
@@ -103,12 +105,12 @@ def anchor(options: argparse.Namespace) -> int:
     finally:
         opened.close()
     Population.load(root / "population.yaml").write_anchor(head)
-    print(f"population.yaml names entry {head.entries}, {head.head}: commit it")
+    print(f"population.yaml now names entry {head.entries}, {head.head}; commit it")
     return 0
 
 
 def export(options: argparse.Namespace) -> int:
-    """Prints the chain. It names the data's versions and who approved: for auditors."""
+    """Print the chain, which names data versions and approvers and is meant for auditors."""
     opened = open_ledger(root_of(options))
     try:
         for line in export_lines(opened.entries()):
@@ -119,19 +121,19 @@ def export(options: argparse.Namespace) -> int:
 
 
 def void(options: argparse.Namespace) -> int:
-    """Gives back an abandoned reservation."""
+    """Refund an abandoned reservation."""
     opened = open_ledger(root_of(options))
     try:
         opened.void(options.release)
         charges = opened.release(options.release).charges
     finally:
         opened.close()
-    print(f"release {options.release} is void; its charge is given back to {', '.join(charges)}")
+    print(f"release {options.release} is void; its charge is refunded to {', '.join(charges)}")
     return 0
 
 
 def add_cohort(options: argparse.Namespace) -> int:
-    """Opens a cohort."""
+    """Open a cohort."""
     opened = open_ledger(root_of(options))
     try:
         opened.add_cohort(options.name, n_public=options.n_public, approved_by=options.approved_by)
@@ -139,6 +141,6 @@ def add_cohort(options: argparse.Namespace) -> int:
         opened.close()
     print(
         f"cohort {options.name} is open for people not seen so far: "
-        f"`dptabimage release --people {options.name}` is paid by them alone"
+        f"`dptabimage release --people {options.name}` charges only them"
     )
     return 0

@@ -1,8 +1,8 @@
-"""The command line: check, plan, release, sample, lineage, verify, ledger, private, audit.
+"""Command line for differentially private synthetic table-image pairs.
 
-Every refusal is one sentence on standard error and an exit code that says whose move it is:
-0 done, 2 the request or the data's form is wrong, 3 the budget or the ledger refuses, 4 a stage
-failed. `release` runs the same Dagster job as the graph in the browser.
+Every refusal is one sentence on standard error and an exit code: 0 success, 2 the request or the
+form of the data is wrong, 3 the budget or the ledger refuses, 4 a stage failed. `release` runs the
+same Dagster job as the graph in the browser.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Command = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code."""
+    """Run one command and return its exit code."""
     options = build_parser().parse_args(arguments)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
@@ -31,9 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except KeyboardInterrupt:
-        print("stopped; the ledger says what is spent: dptabimage ledger show", file=sys.stderr)
+        print("stopped; `dptabimage ledger show` prints what was spent", file=sys.stderr)
         return FAILED
-    except BrokenPipeError:  # the reader, `head` for example, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except Exception as error:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _exit_code(error: Exception) -> int | None:
-    """The exit code of an error that is a refusal, None for a fault of the program."""
+    """Return the exit code of a refusal, or None for a bug in the program."""
     from dagster_project.ledger.errors import LedgerError
     from dagster_project.ledger.lineage import UntracedFile
     from dagster_project.release.manifest import ManifestError
@@ -57,7 +57,7 @@ def _exit_code(error: Exception) -> int | None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; the command reference is generated from it."""
+    """Return the parser of all commands; the command reference is generated from it."""
     parser = argparse.ArgumentParser(prog="dptabimage", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -70,17 +70,17 @@ def build_parser() -> argparse.ArgumentParser:
     _data(new)
     new.add_argument("--json", action="store_true")
 
-    new = add("import", importing.run, "bring a data set of another format into a data folder")
+    new = add("import", importing.run, "import a data set of another format into a data folder")
     importing.arguments(new)
 
-    new = add("plan", steward.plan, "price a release before a record is read; spends nothing")
+    new = add("plan", steward.plan, "price a release without reading a record; spends nothing")
     _data(new)
     _request(new)
     new.add_argument(
-        "--modes", action="store_true", help="price reuse, new people only and refresh instead"
+        "--modes", action="store_true", help="price the modes reuse, new people only and refresh"
     )
 
-    new = add("release", release.release, "make a private release: the whole graph")
+    new = add("release", release.release, "make a private release by running the whole graph")
     _data(new)
     _request(new)
     _sampling(new)
@@ -90,32 +90,34 @@ def build_parser() -> argparse.ArgumentParser:
         choices=("efficientnet-lite0", "inception-v3", "pixels"),
         help="features of the Fréchet distance",
     )
-    new.add_argument("--weights", help="local Inception-v3 weights")
+    new.add_argument("--weights", help="local file of Inception-v3 weights")
     new.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    new.add_argument("--approved-by", default="", help="who decides to spend")
+    new.add_argument("--approved-by", default="", help="who approves the spending")
 
-    new = add("sample", release.sample, "draw other pairs from a release's models; costs nothing")
+    new = add("sample", release.sample, "sample more pairs from a release's models; costs nothing")
     _place(new)
     new.add_argument("release", help="release id")
     _sampling(new)
-    new.add_argument("--out", type=Path, help="folder of the bundle")
+    new.add_argument("--out", type=Path, help="output folder of the bundle")
     new.add_argument("--json", action="store_true")
 
-    new = add("lineage", ask.lineage, "what was spent for a released file or release")
+    new = add("lineage", ask.lineage, "show what was spent on a released file or release")
     _place(new)
-    new.add_argument("target", help="a released file, a bundle's folder or a release id")
+    new.add_argument("target", help="released file, bundle folder or release id")
     new.add_argument("--json", action="store_true")
-    new.add_argument("--html", type=Path, metavar="OUT", help="write one self-contained page")
-    new.add_argument("--public", action="store_true", help="without what is itself private")
+    new.add_argument("--html", type=Path, metavar="OUT", help="write a self-contained page")
+    new.add_argument("--public", action="store_true", help="omit what is itself private")
 
-    new = add("verify", ask.verify, "recompute a bundle's hashes and its epsilon")
+    new = add("verify", ask.verify, "recompute the hashes and the epsilon of a bundle")
     new.add_argument("bundle", type=Path)
 
-    new = add("ledger", ledger.show, "the budget: show, verify, export, anchor, void, add-cohort")
+    new = add(
+        "ledger", ledger.show, "manage the budget: show, verify, export, anchor, void, add-cohort"
+    )
     _place(new)
     ledger.arguments(new)
 
-    new = add("private", private.purge, "end a release's private zone: purge")
+    new = add("private", private.purge, "delete the private zone of releases: purge")
     _place(new)
     private.arguments(new)
 
@@ -124,10 +126,10 @@ def build_parser() -> argparse.ArgumentParser:
     size = new.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="about a minute (the default)")
     size.add_argument("--full", action="store_true", help="every audit at its full size")
-    new.add_argument("--release", metavar="ID", help="look for copies in this release instead")
+    new.add_argument("--release", metavar="ID", help="only search this release for copies")
     new.add_argument("--json", action="store_true")
 
-    new = add("compare", compare.compare, "run methods side by side on public data (NO release)")
+    new = add("compare", compare.compare, "compare methods on public data (makes NO release)")
     compare.arguments(new, _setting)
     return parser
 
@@ -138,15 +140,15 @@ def _place(parser: argparse.ArgumentParser) -> None:
 
 def _data(parser: argparse.ArgumentParser) -> None:
     _place(parser)
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the pairs")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="data folder")
 
 
 def _request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epsilon", type=float, default=3.0)
     parser.add_argument("--delta", type=float, default=1e-6)
-    parser.add_argument("--name", default="release", help="first part of the release's id")
+    parser.add_argument("--name", default="release", help="prefix of the release id")
     parser.add_argument(
-        "--preset", default=DEFAULT, choices=PRESETS, help="the recipe that --set changes"
+        "--preset", default=DEFAULT, choices=PRESETS, help="recipe that --set modifies"
     )
     parser.add_argument(
         "--set",
@@ -161,9 +163,11 @@ def _request(parser: argparse.ArgumentParser) -> None:
         "--people",
         default="all",
         metavar="COHORT",
-        help="read, and charge, this cohort alone (see `ledger add-cohort`)",
+        help="read and charge only this cohort (see `ledger add-cohort`)",
     )
-    parser.add_argument("--allow-delta", action="store_true", help="on public data alone")
+    parser.add_argument(
+        "--allow-delta", action="store_true", help="accept a larger delta; only on public data"
+    )
     parser.add_argument("--json", action="store_true")
 
 

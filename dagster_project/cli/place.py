@@ -1,4 +1,4 @@
-"""Where a command works: the folder with population.yaml, and the data inside or beside it."""
+"""Locations a command works on: the folder with population.yaml, and the data folder."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from dagster_project.ledger.population import Population
 
 
 def root_of(options: argparse.Namespace) -> Path:
-    """The folder that holds population.yaml, without following links in the data's path."""
+    """Return the folder that holds population.yaml, without following links in its path."""
     root = Path(os.path.abspath(options.root))
     if (root / "population.yaml").is_file():
         return root
     raise FileNotFoundError(
-        f"there is no population.yaml in {root}: it names the people, their lifetime cap and the "
-        "ledger (copy the example's beside your data and change it)"
+        f"there is no population.yaml in {root}; it names the people, their lifetime cap and the "
+        "ledger (copy the example's file next to your data and edit it)"
     )
 
 
 def data_of(options: argparse.Namespace) -> Path:
-    """The data folder. Raises ValueError for `..` in its path."""
+    """Return the data folder. Raises ValueError for `..` in its path."""
     if ".." in options.data.parts:
         raise ValueError("the path of the data folder must not contain '..'")
     return Path(os.path.abspath(options.data))
 
 
 def open_ledger(root: Path) -> Ledger:
-    """The population's ledger for reading; a population that has none yet is refused.
+    """Open the population's ledger for reading.
 
     Raises:
-        LedgerMissing: Nothing has been spent or reserved yet.
+        LedgerMissing: The population has no ledger yet: nothing has been spent or reserved.
     """
     population = Population.load(root / "population.yaml")
     if population.anchor is None and not population.key_path.exists():

@@ -1,4 +1,4 @@
-"""The private zone's own command: its end."""
+"""Command that purges private zones."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from dagster_project.ledger.population import Population
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `private`."""
+    """Add the arguments of `private`."""
     parser.add_argument("action", choices=("purge",))
     parser.add_argument("release", nargs="?", help="release id")
     parser.add_argument(
         "--older-than",
         type=float,
         metavar="DAYS",
-        help="every release reserved before (default: retention_days of population.yaml)",
+        help="purge every release reserved more than DAYS days ago "
+        "(default: retention_days of population.yaml)",
     )
     parser.add_argument("--json", action="store_true")
     parser.set_defaults(command=purge)
 
 
 def purge(options: argparse.Namespace) -> int:
-    """Deletes private zones and says what remains."""
+    """Delete private zones and print what remains."""
     root = root_of(options)
     days = options.older_than
     if days is None:
@@ -35,7 +36,7 @@ def purge(options: argparse.Namespace) -> int:
         raise ValueError("name a release or give --older-than, not both")
     if options.release is None and (days is None or not days >= 0):
         raise ValueError(
-            "name a release, or give --older-than DAYS: population.yaml has no retention_days"
+            "name a release or give --older-than DAYS; population.yaml has no retention_days"
         )
     ledger = open_ledger(root)
     try:
@@ -51,7 +52,7 @@ def purge(options: argparse.Namespace) -> int:
         print(json.dumps({"releases": [asdict(one) for one in done], "errors": errors}, indent=1))
         return 0
     for one in done:
-        print(f"private/{one.release_id}: files deleted: {one.files}. What remains:")
+        print(f"private/{one.release_id}: files deleted: {one.files}. Remaining:")
         print("\n".join(f"  {line}" for line in one.remains))
     if errors:
         print(f"private/errors: files deleted: {errors}")

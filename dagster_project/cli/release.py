@@ -1,4 +1,4 @@
-"""Runs the Dagster job of a release in this process, or samples again from its models."""
+"""Commands that run a release's Dagster job in this process or sample again from its models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dagster_project.cli.place import data_of, open_ledger, root_of
 from dagster_project.ledger import errors
 
 _WRONG_REQUEST, _REFUSED, _FAILED = 2, 3, 4
-# What a request or the form of the data can raise; Dagster hands over the names alone.
+# What a wrong request or malformed data raises; Dagster passes on only the class names.
 _WRONG = {
     "FileNotFoundError",
     "PermissionError",
@@ -26,7 +26,7 @@ _WRONG = {
 
 
 def release(options: argparse.Namespace) -> int:
-    """The whole graph; prints the release id, where things lie and the seconds of each asset."""
+    """Run the whole graph; print the release id, the output paths and the seconds per asset."""
     _require_sampling(options)
     _require_report(options)
     root, data = root_of(options), data_of(options)
@@ -44,7 +44,7 @@ def release(options: argparse.Namespace) -> int:
 
 
 def sample(options: argparse.Namespace) -> int:
-    """Another bundle from committed models; post-processing, at no cost."""
+    """Sample another bundle from committed models; post-processing, at no cost."""
     from dagster_project.orchestration.resources import ComputeResource, ReleaseStore
     from dagster_project.pipeline import synthetic_release
 
@@ -68,13 +68,13 @@ def sample(options: argparse.Namespace) -> int:
 
 
 def _require_sampling(options: argparse.Namespace) -> None:
-    # Said at once: the sampling comes last, when the budget has been spent.
+    # Checked first: sampling runs last, after the budget has been spent.
     if options.n < 1 or options.seed < 0:
         raise ValueError("n must be at least 1 and seed at least 0")
 
 
 def _require_report(options: argparse.Namespace) -> None:
-    # Said at once as well: the report comes after everything has been spent.
+    # Checked first for the same reason: the report runs after the budget has been spent.
     if options.n < 10:
         raise ValueError("the report needs at least 10 synthetic pairs")
     if options.extractor == "inception-v3" and not Path(options.weights or "").is_file():
@@ -111,7 +111,7 @@ def _run_config(options: argparse.Namespace, root: Path, data: Path) -> dict[str
 
 
 def _run_job(root: Path, config: dict[str, Any]) -> tuple[Any, list[tuple[int, str]]]:
-    """The job's result, or None and an exit code and a sentence for each failure."""
+    """Return the job's result, or None with an exit code and a sentence for each failure."""
     home = root / ".dagster"
     home.mkdir(exist_ok=True)
     settings = Path(__file__).parent.parent / "orchestration" / "dagster.yaml"
@@ -139,7 +139,7 @@ def _run_job(root: Path, config: dict[str, Any]) -> tuple[Any, list[tuple[int, s
 
 
 def _fault(failure: Any) -> tuple[int, str]:
-    """Exit code and sentence of a failed step."""
+    """Return the exit code and the sentence of a failed step."""
     error = failure.error
     while error is not None and error.cause is not None:
         error = error.cause
@@ -181,6 +181,6 @@ def _text(found: dict[str, Any]) -> str:
         f"  models          {found['models']}\n"
         f"  private report  {found['report']}\n"
         f"{seconds}\n"
-        f"  {'in all':24} {found['seconds_in_all']:7.1f} s, "
+        f"  {'total':24} {found['seconds_in_all']:7.1f} s, "
         f"peak memory {found['peak_memory_gb']} GB"
     )

@@ -1,4 +1,4 @@
-"""For the data steward, before anything is spent: check the data, price a plan."""
+"""Commands for data stewards that spend nothing: check the data, price a plan."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Lists all faults. The output is private: it shows single records."""
+    """List all faults. The output is private because it shows single records."""
     from dagster_project.data.check import check as find_faults
 
     folder = data_of(options)
@@ -26,7 +26,7 @@ def check(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([asdict(fault) for fault in faults], indent=1))
     else:
-        print("PRIVATE: what follows shows single records.", file=sys.stderr)
+        print("PRIVATE: the output below shows single records.", file=sys.stderr)
         for fault in faults:
             row = f" row {fault.row}" if fault.row is not None else ""
             stops = "" if fault.stops else " (the schema's policy applies)"
@@ -36,7 +36,7 @@ def check(options: argparse.Namespace) -> int:
 
 
 def plan(options: argparse.Namespace) -> int:
-    """Prints the plan's mechanisms, epsilon and price; reads no record, reserves nothing."""
+    """Print the plan's mechanisms, epsilon and price; reads no record, reserves nothing."""
     from dagster_project.data.layout import column_faults
     from dagster_project.data.schema import Schema
     from dagster_project.data.versions import data_version
@@ -100,7 +100,7 @@ def _modes(
     ledger: Ledger,
     version: str,
 ) -> int:
-    """The prices of reuse, of a release on the new people only, and of a refresh."""
+    """Print the prices of reuse, of a release on only the new people, and of a refresh."""
     from dagster_project.pipeline import proposal
 
     request = proposal.ReleaseRequest(

@@ -1,4 +1,4 @@
-"""Dagster's graph of a release: assets, checks, sensors, resources, MLflow tracking.
+"""Dagster graph of a release: assets, checks, sensors, resources, MLflow tracking.
 
-Thin by design: an asset calls its stage in `pipeline` and shows the result.
+The layer is thin by design: an asset calls its stage in `pipeline` and shows the result.
 """

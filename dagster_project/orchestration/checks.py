@@ -1,7 +1,7 @@
-"""Asset checks: what shows without records blocks, what depends on records never does.
+"""Asset checks. Only checks that read no record can block; those that depend on records never do.
 
-Great Expectations says whether columns and types are the schema's. Its results outside the
-private zone are BOOLEAN_ONLY: the richer formats contain values.
+Great Expectations checks whether columns and types match the schema. Results are BOOLEAN_ONLY
+outside the private zone, because the richer formats contain values.
 """
 
 import json
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dg.asset_check(asset="dataset", blocking=True)
 def files_match_schema(data: DataSet) -> dg.AssetCheckResult:
-    """Files, columns and types are what schema.yaml says; no record is read."""
+    """Check that files, columns and types match schema.yaml; reads no record."""
     from dagster_project.data.layout import empty_frame, find_layout
 
     schema = data.schema()
@@ -53,8 +53,10 @@ def records_fit_schema(
     store: ReleaseStore,
     compute: ComputeResource,
 ) -> dg.AssetCheckResult:
-    """Every attribute has more than one value, and its codes lie in its domain. The outcome stays
-    in the private zone, unless the data is public; it never stops a release."""
+    """Check that every attribute has more than one value and that its codes lie in its domain.
+
+    The outcome stays in the private zone unless the data is public, and never stops a release.
+    """
     from dagster_project.pipeline.pairs import load_train
 
     ledger = budget.open()
@@ -86,7 +88,7 @@ def records_fit_schema(
 
 
 def _fit(codes: "np.ndarray", schema: "Schema") -> dict[str, bool]:
-    """Whether each expectation holds, by its column and name."""
+    """Return whether each expectation holds, by column and name."""
     import great_expectations.expectations as gxe
     import pandas as pd
 
@@ -104,7 +106,7 @@ def _fit(codes: "np.ndarray", schema: "Schema") -> dict[str, bool]:
 
 
 def _expect(frame: "pd.DataFrame", expectations: "Sequence[Expectation]") -> list[bool]:
-    """Whether each expectation holds; nothing else leaves Great Expectations."""
+    """Return whether each expectation holds, which is all that leaves Great Expectations."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
     import great_expectations as gx
 

@@ -1,4 +1,4 @@
-"""The graph: stages in the data's order. `build_definitions` is the seam for tests and the CLI."""
+"""Definitions of the graph. Tests and the command line call `build_definitions`."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ CHECKS = (checks.files_match_schema, checks.records_fit_schema)
 def build_definitions(
     root: Path = ROOT, resources: Mapping[str, Any] | None = None
 ) -> dg.Definitions:
-    """All assets, checks, the `release` job, the sensor that proposes and the resources.
+    """Return all assets, checks and resources, the `release` job and the proposing sensor.
 
     Args:
-        root: Folder that the zones, the ledger and relative paths lie in.
+        root: Folder of the zones and the ledger; relative paths start from it.
         resources: Resources that replace the default ones, by name.
     """
     place = str(root)
@@ -48,7 +48,7 @@ def build_definitions(
                 "release",
                 selection=dg.AssetSelection.all(),
                 description="A private release from the data to the report.",
-                # The ledger decides what may be drawn again, never the orchestrator.
+                # Only the ledger decides what may be drawn again, never the orchestrator.
                 tags={"dagster/max_retries": "0"},
             )
         ],

@@ -1,6 +1,6 @@
-"""One resource for each thing outside: data, ledger, MLflow, compute, the folders of a release.
+"""One resource per external dependency: data, ledger, MLflow, compute, the folders of a release.
 
-Resources find and open; they decide nothing. What a stage does is in `pipeline`.
+Resources find and open things; they make no decisions. What a stage does is in `pipeline`.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ def _inside(root: str, path: str) -> Path:
 class DataSet(dg.ConfigurableResource):
     """The private data and its public contract."""
 
-    folder: str = Field("data", description="Folder with the records; `<folder>.dvc` beside it.")
-    root: str = Field(str(ROOT), description="What relative paths start from.")
+    folder: str = Field("data", description="Folder of the records, with `<folder>.dvc` beside it.")
+    root: str = Field(str(ROOT), description="Folder that relative paths start from.")
 
     @property
     def path(self) -> Path:
-        """The data folder. Links are not resolved: reading refuses them."""
+        """The data folder. Links are not resolved, because reading refuses them."""
         return Path(self.root) / self.folder
 
     def schema(self) -> Schema:
-        """The public contract, `schema.yaml` in the folder."""
+        """Load the public contract, `schema.yaml` in the folder."""
         from dagster_project.data.schema import Schema
 
         return Schema.from_file(self.path / "schema.yaml")
 
     def version(self) -> DataVersion:
-        """The data's version, without a record being read."""
+        """Return the version of the data without reading a record."""
         from dagster_project.data.versions import data_version
 
         return data_version(self.path)
@@ -61,35 +61,40 @@ class BudgetLedger(dg.ConfigurableResource):
 
     population_file: str = "population.yaml"
     root: str = str(ROOT)
-    approved_by: str = Field("", description="Who decides to spend (default: the account's name).")
+    approved_by: str = Field(
+        "", description="Who approves the spending (default: the account's name)."
+    )
 
     def population(self) -> Population:
-        """The people whose privacy is counted."""
+        """Load the population whose privacy is accounted for."""
         from dagster_project.ledger.population import Population
 
         return Population.load(_inside(self.root, self.population_file))
 
     def open(self) -> Ledger:
-        """The ledger, verified."""
+        """Open and verify the ledger."""
         from dagster_project.ledger import Ledger
 
         return Ledger.open(self.population())
 
     def approver(self) -> str:
-        """The person who is charged with the decision."""
+        """Return the name of the person who approves the spending."""
         import getpass
 
         return self.approved_by or getpass.getuser()
 
     def anchor(self, ledger: Ledger, *, public: bool) -> None:
-        """Notes the ledger's end in population.yaml; for public data only `ledger anchor` does,
-        so that trying the example leaves the working tree clean."""
+        """Record the head of the ledger in population.yaml.
+
+        For public data only `ledger anchor` does so, so that running the example leaves the
+        working tree clean.
+        """
         if not public:
             self.population().write_anchor(ledger.anchor())
 
 
 class ReleaseStore(dg.ConfigurableResource):
-    """Where releases, models and the private zone lie."""
+    """The folders of releases, models and the private zone."""
 
     root: str = str(ROOT)
 
@@ -98,19 +103,19 @@ class ReleaseStore(dg.ConfigurableResource):
         return Path(self.root)
 
     def load(self, release_id: str, ledger: Ledger, compute: ComputeSettings) -> Release:
-        """A reserved release."""
+        """Load a reserved release."""
         from dagster_project.pipeline.release import Release
 
         return Release.load(release_id, root=self.path, ledger=ledger, compute=compute)
 
     def prepare(self, plan: Plan, schema: Schema, ledger: Ledger) -> None:
-        """Makes the folders of a reserved release."""
+        """Create the folders of a reserved release."""
         from dagster_project.pipeline.release import Release
 
         Release(plan=plan, schema=schema, ledger=ledger, root=self.path).write_schema()
 
     def bundle(self, release: Release, *, n: int, seed: int) -> Path:
-        """Folder of a bundle: the release's own for the first one, another for other numbers."""
+        """Return the bundle's folder: the release's own for the first n and seed, else another."""
         from dagster_project.pipeline.synthetic_release import stage_name
 
         first = next(
@@ -122,7 +127,7 @@ class ReleaseStore(dg.ConfigurableResource):
         return release.bundle.with_name(f"{release.id}-n{n}-seed{seed}")
 
     def note_seconds(self, release: Release, stage: str, seconds: float) -> dict[str, float]:
-        """Adds a stage's wall time to the release's private notes and returns all of them."""
+        """Add a stage's wall time to the release's private notes and return all wall times."""
         file = release.private / "seconds.json"
         known = json.loads(file.read_text()) if file.is_file() else {}
         known[stage] = round(seconds, 2)
@@ -132,15 +137,15 @@ class ReleaseStore(dg.ConfigurableResource):
 
 
 class ComputeResource(dg.ConfigurableResource):
-    """Device and bounds of the stages that train or draw."""
+    """Device and memory bound of the stages that train or sample."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
-    memory_gb: float = Field(1.0, gt=0, description="Bound for per-example gradients.")
+    memory_gb: float = Field(1.0, gt=0, description="Memory bound of per-example gradients.")
     bars: bool = Field(False, description="Progress bars on the terminal instead of log lines.")
 
     def settings(self) -> ComputeSettings:
-        """The library's view of this resource."""
+        """Return the library's settings for this resource."""
         from dagster_project.pipeline.release import Compute as ComputeSettings
 
         return ComputeSettings(
@@ -148,11 +153,12 @@ class ComputeResource(dg.ConfigurableResource):
         )
 
     def progress(self, stage: str, log: Callable[[str], None]) -> Callable[[float, str], None]:
-        """Shows a stage's progress: a bar once it lasts two seconds, or a line each quarter.
+        """Return a callback that shows a stage's progress.
 
-        A fraction of private work follows the number of people (26 % is one batch of so many). So
-        the scale is fixed: the bar moves by twentieths, and the log, which Dagster keeps, gets the
-        same four lines whatever the data, without the text.
+        It shows a bar once the stage has lasted two seconds, or logs a line each quarter. The
+        fraction done of private work depends on the number of people (26 % is one of so many
+        batches), so the scale is fixed: the bar moves in twentieths, and the log, which Dagster
+        keeps, gets the same four lines for all data, without the text.
         """
         if self.bars:
             from tqdm import tqdm
@@ -187,22 +193,25 @@ class ComputeResource(dg.ConfigurableResource):
 
 
 class Tracking(dg.ConfigurableResource):
-    """MLflow. A store is taken to be shared unless it is declared private, and then gets no figure
-    that was computed on real data, unless that data is public."""
+    """MLflow tracking.
 
-    uri: str = Field("", description="Tracking URI; empty: mlflow.db beside the releases.")
-    private: bool = Field(False, description="Declares the store a part of the private zone.")
+    A store counts as shared unless it is declared private. A shared store gets no figure that was
+    computed on real data, unless that data is public.
+    """
+
+    uri: str = Field("", description="Tracking URI (default: mlflow.db beside the releases).")
+    private: bool = Field(False, description="Declare the store part of the private zone.")
     root: str = str(ROOT)
     experiment: str = "dp-tabimage"
 
     def log_release(self, release: Release, bundle: Path, dagster_run: str) -> str:
-        """Writes settings, events, manifest and model as one MLflow run; returns its id."""
+        """Log settings, events, manifest and model as one MLflow run and return its id."""
         from dagster_project.orchestration import tracking
 
         return tracking.log_release(self._store(), release, bundle, dagster_run=dagster_run)
 
     def log_fidelity(self, mlflow_run: str, report: FidelityReport, *, public: bool) -> bool:
-        """Adds the figures of the report where the store is private or the data is public."""
+        """Log the figures of the report if the store is private or the data is public."""
         from dagster_project.orchestration import tracking
 
         if not (public or self.private):

@@ -1,7 +1,7 @@
-"""Notices a new version of the data and writes down what a release of it would cost.
+"""Sensor that notices a new version of the data and proposes priced releases of it.
 
-Nothing here spends: no sensor of this project asks for a run. A person reads the proposal and
-launches one of its commands, and is recorded in the ledger as having approved.
+It spends nothing: no sensor of this project requests a run. A person reads the proposal, launches
+one of its commands and is recorded in the ledger as the approver.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dagster_project.orchestration.resources import BudgetLedger, DataSet, Relea
     name="data_changed",
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Proposes, for a person to decide, how to release a new version of the data.",
+    description="Proposes how to release a new version of the data; a person decides.",
 )
 def data_changed(
     context: dg.SensorEvaluationContext,
@@ -27,32 +27,32 @@ def data_changed(
     budget: BudgetLedger,
     store: ReleaseStore,
 ) -> dg.SkipReason:
-    """Compares the version in data.dvc with those that were released; reads no record."""
+    """Compare the version in data.dvc with the released versions; reads no record."""
     try:
-        version = recorded_version(data.path)  # alone read at every tick: the folder may be large
+        version = recorded_version(data.path)  # every tick reads only this: the folder may be large
         if version is None:
-            return dg.SkipReason("the data is not under DVC: its versions cannot be told apart")
+            return dg.SkipReason("the data is not under DVC, so its versions cannot be told apart")
         population = budget.population()
         if population.anchor is None and not population.key_path.exists():
             return dg.SkipReason("this population has no ledger yet: nothing has been released")
         keyed = population.keyed_version(version)  # Dagster keeps cursors outside the private zone
         if keyed == context.cursor:
             return dg.SkipReason("no new version of the data")
-        data.version()  # refuses a folder that is not what data.dvc names
+        data.version()  # refuses a folder whose content is not the one recorded in data.dvc
         text = _proposal(data, budget, version)
     except (LedgerError, ValueError, OSError) as error:
         return dg.SkipReason(str(error))
     context.update_cursor(keyed)
     if text is None:
-        return dg.SkipReason("this version of the data is released already")
+        return dg.SkipReason("this version of the data has already been released")
     folder = store.path / "private" / "proposals"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{Path(version.removeprefix('md5:')).name}.md").write_text(text, encoding="utf-8")
-    return dg.SkipReason(f"new data; for a person to decide (private/proposals):\n{text}")
+    return dg.SkipReason(f"new data; a person decides (private/proposals):\n{text}")
 
 
 def _proposal(data: DataSet, budget: BudgetLedger, version: str) -> str | None:
-    """The three modes in words; None where the version is released already."""
+    """Return the three modes as text, or None if the version has already been released."""
     from dagster_project.pipeline import proposal
 
     ledger = budget.open()
@@ -73,6 +73,6 @@ def _proposal(data: DataSet, budget: BudgetLedger, version: str) -> str | None:
         ledger.close()
     return (
         "# The data has changed\n\n"
-        "Nothing has been spent. Each of these is priced; launching one is a person's decision, "
-        "which the ledger records.\n\n" + proposal.as_text(modes) + "\n"
+        "Nothing has been spent. Each option has a price; a person decides which one to launch, "
+        "and the ledger records the decision.\n\n" + proposal.as_text(modes) + "\n"
     )

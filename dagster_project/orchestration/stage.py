@@ -1,8 +1,8 @@
-"""How a stage becomes an asset: one decorator, and the rule that nothing private leaves by it.
+"""The decorator that turns a stage into an asset through which nothing private leaves.
 
 An asset's value is the release's id, never data. Exceptions of private code are caught here and
-replaced by a code; the trace-back stays in the private zone, because Dagster keeps exception
-texts in its event log.
+replaced by an error code; the traceback stays in the private zone, because Dagster keeps
+exception texts in its event log.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from dagster_project.planning.provenance import code_version
 
 @dataclass
 class StageRun:
-    """What a stage's body gets.
+    """The argument of a stage's body.
 
     Attributes:
-        context: Dagster's.
-        release: The release under way.
+        context: Dagster's execution context.
+        release: The release in progress.
         data, budget, store, tracking: Resources.
         progress: Fraction done and a text, shown to the user.
-        seconds: Wall time of the stages before, by name.
+        seconds: Wall time of the preceding stages, by name.
     """
 
     context: dg.AssetExecutionContext
@@ -52,14 +52,14 @@ class StageRun:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def inputs(self, config: dg.Config | None) -> dict[str, Any]:
-        """What a stage may ask for by name besides the release."""
+        """Return what a stage may request by name besides the release."""
         return {
             "data_dir": self.data.path,
             "heldout_key": self.budget.population().member_key(),
         } | self.sampling(config)
 
     def sampling(self, config: dg.Config | None) -> dict[str, Any]:
-        """Number, seed and folder of the bundle, where the asset's settings name them."""
+        """Return number, seed and folder of the bundle if the asset's settings name them."""
         n, seed = getattr(config, "n", None), getattr(config, "seed", None)
         if n is None or seed is None:
             return {}
@@ -73,14 +73,14 @@ T = TypeVar("T")
 def stage(
     *, runs: Sequence[str] = (), config: type[dg.Config] | None = None
 ) -> Callable[[Body], dg.AssetsDefinition]:
-    """Makes an asset of the stage that a function (StageRun[, config]) -> metadata shows.
+    """Turn a function (StageRun[, config]) -> metadata into the asset of the stage it shows.
 
-    The function has the stage's name; zone, upstream assets and pool stand in `pipeline.order`. A
-    stage with a verb has run when the function is called.
+    The function has the stage's name; zone, upstream assets and pool are in `pipeline.order`. A
+    stage with a verb has already run when the function is called.
 
     Args:
         runs: Modules that the asset's version covers in addition to those that `code_version`
-            finds from the imports of the function's module.
+            finds through the imports of the function's module.
         config: Settings of the asset, if it has any.
     """
 
@@ -122,7 +122,7 @@ def _run(
     releases = set(upstream.values())
     if len(releases) != 1:
         raise dg.Failure(
-            "the assets above belong to different releases: materialise them together",
+            "the upstream assets belong to different releases: materialise them together",
             allow_retries=False,
         )
     ledger = resources.budget.open()
@@ -161,11 +161,11 @@ def _run(
 
 
 def guarded(name: str, root: Path, private: Callable[[], T]) -> T:
-    """What private code returns; its exceptions are replaced by ones that Dagster may keep.
+    """Return what private code returns; replace its exceptions by ones that Dagster may keep.
 
     Raises:
-        dg.Failure: A refusal of the ledger in its words, or a code, under which the trace-back
-            lies in the private zone of `root`.
+        dg.Failure: The text of a refusal by the ledger, or an error code that names the
+            traceback's file in the private zone of `root`.
     """
     try:
         return private()
@@ -174,11 +174,11 @@ def guarded(name: str, root: Path, private: Callable[[], T]) -> T:
         failure = dg.Failure(str(refused), metadata=refusal, allow_retries=False)
     except Exception:
         failure = _private_failure(name, root)
-    raise failure  # out here, where it has no other exception as its context
+    raise failure  # raised here, where no other exception is its context
 
 
 def known_seconds(private: Path) -> dict[str, float]:
-    """Wall times noted so far."""
+    """Return the wall times recorded so far."""
     file = private / "seconds.json"
     return json.loads(file.read_text()) if file.is_file() else {}
 
@@ -189,24 +189,24 @@ def _private_failure(stage_name: str, root: Path) -> dg.Failure:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{code}.txt").write_text(traceback.format_exc())
     return dg.Failure(
-        f"{stage_name} failed with error {code}; the trace-back is in "
+        f"{stage_name} failed with error {code}; the traceback is in "
         f"private/errors/{code}.txt (it may show private data)",
         allow_retries=False,
     )
 
 
 class ReleaseIdIOManager(dg.ConfigurableIOManager):
-    """Hands a release's id from asset to asset as JSON; the only thing that goes this way.
+    """Pass a release's id, and nothing else, from asset to asset as JSON.
 
-    Within a run the run's own id is taken, so that two runs at once do not mix; an asset that is
-    materialised alone goes on with the newest release of the asset above.
+    Within a run, assets use the run's own release, so that concurrent runs do not mix; an asset
+    that is materialised alone uses the newest release of its upstream asset.
     """
 
     folder: str
 
     def handle_output(self, context: dg.OutputContext, obj: str) -> None:
         if not isinstance(obj, str):
-            raise dg.DagsterInvariantViolationError("an asset's value is its release's id")
+            raise dg.DagsterInvariantViolationError("an asset's value must be its release's id")
         for name in (context.run_id, "newest"):
             file = self._file(context, name)
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""MLflow: one run for each release. A copy for people to browse; the ledger is the truth.
+"""MLflow tracking with one run per release: a copy to browse; the ledger is authoritative.
 
 n_public is logged, never the exact number of people. No data set object is logged, because its
 profile stores exact row counts; nor is the plan's hash, which would confirm a guess of the data.
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrackingStore:
-    """Where MLflow keeps things.
+    """Locations where MLflow stores runs and files.
 
     Attributes:
         uri: Tracking URI.
-        artifacts: Where a new experiment keeps its files.
+        artifacts: Where a new experiment stores its files.
         lock: File lock around the first initialisation, which is slow and not safe to race.
         experiment: Name of the experiment.
     """
@@ -38,9 +38,9 @@ class TrackingStore:
 
 
 def log_release(store: TrackingStore, release: Release, bundle: Path, *, dagster_run: str) -> str:
-    """Settings, events with their noise, manifest and model of a release, as one finished run.
+    """Log settings, events with their noise, manifest and model of a release as a finished run.
 
-    The run of a release that was logged before is found by its tag and reused.
+    A release that was logged before keeps its run, which is found by its tag.
     """
     with _client(store) as (client, experiment):
         found = client.search_runs([experiment], f"tags.release_id = '{release.id}'", max_results=1)
@@ -65,7 +65,7 @@ def log_release(store: TrackingStore, release: Release, bundle: Path, *, dagster
 
 
 def log_fidelity(store: TrackingStore, run: str, report: FidelityReport) -> None:
-    """Figures computed on real data; for private stores alone."""
+    """Log figures computed on real data; the store must be allowed to hold them."""
     from mlflow.entities import Metric
 
     figures = {

@@ -38,7 +38,7 @@ def test_a_shortened_recipe_keeps_its_shape() -> None:
 
 
 def test_a_limit_that_holds_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="do not hold one training step"):
+    with pytest.raises(ValueError, match="are too few for one training step"):
         allot({"a": 5.0}, {"a": 1}, limit=4.0)
 
 

@@ -53,7 +53,7 @@ def test_a_root_may_stand_before_or_after_the_action(root: Path, capsys) -> None
 
 def test_an_abandoned_reservation_is_given_back(run, root: Path) -> None:
     code, text, _ = run("ledger", "void", "second")
-    assert code == 0 and "given back to founding" in text
+    assert code == 0 and "refunded to founding" in text
     assert "VOID" in run("ledger")[1]
     for name, words in (("first", "never opened"), ("third", "no release")):
         code, _, error = run("ledger", "void", name)

@@ -1,1 +1,1 @@
-"""The graph's assets, one file for each stage, in the data's order."""
+"""Assets of the graph, one file per stage."""

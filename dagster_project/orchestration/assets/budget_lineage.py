@@ -14,8 +14,8 @@ from dagster_project.planning.provenance import LEDGER
 
 @stage(runs=[LEDGER])
 def budget_lineage(run: StageRun) -> Mapping[str, Any]:
-    """The chain from the released files back to every event that touched private data, and the
-    population's spending so far."""
+    """Trace the released files back to every event that touched private data, and show what the
+    population has spent so far."""
     from dagster_project.ledger import lineage, timeline_figure
 
     release = run.release

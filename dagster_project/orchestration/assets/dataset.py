@@ -1,4 +1,4 @@
-"""The data as it shows without a record: its version and its public contract."""
+"""The data without its records: its version and its public contract."""
 
 import dagster as dg
 
@@ -10,22 +10,22 @@ from dagster_project.planning.provenance import code_version
     group_name="public",
     tags={"zone": "public"},
     kinds={"dvc"},
-    # Imports of resources are not followed: these are the modules that `DataSet` calls.
+    # Imports of resources are not followed, so these are the modules that `DataSet` calls.
     code_version=code_version(
         __name__, "dagster_project.data.versions", "dagster_project.data.schema"
     ),
     io_manager_key="release_id",
 )
 def dataset(data: DataSet, budget: BudgetLedger) -> dg.MaterializeResult[str]:
-    """Reads data.dvc, schema.yaml, file names and column headers; no record. The version is
-    a keyed hash of the DVC md5, so new data makes everything behind it stale, and nobody without
-    the population's identity key can try out guesses of the data."""
+    """Read data.dvc, schema.yaml, file names and column headers, but no record. The version is
+    a keyed hash of the DVC md5, so new data makes everything downstream stale, and nobody without
+    the population's identity key can test guesses of the data."""
     schema, version = data.schema(), data.version()
-    budget.open().close()  # makes the key with the ledger, where there is none yet
+    budget.open().close()  # creates the ledger and its key if there are none yet
     keyed = budget.population().keyed_version(version.text)
     table = "\n".join(
         [
-            "| attribute | kind | cells |",
+            "| attribute | kind | values |",
             "|---|---|---|",
             *(f"| {a.name} | {a.kind} | {', '.join(a.labels)} |" for a in schema.attributes),
         ]

@@ -20,8 +20,8 @@ class ReportConfig(dg.Config):
 
 @stage(config=ReportConfig)
 def fidelity_report(run: StageRun, config: ReportConfig) -> Mapping[str, Any]:
-    """Compares the release with the real pairs: pictures side by side, distances, predictors. Not
-    differentially private; it stays in the private zone."""
+    """Compare the release with the real pairs: images side by side, distances, predictors. The
+    report is not differentially private and stays in the private zone."""
     from dagster_project.pipeline import fidelity_report as library
     from dagster_project.pipeline import synthetic_release
 

@@ -10,9 +10,9 @@ from dagster_project.orchestration.stage import StageRun, stage
 
 @stage()
 def image_model(run: StageRun) -> Mapping[str, Any]:
-    """Fine-tunes by DP-SGD: Poisson batches, per-example clipping, noise from the operating
-    system. Steps are authorised in the ledger before they run; a crash resumes. A plan with no
-    such steps takes the warmed-up model as it is."""
+    """Fine-tune by DP-SGD: Poisson batches, per-example clipping, noise from the operating
+    system. The ledger authorises steps before they run; training resumes after a crash. A plan
+    without DP-SGD steps uses the pretrained model unchanged."""
     from dagster_project.image.dp_sgd import DPSGD
     from dagster_project.pipeline import image_model as library
 

@@ -12,8 +12,8 @@ from dagster_project.orchestration.stage import StageRun, stage
 
 @stage()
 def mean_pairs(run: StageRun) -> Mapping[str, Any]:
-    """For every attribute value a noisy mean image and mean embedding, in one Gaussian release,
-    each with the table model's conditional distributions as its soft record."""
+    """Release a noisy mean image and mean embedding for every attribute value by one Gaussian
+    mechanism, each with the table model's conditional distributions as its soft record."""
     from dagster_project.evaluation.plots import data_uri, image_grid, png_bytes
     from dagster_project.pipeline import mean_pairs as library
 

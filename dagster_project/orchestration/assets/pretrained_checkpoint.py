@@ -1,4 +1,4 @@
-"""The diffusion model, warmed up on released statistics."""
+"""The diffusion model, pretrained on released statistics."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dagster_project.orchestration.stage import StageRun, stage
 
 @stage()
 def pretrained_checkpoint(run: StageRun) -> Mapping[str, Any]:
-    """Fits a small generator to the mean embeddings and warms up the diffusion model on its
-    pictures and on the mean pairs, or on what else the recipe says. Where no DP-SGD follows, the
+    """Fit a small generator to the mean embeddings and pretrain the diffusion model on its
+    images and on the mean pairs, or on what else the recipe names. If no DP-SGD follows, the
     generator is the model. Costs nothing."""
     from dagster_project.evaluation.plots import data_uri, image_grid, png_bytes
     from dagster_project.pipeline import pretrained_checkpoint as library
@@ -21,7 +21,7 @@ def pretrained_checkpoint(run: StageRun) -> Mapping[str, Any]:
     shown = {}
     if run.release.recipe.pretraining.source == "generator":
         grid = png_bytes(image_grid(library.preview(run.release, 48), columns=12))
-        shown["generator's pictures"] = dg.MetadataValue.md(f"![pictures]({data_uri(grid)})")
+        shown["generator's images"] = dg.MetadataValue.md(f"![images]({data_uri(grid)})")
     return {
         **shown,
         "epsilon": 0.0,

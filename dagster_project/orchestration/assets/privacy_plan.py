@@ -1,4 +1,4 @@
-"""Solves the plan and reserves it: the gate in front of every private byte."""
+"""The plan, solved and reserved before any private byte is read."""
 
 from typing import Any
 
@@ -12,18 +12,18 @@ from dagster_project.settings.presets import DEFAULT, PRESETS
 
 
 class PlanConfig(dg.Config):
-    """What the user asks for."""
+    """The user's request."""
 
-    name: str = Field("release", description="First part of the release's id.")
+    name: str = Field("release", description="Prefix of the release id.")
     epsilon: float = Field(3.0, description="Joint epsilon of the release.")
-    delta: float = Field(1e-6, description="Its delta; at most 1 / (10 n_public).")
+    delta: float = Field(1e-6, description="Delta of the release; at most 1 / (10 n_public).")
     preset: str = Field(DEFAULT, description=f"Recipe: {', '.join(PRESETS)}.")
     settings: dict[str, Any] = Field(
         default_factory=dict,
-        description='Changes of the recipe, such as {"dp_sgd.steps": 100}.',
+        description='Changes to the recipe, such as {"dp_sgd.steps": 100}.',
     )
     people: str = Field(
-        "all", description="Cohort that is read and pays; a new one's name spares everybody else."
+        "all", description="Cohort that is read and charged; nobody outside it is charged."
     )
     allow_delta: bool = Field(
         False, description="Accept a larger delta on public data; recorded in the ledger."
@@ -51,9 +51,9 @@ def privacy_plan(
     data: DataSet,
     budget: BudgetLedger,
     store: ReleaseStore,
-):  # type: ignore[no-untyped-def]  # with a check beside it, Dagster takes no annotation
-    """Solves every sigma from epsilon and delta by the joint composition of all mechanisms, prices
-    the plan and reserves it in the ledger. Refuses here what does not fit; reads no record."""
+):  # type: ignore[no-untyped-def]  # Dagster takes no annotation with a check
+    """Solve every sigma from epsilon and delta by the joint composition of all mechanisms, price
+    the plan and reserve it in the ledger. Refuses a plan that does not fit; reads no record."""
     from dagster_project.pipeline.privacy_plan import solve
 
     ledger, population, schema = budget.open(), budget.population(), data.schema()
@@ -98,7 +98,8 @@ def privacy_plan(
             "mechanisms": dg.MetadataValue.md(_table(plan)),
             "price": str(price),
         },
-        # A keyed hash of all that decides the plan is in it; its own hash would confirm a guess.
+        # The id contains a keyed hash of everything that determines the plan; the plan's own hash
+        # would confirm a guess.
         data_version=dg.DataVersion(plan.release_id),
         check_results=[
             dg.AssetCheckResult(

@@ -1,4 +1,4 @@
-"""The diffusion model, pre-trained on the chosen public pictures."""
+"""The diffusion model, pretrained on the chosen public images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dagster_project.orchestration.stage import StageRun, stage
 
 @stage()
 def public_checkpoint(run: StageRun) -> Mapping[str, Any]:
-    """Pre-trains on public pictures of the labels that private ones are like, with records that
+    """Pretrain on public images of the labels that the private images resemble, with records that
     belong to the labels. Post-processing: costs nothing."""
     from dagster_project.evaluation.plots import data_uri
     from dagster_project.pipeline import public_checkpoint as library
@@ -22,8 +22,8 @@ def public_checkpoint(run: StageRun) -> Mapping[str, Any]:
         return {"images": 0, "data_version": "none"}
     selection = library.load(run.release)
     return {
-        "chosen public pictures": dg.MetadataValue.md(
-            f"![chosen public pictures]({data_uri(library.preview(run.release))})"
+        "chosen public images": dg.MetadataValue.md(
+            f"![chosen public images]({data_uri(library.preview(run.release))})"
         ),
         "images": len(selection.images),
         "labels": len(selection.labels),

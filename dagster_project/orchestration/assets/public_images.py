@@ -1,4 +1,4 @@
-"""The pool of public pictures."""
+"""The pool of public images."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dagster_project.orchestration.stage import StageRun, stage
 
 @stage()
 def public_images(run: StageRun) -> Mapping[str, Any]:
-    """Reads or draws the pool that the recipe names, and fits a classifier of its labels. Reads
-    nothing private; that the pool is public is the user's statement."""
+    """Read or draw the pool that the recipe names, and fit a classifier of its labels. Reads
+    nothing private; the user states that the pool is public."""
     from dagster_project.pipeline import public_images as library
 
     facts = library.facts(run.release)

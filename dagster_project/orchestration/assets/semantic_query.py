@@ -1,4 +1,4 @@
-"""Which public labels the private pictures are like."""
+"""The public labels that the private images resemble."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dagster_project.orchestration.stage import StageRun, stage
 
 @stage()
 def semantic_query(run: StageRun) -> Mapping[str, Any]:
-    """Counts public labels of the private pictures by attribute value under Gaussian noise, or
-    takes them from the table model. Without a public pool it spends nothing."""
+    """Count public labels of the private images by attribute value under Gaussian noise, or
+    take them from the table model. Without a public pool it spends nothing."""
     from dagster_project.pipeline import semantic_query as library
 
     made = run.release.ledger.committed(run.release.id, "semantic_query")

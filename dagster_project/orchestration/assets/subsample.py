@@ -10,8 +10,8 @@ from dagster_project.orchestration.stage import StageRun, stage
 
 @stage()
 def subsample(run: StageRun) -> Mapping[str, Any]:
-    """Draws the Poisson sample for the mean pairs by coins from a fresh key of the operating
-    system. Read once, by mean_pairs, and destroyed."""
+    """Draw the Poisson sample for the mean pairs, with a fresh key from the operating system.
+    mean_pairs reads the sample once and destroys it."""
     from dagster_project.image.mean_pairs import CellSums
 
     release = run.release

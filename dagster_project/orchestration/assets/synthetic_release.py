@@ -12,7 +12,7 @@ from dagster_project.orchestration.stage import StageRun, stage
 
 
 class SampleConfig(dg.Config):
-    """How many pairs, and the public seed they are drawn with."""
+    """Number of pairs and the public seed of the sampling."""
 
     n: int = Field(4000, gt=0)
     seed: int = Field(1, ge=0)
@@ -20,8 +20,8 @@ class SampleConfig(dg.Config):
 
 @stage(config=SampleConfig)
 def synthetic_release(run: StageRun, config: SampleConfig) -> Mapping[str, Any]:
-    """Samples records from the table model, then an image for each, and writes the bundle that may
-    be handed out. Post-processing: costs nothing."""
+    """Sample records from the table model, then an image for each, and write the bundle that may
+    be published. Post-processing: costs nothing."""
     from dagster_project.pipeline import synthetic_release as library
 
     release = run.release

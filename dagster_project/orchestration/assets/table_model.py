@@ -12,8 +12,8 @@ from dagster_project.orchestration.stage import StageRun, stage
 
 @stage()
 def table_model(run: StageRun) -> Mapping[str, Any]:
-    """Fits the table by AIM (or MST): noisy marginals by discrete Gaussian noise, chosen by the
-    exponential mechanism, and the graphical model that explains them."""
+    """Fit the table by AIM (or MST): marginals chosen by the exponential mechanism and measured
+    with discrete Gaussian noise, and the graphical model that explains them."""
     import numpy as np
 
     from dagster_project.evaluation.plots import data_uri, marginal_bars
