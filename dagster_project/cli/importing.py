@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dagster_project.importers.formats import FORMATS, open_archive
+from dagster_project.importers.registry import FORMATS, open_archive
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "unit": {

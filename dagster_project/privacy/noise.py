@@ -27,7 +27,12 @@ from typing import Any, NoReturn
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from dagster_project.privacy.exact import Bounds, Uniform, below_exponential, rounded_product
+from dagster_project.privacy.exact_decisions import (
+    Bounds,
+    Uniform,
+    below_exponential,
+    rounded_product,
+)
 
 _CHUNK = 1 << 15  # elements processed at a time, so that they stay in the processor's cache
 _ZEROS = bytes(8 * _CHUNK)
@@ -124,7 +129,7 @@ class SecureGenerator:
         The normal variable is Karney's (2016, algorithm N): sign (k + x) with k >= 0 of probability
         proportional to exp(-k^2 / 2), and x uniform in (0, 1), kept with probability
         exp(-x (2k + x) / 2). x has as many digits as the decisions and the rounding need, so the
-        draws have exactly the stated distribution, given uniform bits (`exact`).
+        draws have exactly the stated distribution, given uniform bits (`exact_decisions`).
 
         Raises:
             ValueError: `sigma` is not positive and finite, or is above 2^44.
@@ -176,7 +181,7 @@ class SecureGenerator:
         P(x) is proportional to exp(-x^2 / (2 sigma^2)) on the integers. The draws are by rejection
         from a discrete Laplace (Canonne, Kamath, Steinke 2020, algorithms 2 and 3). They are exact,
         given uniform bits: the integers are uniform by rejection, and no Bernoulli draw is rounded
-        (`exact`).
+        (`exact_decisions`).
 
         Raises:
             ValueError: `sigma` is not positive and finite, or is above 2^44.

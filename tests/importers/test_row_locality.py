@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from dagster_project.cli import main as cli
 from dagster_project.data.lines import LINE_LIMIT, BrokenRow
 from dagster_project.importers.archive import ImportRequest, Row
-from dagster_project.importers.formats import open_archive
+from dagster_project.importers.registry import open_archive
 from tests.importers import archives
 
 # Each list of each archive, and how many lines of it are a header.
