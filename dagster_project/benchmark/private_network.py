@@ -6,6 +6,7 @@ the sensitivity); this module only turns a network and its loss into a charged s
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from dagster_project.image.private_training import (
     TrainingState,
     fixed_microbatches,
     microbatch_size,
+    own_draws,
 )
 from dagster_project.pipeline.image_model import engine, load_state, save_state
 from dagster_project.pipeline.pairs import load_train
@@ -154,10 +156,14 @@ def _run(
 def _microbatches(
     training: Training, pairs: Pairs, chosen: np.ndarray, *, chunk: int, device: torch.device
 ) -> Iterator[dict[str, torch.Tensor]]:
-    random = torch.Generator()
-    random.seed()
+    key = os.urandom(32)
     for indices, present in fixed_microbatches(chosen, chunk):
-        batch = training.tensors(pairs.take(indices), random) | {"present": present}
+        own = [
+            training.tensors(pairs.take(one), own_draws(key, pairs.images[one], pairs.codes[one]))
+            for one in np.split(indices, len(indices))
+        ]
+        batch = {name: torch.cat([person[name] for person in own]) for name in own[0]}
+        batch["present"] = present
         yield {name: tensor.to(device) for name, tensor in batch.items()}
 
 

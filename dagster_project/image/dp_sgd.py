@@ -9,10 +9,11 @@ step's batch, the sum of clipped gradients changes by one term of L2 norm at mos
 every example's gradient is clipped to that norm and truncated to the grid, and the bound holds
 exactly (a gradient with a non-finite entry is set to zero first). Nobody else's term changes, not
 even in its last bit: examples do not interact in the network (it uses only GroupNorm), they are
-processed in microbatches of a fixed size, and kernels are deterministic. Sums of integers are exact
-in any order. The divisor is the public `expected_batch_size`, never the realised one. The step is
-therefore a Poisson-sampled Gaussian mechanism with multiplier `noise_multiplier`, rounded to the
-grid.
+processed in microbatches of a fixed size, kernels are deterministic, and the diffusion's noise of a
+person is a function of a fresh secret key of the step and of that person's own content
+(`private_training.own_draws`). Sums of integers are exact in any order. The divisor is the public
+`expected_batch_size`, never the realised one. The step is therefore a Poisson-sampled Gaussian
+mechanism with multiplier `noise_multiplier`, rounded to the grid.
 
 If the sum were computed in floating point without per-example gradients (ghost clipping), with an
 error of at most e in L2 norm, rounding it to the grid of spacing g would give integers that one
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dagster_project.privacy.calibration import sampled_noise_multiplier
 from dagster_project.privacy.events import PoissonSampledGaussian
 from dagster_project.privacy.grid import UNITS
-from dagster_project.privacy.mechanism import Mechanism, Uses, only, times
+from dagster_project.privacy.mechanism import Mechanism, MechanismMismatch, Uses, only, times
 
 if TYPE_CHECKING:
     import torch
@@ -113,8 +114,13 @@ class DPSGD(Mechanism):
         A run resumed from a checkpoint makes fewer steps; the ledger authorises their total number,
         range by range.
         """
-        if not times(uses, "gaussian"):
+        steps = times(uses, "gaussian")
+        if not steps:
             return {}
+        if not steps == times(uses, "coins") == times(uses, "divisor"):
+            raise MechanismMismatch("a step has one Poisson sample, one noise and one division")
+        if steps > self.steps + self.replay_steps:
+            raise MechanismMismatch(f"{steps} steps ran, more than are paid for")
         found = {
             "noise_multiplier": only(uses, "gaussian") / UNITS,
             "expected_batch_size": only(uses, "divisor"),

@@ -37,7 +37,7 @@ import numpy as np
 from dagster_project.privacy.calibration import sampled_noise_multiplier
 from dagster_project.privacy.events import Gaussian, PoissonSampledGaussian
 from dagster_project.privacy.grid import UNITS, to_numbers
-from dagster_project.privacy.mechanism import Mechanism, Uses, only
+from dagster_project.privacy.mechanism import Mechanism, Uses, once
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.sampling import poisson_sample
 
@@ -155,11 +155,11 @@ class CellSums(Mechanism):
         return to_numbers(sums + noise)
 
     def observed(self, uses: Uses) -> dict[str, float]:
-        return {"noise_multiplier": only(uses, "gaussian") / UNITS / self.sensitivity()}
+        return {"noise_multiplier": once(uses, "gaussian") / UNITS / self.sensitivity()}
 
     def verify_sample(self, uses: Uses) -> None:
         """Compare the draw in `sample` with the declared rate, as `verify` does for the noise."""
-        self.require({} if self.sample_rate == 1 else {"sample_rate": only(uses, "coins")})
+        self.require({} if self.sample_rate == 1 else {"sample_rate": once(uses, "coins")})
 
 
 def make_consistent(sums: np.ndarray, sizes: Sequence[int]) -> np.ndarray:

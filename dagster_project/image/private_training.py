@@ -6,6 +6,7 @@ A subclass of Opacus' optimiser clips, sums and adds noise in integers on a publ
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -130,6 +131,23 @@ def fixed_microbatches(chosen: np.ndarray, size: int) -> Iterator[tuple[np.ndarr
     for start in range(0, len(chosen), size):
         some = chosen[start : start + size]
         yield np.resize(some, size), torch.arange(size) < len(some)
+
+
+def own_draws(key: bytes, *content: np.ndarray) -> torch.Generator:
+    """Return the source of one person's diffusion draws in a step.
+
+    It is a function of the step's secret key and of the person's own content. So, given the key,
+    nobody's gradient depends on who else was sampled, however few states torch's generator has;
+    drawn in the order of the batch, one more person would change the draws of all that follow.
+
+    Args:
+        key: Fresh random bytes of the operating system for each step, at most 64.
+        content: The person's arrays.
+    """
+    digest = hashlib.blake2b(key=key, digest_size=8)
+    for part in content:
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return torch.Generator().manual_seed(int.from_bytes(digest.digest(), "big") >> 1)
 
 
 class Ema:

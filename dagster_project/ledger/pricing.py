@@ -190,7 +190,7 @@ def require_plan(plan: Plan, state: State, schema_public: bool, allow_delta: boo
 def _require_declared(mechanism: PlannedMechanism) -> None:
     """Require that a mechanism declares what its event charges."""
     declared, event = mechanism.declared, mechanism.event
-    for name in ("noise_multiplier", "sample_rate"):
+    for name in ("noise_multiplier", "sample_rate", "sigma", "epsilon"):
         if name in declared and hasattr(event, name) and declared[name] != getattr(event, name):
             raise errors.PlanRefused(f"{mechanism.name} declares another {name} than it charges")
     if "replay_steps" in declared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -23,6 +24,7 @@ from dagster_project.image.private_training import (
     TrainingState,
     fixed_microbatches,
     microbatch_size,
+    own_draws,
 )
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline import pretrained_checkpoint
@@ -130,21 +132,27 @@ def microbatches(
     pairs: Pairs, release: Release, chosen: np.ndarray, *, chunk: int, device: torch.device
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Yield the tensors of one Poisson batch, `chunk` people at a time."""
-    recipe, schema = release.recipe.dp_sgd, release.schema
-    random = torch.Generator()
-    random.seed()  # diffusion noise, not privacy noise; fresh in each step
+    recipe, schema, key = release.recipe.dp_sgd, release.schema, os.urandom(32)
+
+    def draws(image: np.ndarray, codes: np.ndarray) -> tuple[torch.Tensor, ...]:
+        """Noise levels (K,), noise (K, C, H, W) and condition mask (K,) of one person."""
+        random = own_draws(key, image, codes)
+        k = recipe.noise_draws
+        sigma, noise = LEVELS.draw((k,), random), torch.randn(k, *image.shape, generator=random)
+        mask = torch.rand(k, generator=random) >= recipe.condition_dropout
+        return sigma, noise, mask.float()
+
     for indices, present in fixed_microbatches(chosen, chunk):
         people = pairs.take(indices)
         image = torch.from_numpy(np.ascontiguousarray(people.images)).float() / 127.5 - 1
-        draws = (len(image), recipe.noise_draws)
+        own = [draws(*person) for person in zip(people.images, people.codes, strict=True)]
+        sigma, noise, mask = (torch.stack(part) for part in zip(*own, strict=True))
         batch = {
             "image": image,
             "record": torch.from_numpy(schema.one_hot(people.codes)),
-            "sigma": LEVELS.draw(draws, random),
-            "noise": torch.randn(*draws, *image.shape[1:], generator=random),
-            "condition_mask": (
-                torch.rand(draws, generator=random) >= recipe.condition_dropout
-            ).float(),
+            "sigma": sigma,
+            "noise": noise,
+            "condition_mask": mask,
             "present": present,
         }
         yield {name: tensor.to(device) for name, tensor in batch.items()}

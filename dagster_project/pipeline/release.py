@@ -20,7 +20,7 @@ from dagster_project.image.unet import UNet, new_network
 from dagster_project.ledger import Ledger
 from dagster_project.ledger.errors import WrongState
 from dagster_project.ledger.outputs import run_once
-from dagster_project.privacy.mechanism import Mechanism
+from dagster_project.privacy.mechanism import Mechanism, MechanismMismatch
 from dagster_project.privacy.plan import Plan
 from dagster_project.settings.recipe import Recipe
 
@@ -106,7 +106,11 @@ class Release:
         Raises:
             KeyError: If the plan does not contain it.
         """
-        return kind.of(self.plan.mechanism(name or kind.name))
+        entry = self.plan.mechanism(name or kind.name)
+        found = kind.of(entry)
+        if found.event() != entry.event:
+            raise MechanismMismatch(f"{entry.name} declares other parameters than it charges")
+        return found
 
     def new_network(self) -> UNet:
         """Return the untrained diffusion network. Public."""

@@ -198,7 +198,9 @@ def _gdp_cost(events: tuple[Event, ...], leak: float) -> float:
         rise = np.maximum(np.append(rise, 0.0), np.append(0.0, rise))
         curve = above - np.exp(knots) * below - rise
         curve[-1] = 0.0  # from here on the leak has to cover everything
-        return bool(np.all(deltas <= kept * curve - math.expm1(-leak * b)))
+        leaked = -math.expm1(-leak * b)
+        # Beyond the last two knots only the leak is relied on.
+        return bool(np.all(deltas <= kept * curve + leaked) and np.all(deltas[-2:] <= leaked))
 
     low, high = 0.0, 1.0
     while not dominates(high):

@@ -39,7 +39,14 @@ def to_grid(parts: Sequence[torch.Tensor], *, max_norm: float) -> list[torch.Ten
     Returns:
         The parts as integers held exactly in floats of the same type and shape. Each row has an L2
         norm of at most 2^24, exactly.
+
+    Raises:
+        ValueError: `max_norm` is out of range, or a part has another type.
     """
+    if not 2.0**-64 <= max_norm <= 2.0**64:
+        raise ValueError(f"max_norm must lie in [2^-64, 2^64], not {max_norm!r}")
+    if any(part.dtype not in (torch.float32, torch.float64) for part in parts):
+        raise ValueError("parts must be float32 or float64, which hold the grid's integers")
     norms = _norms(parts)
     finite = norms.isfinite()
     # The clip factor, at most 1, times the scale of the grid.

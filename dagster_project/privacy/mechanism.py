@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Uses = Mapping[tuple[str, float], int]  # `SecureGenerator.uses`
 
 
-class ConformanceError(Exception):
+class MechanismMismatch(Exception):
     """What ran is not what the plan declares."""
 
 
@@ -71,16 +71,16 @@ class Mechanism(ABC):
         """Compare what ran with what is declared.
 
         Raises:
-            ConformanceError: A parameter differs by more than rounding.
+            MechanismMismatch: A parameter differs by more than rounding.
         """
         self.require(self.observed(uses))
 
     def require(self, observed: Mapping[str, float]) -> None:
-        """Raise ConformanceError if an observed parameter is not the declared one."""
+        """Raise MechanismMismatch if an observed parameter is not the declared one."""
         declared = self.parameters()
         for name, value in observed.items():
             if not math.isclose(value, declared[name], rel_tol=1e-9):
-                raise ConformanceError(
+                raise MechanismMismatch(
                     f"{self.name} ran with {name} {value!r}, and {declared[name]!r} is declared"
                 )
 
@@ -111,12 +111,23 @@ def only(uses: Uses, kind: str) -> float:
     """Return the one parameter with which draws of a kind were requested.
 
     Raises:
-        ConformanceError: There is none, or more than one.
+        MechanismMismatch: There is none, or more than one.
     """
     found = [parameter for used, parameter in uses if used == kind]
     if len(found) != 1:
-        raise ConformanceError(f"{len(found)} kinds of {kind} draws were made instead of one")
+        raise MechanismMismatch(f"{len(found)} kinds of {kind} draws were made instead of one")
     return found[0]
+
+
+def once(uses: Uses, kind: str) -> float:
+    """Return the parameter of the only draw of a kind.
+
+    Raises:
+        MechanismMismatch: There was none, or more than one.
+    """
+    if times(uses, kind) != 1:
+        raise MechanismMismatch(f"{times(uses, kind)} {kind} draws were made, not one")
+    return only(uses, kind)
 
 
 def times(uses: Uses, kind: str) -> int:

@@ -29,7 +29,7 @@ import numpy as np
 from dagster_project.data.progress import Progress, silent
 from dagster_project.privacy.calibration import gaussian_noise_multiplier
 from dagster_project.privacy.events import Gaussian
-from dagster_project.privacy.mechanism import Mechanism, Uses, only
+from dagster_project.privacy.mechanism import Mechanism, Uses, once
 from dagster_project.privacy.noise import SecureGenerator
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class LabelCounts(Mechanism):
         return counts + generator.rounded_gaussian(counts.shape, sigma=self.noise_std)
 
     def observed(self, uses: Uses) -> dict[str, float]:
-        return {"noise_multiplier": only(uses, "gaussian") / self.sensitivity()}
+        return {"noise_multiplier": once(uses, "gaussian") / self.sensitivity()}
 
 
 def _grouped(pool: PublicPool, features: np.ndarray, most: int) -> PublicPool:

@@ -267,7 +267,7 @@ def test_files_that_are_missing_or_no_files(tmp_path):
     assert "'..'" in column_faults(folder / ".." / "data", SCHEMA)[0]
     (folder / "heldout.parquet").symlink_to(folder / "train.parquet")
     assert "not a link" in column_faults(folder, SCHEMA)[0]
-    with pytest.raises(ReadingError, match="no link"):
+    with pytest.raises(ReadingError, match="not a link"):
         read(folder)
 
 

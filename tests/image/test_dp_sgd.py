@@ -21,7 +21,7 @@ from dagster_project.image.private_training import (
 )
 from dagster_project.pipeline.image_model import example_loss
 from dagster_project.privacy.grid import UNITS
-from dagster_project.privacy.mechanism import ConformanceError
+from dagster_project.privacy.mechanism import MechanismMismatch
 from dagster_project.privacy.noise import SecureGenerator
 from tests.image.toys import batch, network
 
@@ -328,8 +328,22 @@ def test_what_is_declared_is_read_from_what_ran():
 def test_a_run_with_other_parameters_than_declared_is_refused(change):
     secure = SecureGenerator()
     Run(people=40).go(generator=secure, steps=2, **change)
-    with pytest.raises(ConformanceError, match=next(iter(change))):
+    with pytest.raises(MechanismMismatch, match=next(iter(change))):
         settings().verify(secure.uses)
+
+
+@pytest.mark.parametrize(
+    ("more", "match"),
+    [
+        ({("coins", 0.5): 2}, "one Poisson sample"),  # one batch for two steps
+        ({("gaussian", 1.5 * UNITS): 6, ("coins", 0.5): 6, ("divisor", 8.0): 6}, "paid for"),
+    ],
+)
+def test_samples_and_steps_are_counted(more, match):
+    uses = {("gaussian", 1.5 * UNITS): 3, ("coins", 0.5): 3, ("divisor", 8.0): 3}
+    settings().verify(uses)
+    with pytest.raises(MechanismMismatch, match=match):
+        settings().verify(uses | more)
 
 
 def test_microbatches_have_one_size_and_say_who_counts():

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagster_project.image.mean_pairs import (
+    CellSums,
     MeanPairs,
     complete,
     make_consistent,
@@ -13,6 +14,8 @@ from dagster_project.image.mean_pairs import (
     shrink,
     uniform_records,
 )
+from dagster_project.privacy.grid import UNITS
+from dagster_project.privacy.mechanism import MechanismMismatch
 from dagster_project.privacy.noise import SecureGenerator
 from tests.image.feature_toys import Silent, feature_map, noisy_sums, one_hot, sensitivity
 
@@ -358,3 +361,13 @@ def test_files_read_back_bit_by_bit_and_without_pickle(tmp_path):
     for file in (tmp_path / "here").glob("*.npz"):
         with np.load(file, allow_pickle=False) as arrays:
             assert all(arrays[name].dtype.kind == "f" for name in arrays.files)
+
+
+def test_sums_that_were_noised_more_than_once_are_refused():
+    """The best of several, or their mean, would be another mechanism."""
+    mechanism = CellSums(noise_multiplier=2.0, sample_rate=1.0, attributes=4)
+    mechanism.verify({("gaussian", 4.0 * UNITS): 1})
+    with pytest.raises(MechanismMismatch, match="2 gaussian draws"):
+        mechanism.verify({("gaussian", 4.0 * UNITS): 2})
+    with pytest.raises(MechanismMismatch, match="noise_multiplier"):
+        mechanism.verify({("gaussian", 2.0 * UNITS): 1})

@@ -47,6 +47,27 @@ def test_a_crash_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch
     assert load_state(tmp_path).step == 2
 
 
+def test_nobodys_draws_follow_who_else_is_sampled(opened, monkeypatch):
+    """Given the step's key: the first person left out moves all others to another place."""
+    monkeypatch.setattr(image_model.os, "urandom", lambda n: bytes(range(n)))
+    pairs, cpu = load_train(opened), torch.device("cpu")
+
+    def rows(chosen):
+        found = image_model.microbatches(pairs, opened, np.array(chosen), chunk=4, device=cpu)
+        names = ("image", "record", "sigma", "noise", "condition_mask")
+        whole = {n: [] for n in names}
+        for part in found:
+            for n in names:
+                whole[n].append(part[n][part["present"]])
+        return {n: torch.cat(parts) for n, parts in whole.items()}
+
+    everybody, without = rows([0, 3, 4, 9, 20]), rows([3, 4, 9, 20])
+    assert all(torch.equal(everybody[n][1:], without[n]) for n in everybody)
+    monkeypatch.setattr(image_model.os, "urandom", lambda n: bytes(n))
+    assert not torch.equal(rows([3, 4, 9, 20])["noise"], without["noise"])
+    assert len(torch.unique(without["sigma"])) == without["sigma"].numel()  # of each person
+
+
 def test_microbatches_bring_every_chosen_person_once(opened):
     pairs, chosen = load_train(opened), np.array([0, 3, 4, 9, 20])
     found = list(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -19,7 +20,9 @@ from dagster_project.ledger import (
 )
 from dagster_project.pipeline import subsample
 from dagster_project.pipeline.release import Compute, Release
+from dagster_project.privacy.mechanism import MechanismMismatch
 from dagster_project.privacy.plan import canonical_json
+from dagster_project.table.measurements import TableMeasurement
 
 
 def declared(release, stage):
@@ -279,3 +282,16 @@ def test_the_plan_itself_stays_with_the_ledger(reserved):
     """It names the version of the data, which may be private."""
     shown = "".join(p.read_text() for p in reserved.models.rglob("*") if p.is_file())
     assert reserved.plan.data_version not in shown
+
+
+def test_a_plan_that_declares_other_parameters_than_it_charges_is_refused(reserved):
+    entries = [
+        replace(m, event=replace(m.event, count=m.event.count + 1))
+        if m.name == TableMeasurement.name
+        else m
+        for m in reserved.plan.mechanisms
+    ]
+    odd = replace(reserved, plan=replace(reserved.plan, mechanisms=tuple(entries)))
+    reserved.mechanism(TableMeasurement)
+    with pytest.raises(MechanismMismatch, match="charges"):
+        odd.mechanism(TableMeasurement)

@@ -73,3 +73,14 @@ def test_one_person_moves_an_exact_sum_by_at_most_the_bound():
             dim=0, dtype=torch.float64
         )
         assert exact_square([(total - others).numpy()]) <= UNITS**2
+
+
+@pytest.mark.parametrize("max_norm", [1e-32, 0.0, math.inf, math.nan])
+def test_norms_whose_grid_overflows_are_refused(max_norm):
+    with pytest.raises(ValueError, match="max_norm"):
+        to_grid([torch.zeros(1, 3)], max_norm=max_norm)
+
+
+def test_types_that_cannot_hold_the_integers_are_refused():
+    with pytest.raises(ValueError, match="float32"):
+        to_grid([torch.zeros(1, 3, dtype=torch.float16)], max_norm=1.0)
