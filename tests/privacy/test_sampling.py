@@ -1,4 +1,4 @@
-"""Poisson sampling: every person by an own coin, every time.
+"""Poisson sampling: every person is sampled independently, every time.
 
 A test passes if one of two independent trials has p > 1e-4: a correct sampler fails once in 1e8.
 Shuffled or fixed-size batches always fail.
