@@ -30,7 +30,7 @@ from dagster_project.image.private_training import (
     microbatch_size,
     own_draws,
 )
-from dagster_project.pipeline.image_model import engine, load_state, save_state
+from dagster_project.pipeline.image_model import PASSES, engine, load_state, save_state
 from dagster_project.pipeline.pairs import load_train
 from dagster_project.pipeline.release import Compute, Release
 from dagster_project.pipeline.synthetic_release import hash_seed
@@ -132,6 +132,7 @@ def _run(
     model = training.model.to(device)
     chunk = microbatch_size(
         sgd.noise_draws,
+        passes=PASSES,
         memory_bytes=compute.memory_gb * 1e9,
         parameters=sum(p.numel() for p in model.parameters()),
         on_gpu=device.type == "cuda",

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import nn
 
 from dagster_project.settings.sections import SamplerSettings
 
@@ -100,7 +99,7 @@ def loss(
 
 @torch.no_grad()
 def sample(
-    network: nn.Module,
+    network: Denoiser,
     record: torch.Tensor,
     shape: tuple[int, int, int],
     *,

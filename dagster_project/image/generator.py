@@ -135,12 +135,12 @@ def fit_generator(
             record = pool[torch.randint(len(pool), (settings.batch,), generator=random)]
             logits = model.draw_logits(record, random)
             images = logits.sigmoid()
-            value = _matching_loss(feature_map.pooled_part(images), record, pooled, weight)
+            value = matching_loss(feature_map.pooled_part(images), record, pooled, weight)
             value = value + price * total_variation(images)
             value = value + settings.saturation * saturation(logits)
             if seen:
                 features = feature_map.perceptual_part(images[:seen])
-                value = value + _matching_loss(features, record[:seen], perceptual, weight)
+                value = value + matching_loss(features, record[:seen], perceptual, weight)
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             optimizer.step()
@@ -154,7 +154,7 @@ def fit_generator(
     return model.eval()
 
 
-def _matching_loss(
+def matching_loss(
     features: torch.Tensor, record: torch.Tensor, target: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
     count = record.sum(0)

@@ -277,12 +277,20 @@ def _restore(
             }
 
 
-def microbatch_size(noise_draws: int, *, memory_bytes: float, parameters: int, on_gpu: bool) -> int:
+def microbatch_size(
+    noise_draws: int, *, passes: int, memory_bytes: float, parameters: int, on_gpu: bool
+) -> int:
     """Return the number of examples whose gradients fit in memory at once.
 
-    On a CPU about 32 network passes at once are fastest (64 took 1.5 times as long). About three
-    copies of each example's gradient (float32) exist at the same time.
+    About three copies of each example's gradient (float32) exist at the same time.
+
+    Args:
+        noise_draws: Noise levels drawn for each example.
+        passes: Network passes at once that are fastest on a CPU.
+        memory_bytes: Memory for gradients.
+        parameters: Number of the network's parameters.
+        on_gpu: Whether only memory limits the number.
     """
     by_memory = int(memory_bytes / (3 * 4 * parameters))
-    by_speed = by_memory if on_gpu else math.ceil(32 / noise_draws)
+    by_speed = by_memory if on_gpu else math.ceil(passes / noise_draws)
     return max(1, min(by_speed, by_memory))

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dagster_project.data.schema import Schema
+from dagster_project.image.noise_level import NOISE_FEATURES, noise_features
 from dagster_project.image.table_encoder import RecordLayout, TableEncoder
 from dagster_project.settings.sections import NetworkSettings
 
@@ -84,7 +84,7 @@ class UNet(nn.Module):
         widths, token = settings.channels, settings.token_size
         embedding = 2 * widths[-1]
         self.table = TableEncoder(layout, token)
-        self.noise = nn.Sequential(nn.Linear(2 * _NOISE_FREQUENCIES, embedding), nn.SiLU())
+        self.noise = nn.Sequential(nn.Linear(NOISE_FEATURES, embedding), nn.SiLU())
         self.pooled = nn.Linear(token * len(layout.sizes), embedding)
         self.embed = nn.Sequential(nn.Linear(embedding, embedding), nn.SiLU())
         pixels = image_channels * settings.patch**2
@@ -118,7 +118,7 @@ class UNet(nn.Module):
             (B, C, H, W).
         """
         tokens = self.table(record, condition_mask)
-        emb = self.embed(self.noise(_fourier(c_noise)) + self.pooled(tokens.flatten(1)))
+        emb = self.embed(self.noise(noise_features(c_noise)) + self.pooled(tokens.flatten(1)))
         height, width = x.shape[-2:]
         multiple = self.settings.patch * 2 ** (len(self.settings.channels) - 1)
         x = functional.pad(x, (0, -width % multiple, 0, -height % multiple))
@@ -134,30 +134,6 @@ class UNet(nn.Module):
             h = block(torch.cat([h, skips.pop()], dim=1), emb)
         h = self.head(functional.silu(self.norm(h)))
         return functional.pixel_shuffle(h, self.settings.patch)[..., :height, :width]
-
-
-def new_network(schema: Schema, settings: NetworkSettings, *, seed: int) -> UNet:
-    """Build the network with public initial weights.
-
-    Args:
-        schema: The public contract, which fixes the image's channels and the record's layout.
-        settings: Public architecture settings.
-        seed: Public seed of the weights.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        layout = RecordLayout.of(schema)
-        return UNet(layout, settings, image_channels=schema.image.channels)
-
-
-_NOISE_FREQUENCIES = 16
-
-
-def _fourier(c_noise: torch.Tensor) -> torch.Tensor:
-    """Map (B,) to (B, 2 frequencies), with frequencies from 1/4 to 16 in equal ratios."""
-    frequencies = torch.logspace(-2, 4, _NOISE_FREQUENCIES, base=2, device=c_noise.device)
-    phase = c_noise[:, None] * frequencies
-    return torch.cat([phase.cos(), phase.sin()], dim=1)
 
 
 def _groups(channels: int) -> int:

@@ -71,7 +71,8 @@ STAGES = (
         pool="gpu",
     ),
     Stage("image_model", "dp", ("pretrained_checkpoint", "pairs"), "train", pool="gpu"),
-    Stage("synthetic_release", "public", ("image_model", "table_model"), "write", pool="gpu"),
+    Stage("detail_model", "dp", ("image_model", "mean_pairs"), "fit", pool="gpu"),
+    Stage("synthetic_release", "public", ("detail_model", "table_model"), "write", pool="gpu"),
     Stage("fidelity_report", "private", ("synthetic_release", "pairs"), released=False),
     Stage("budget_lineage", "public", ("synthetic_release",), released=False),
 )  # fmt: skip

@@ -13,24 +13,29 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.nn import functional
 
-from dagster_project.data.progress import Progress
+from dagster_project.data.progress import Progress, silent
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.generator import ImageGenerator, draw_images, fit_generator
+from dagster_project.image.mixer import PatchMixer
 from dagster_project.image.pretraining import ByNoiseLevel, pretrain
 from dagster_project.image.procedural import dead_leaves
+from dagster_project.image.two_scale import FINISHER_BATCH, FINISHER_LEVELS, Finisher, pool
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline import mean_pairs, public_checkpoint, public_images, table_model
 from dagster_project.pipeline.release import Release
+from dagster_project.settings.sections import DiffusionTraining
 
 CHECKPOINT, GENERATOR = "pretrained.safetensors", "generator.safetensors"
+FINISHER = "finisher.safetensors"
 _GENERATOR_PART = 0.5  # of the stage's time, for the progress bar
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lessons:
-    """The examples of `pretrain`: images in [-1, 1] with records, and examples by noise level.
+    """The examples of `pretrain`: images in [-1, 1] of the size that diffusion draws, with records.
 
     `shift` is the largest random shift of the images, in pixels.
     """
@@ -67,15 +72,20 @@ def make(release: Release, progress: Progress) -> bool:
                 progress=lambda f, text: progress(_GENERATOR_PART * (1 + f), text),
                 by_noise_level=lessons.by_noise_level,
             )
-        weights = {n: p.cpu() for n, p in model.state_dict().items()}
-        save_file(weights, release.models / CHECKPOINT)
+        _save(model, release.models / CHECKPOINT)
+        if has_finisher(release) and lessons is not None:
+            _save(_finisher(release, lessons), release.models / FINISHER)
 
     teaches = release.recipe.pretraining.source == "generator"
     return release.once(
         "pretrained_checkpoint",
         run,
         executed=None,
-        files=tuple(dict.fromkeys([*[GENERATOR] * teaches, result(release)])),
+        files=tuple(
+            dict.fromkeys(
+                [*[GENERATOR] * teaches, result(release), *[FINISHER] * has_finisher(release)]
+            )
+        ),
         parents=(
             "table_model",
             "mean_pairs",
@@ -89,6 +99,11 @@ def draws_directly(release: Release) -> bool:
     return release.recipe.sampler.model == "generator"
 
 
+def has_finisher(release: Release) -> bool:
+    """Return whether another network draws below the handover: it learns from the generator."""
+    return release.two_scale and release.recipe.pretraining.source == "generator"
+
+
 def result(release: Release) -> str:
     """Return the name of the file that the image model starts from."""
     return GENERATOR if draws_directly(release) else CHECKPOINT
@@ -97,17 +112,31 @@ def result(release: Release) -> str:
 def load_generator(release: Release, file: Path) -> ImageGenerator:
     """Load a fitted generator in evaluation mode."""
     generator = ImageGenerator(
-        release.schema.width, _shape(release), release.recipe.image_generator
+        release.schema.width, release.image_shape, release.recipe.image_generator
     )
     generator.load_state_dict(load_file(file))
     return generator.eval()
 
 
-def load(release: Release) -> UNet:
+def load(release: Release) -> UNet | PatchMixer:
     """Load the pretrained network."""
     model = release.new_network()
     model.load_state_dict(load_file(release.models / CHECKPOINT))
     return model
+
+
+def load_finisher(release: Release) -> Finisher:
+    """Load the network that draws below the handover, in evaluation mode."""
+    finisher = new_finisher(release)
+    finisher.load_state_dict(load_file(release.models / FINISHER))
+    return finisher.eval()
+
+
+def new_finisher(release: Release) -> Finisher:
+    """Return the untrained finisher, with public initial weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(release.recipe.public_seed)
+        return Finisher(release.schema.width, release.schema.image.channels, release.recipe.coarse)
 
 
 def draw_records(release: Release, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -134,9 +163,11 @@ def _lessons(release: Release, progress: Progress) -> Lessons | None:
     if settings.source == "mean_pairs":
         if not len(means):  # every cell was too small
             return None
-        return Lessons(images=means, records=soft, shift=settings.shift)
+        return Lessons(images=_sized(release, means), records=soft, shift=settings.shift)
     generator = _fit(release, progress)
     images, records = _images(release, generator)
+    if release.two_scale:
+        return Lessons(images=_sized(release, images), records=records, shift=0)
     further = ByNoiseLevel(
         mean_images=means,
         soft_records=soft,
@@ -144,11 +175,6 @@ def _lessons(release: Release, progress: Progress) -> Lessons | None:
         settings=settings,
     )
     return Lessons(images=images, records=records, shift=0, by_noise_level=further)
-
-
-def _shape(release: Release) -> tuple[int, int, int]:
-    image = release.schema.image
-    return image.channels, image.height, image.width
 
 
 def _fit(release: Release, progress: Progress) -> ImageGenerator:
@@ -159,7 +185,7 @@ def _fit(release: Release, progress: Progress) -> ImageGenerator:
         released.shares,
         lambda n: draw_records(release, n, rng),
         released.feature_map,
-        _shape(release),
+        release.image_shape,
         released.noise,
         release.recipe.image_generator,
         progress,
@@ -186,6 +212,34 @@ def _mean_pairs(release: Release) -> tuple[torch.Tensor, torch.Tensor]:
     if len(images):
         images = functional.interpolate(images, size=size, mode="bicubic", align_corners=False)
     return images.clamp(0, 1) * 2 - 1, soft
+
+
+def _sized(release: Release, images: torch.Tensor) -> torch.Tensor:
+    """Return images at the size that diffusion draws."""
+    return pool(images, release.diffusion_shape[1:]) if release.two_scale else images
+
+
+def _finisher(release: Release, lessons: Lessons) -> Finisher:
+    settings, device = release.recipe.coarse, release.compute.torch_device
+    finisher = new_finisher(release).to(device)
+    pretrain(
+        finisher,
+        lessons.images,
+        lessons.records,
+        settings=DiffusionTraining(
+            steps=settings.finisher_steps, batch=FINISHER_BATCH, learning_rate=3e-3
+        ),
+        shift=0,
+        seed=release.recipe.public_seed + 3,
+        levels=FINISHER_LEVELS,
+        device=device,
+        progress=silent,
+    )
+    return finisher
+
+
+def _save(network: nn.Module, file: Path) -> None:
+    save_file({n: p.cpu().contiguous() for n, p in network.state_dict().items()}, file)
 
 
 def _procedural(release: Release) -> torch.Tensor:

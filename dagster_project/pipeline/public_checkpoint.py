@@ -14,7 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dagster_project.data.progress import Progress
+from dagster_project.image import two_scale
 from dagster_project.image.edm import LEVELS
+from dagster_project.image.mixer import PatchMixer
 from dagster_project.image.pretraining import pretrain
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline import mean_pairs, public_images, semantic_query, table_model
@@ -66,7 +68,7 @@ def make(release: Release, progress: Progress) -> bool:
     )
 
 
-def start(release: Release) -> UNet:
+def start(release: Release) -> UNet | PatchMixer:
     """Return the network for the next stage, pretrained on public images or new."""
     model = release.new_network()
     if public_images.used(release):
@@ -141,7 +143,7 @@ def _select(release: Release) -> Selection:
     return Selection(images, np.array([label for label in order if label in chosen]), soft)
 
 
-def _train(release: Release, selection: Selection, progress: Progress) -> UNet:
+def _train(release: Release, selection: Selection, progress: Progress) -> UNet | PatchMixer:
     settings, device = release.recipe.public_training, release.compute.torch_device
     rng = np.random.default_rng([release.recipe.public_seed, 7])
     pool = public_images.load_pool(release)
@@ -157,6 +159,8 @@ def _train(release: Release, selection: Selection, progress: Progress) -> UNet:
         )
         records = release.schema.one_hot(codes)
     images = torch.from_numpy(pool.images[shown]).float() / 127.5 - 1
+    if release.two_scale:
+        images = two_scale.pool(images, release.diffusion_shape[1:])
     network = release.new_network().to(device)
     pretrain(
         network,

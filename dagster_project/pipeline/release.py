@@ -16,7 +16,10 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from dagster_project.data.schema import Schema
-from dagster_project.image.unet import UNet, new_network
+from dagster_project.image.mixer import PatchMixer
+from dagster_project.image.table_encoder import RecordLayout
+from dagster_project.image.two_scale import coarse_size
+from dagster_project.image.unet import UNet
 from dagster_project.ledger import Ledger
 from dagster_project.ledger.errors import WrongState
 from dagster_project.ledger.outputs import run_once
@@ -112,9 +115,33 @@ class Release:
             raise MechanismMismatch(f"{entry.name} declares other parameters than it charges")
         return found
 
-    def new_network(self) -> UNet:
-        """Return the untrained diffusion network. Public."""
-        return new_network(self.schema, self.recipe.network, seed=self.recipe.public_seed)
+    @property
+    def two_scale(self) -> bool:
+        """Whether diffusion draws coarse images, to which another network adds detail."""
+        return self.recipe.sampler.model == "two_scale"
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images."""
+        image = self.schema.image
+        return image.channels, image.height, image.width
+
+    @property
+    def diffusion_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images that diffusion draws."""
+        channels, height, width = self.image_shape
+        if self.two_scale:
+            height, width = coarse_size(height, width, self.recipe.coarse)
+        return channels, height, width
+
+    def new_network(self) -> UNet | PatchMixer:
+        """Return the untrained diffusion network, with public initial weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.public_seed)
+            if self.two_scale and self.recipe.coarse.network == "mixer":
+                return PatchMixer(self.schema.width, self.diffusion_shape, self.recipe.coarse)
+            layout = RecordLayout.of(self.schema)
+            return UNet(layout, self.recipe.network, image_channels=self.schema.image.channels)
 
     def write_schema(self) -> None:
         """Write the schema beside the models, so that they can be used without the data.

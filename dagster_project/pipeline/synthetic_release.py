@@ -18,21 +18,28 @@ from dagster_project.evaluation.plots import data_uri
 from dagster_project.image import edm
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.generator import ImageGenerator, draw_images
+from dagster_project.image.mixer import PatchMixer
+from dagster_project.image.two_scale import TwoScale
 from dagster_project.image.unet import UNet
 from dagster_project.ledger.errors import WrongState
 from dagster_project.ledger.files import file_sha256
-from dagster_project.pipeline import image_model, public_images, table_model
+from dagster_project.pipeline import detail_model, image_model, public_images, table_model
 from dagster_project.pipeline.release import Release
 from dagster_project.release import card, manifest, quality
 from dagster_project.release.bundle import BundleWriter
 
 PARENTS = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model")
+Drawer = UNet | PatchMixer | TwoScale | ImageGenerator
 _FORWARD = 500  # images in one pass of the network
 
 
 def parents(release: Release) -> tuple[str, ...]:
     """Return the committed stages that a bundle is made from."""
-    return (*PARENTS, *public_images.stage_of(release, "semantic_query"))
+    return (
+        *PARENTS,
+        *detail_model.stage_of(release),
+        *public_images.stage_of(release, "semantic_query"),
+    )
 
 
 def make(
@@ -57,7 +64,7 @@ def make(
     )
     fitted = table_model.load(release)
     device = release.compute.torch_device
-    network = image_model.load(release).to(device)
+    network = load(release).to(device)
     codes = fitted.model.sample(n, np.random.default_rng([seed, 0]))
     for index in writer.missing_chunks():
         rows = writer.rows(index)
@@ -81,6 +88,11 @@ def make(
     )
     text = card.write_card(stated, release.schema, report)
     return writer.finish(stated, text, report)
+
+
+def load(release: Release) -> Drawer:
+    """Load the network that draws the images."""
+    return detail_model.load(release) if release.two_scale else image_model.load(release)
 
 
 def write(release: Release, folder: Path, *, n: int, seed: int, progress: Progress) -> None:
@@ -173,30 +185,41 @@ def hash_seed(seed: int, index: int) -> int:
 
 def _draw(
     release: Release,
-    network: UNet | ImageGenerator,
+    network: Drawer,
     codes: np.ndarray,
     generator: torch.Generator,
     progress: Any,
 ) -> np.ndarray:
-    image, sampler = release.schema.image, release.recipe.sampler
     one_hot = release.schema.one_hot(codes)
     if isinstance(network, ImageGenerator):
         images = draw_images(network, one_hot, generator=generator)
         progress(1.0)
         return (images * 255).round().to(torch.uint8).numpy()
     records = torch.from_numpy(one_hot)
-    shape = (image.channels, image.height, image.width)
     drawn = []
     for part in records.split(_FORWARD):
         with release.compute.autocast():
-            images = edm.sample(
-                network,
-                part.to(release.compute.torch_device),
-                shape,
-                levels=LEVELS,
-                settings=sampler,
-                generator=generator,
-            )
-        drawn.append(((images.float().cpu() + 1) * 127.5).round().to(torch.uint8).numpy())
+            images = _diffuse(release, network, part.to(release.compute.torch_device), generator)
+        drawn.append((images.float().cpu() * 255).round().to(torch.uint8).numpy())
         progress(min(1.0, len(drawn) * _FORWARD / max(len(records), 1)))
     return np.concatenate(drawn)
+
+
+def _diffuse(
+    release: Release,
+    network: UNet | PatchMixer | TwoScale,
+    records: torch.Tensor,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Draw images in [0, 1]."""
+    if isinstance(network, TwoScale):
+        return network.draw(records, generator)
+    drawn = edm.sample(
+        network,
+        records,
+        release.image_shape,
+        levels=LEVELS,
+        settings=release.recipe.sampler,
+        generator=generator,
+    )
+    return (drawn + 1) / 2

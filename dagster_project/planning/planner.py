@@ -24,6 +24,8 @@ from dagster_project.table.measurements import TableMeasurement, table_counts, t
 
 DISCRETIZATION = 1e-4
 _MOST_STEPS = 120
+_COARSE_STEPS = 150
+_COARSE_PRETRAINING = 2000
 
 
 def dp_sgd_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
@@ -37,6 +39,8 @@ def dp_sgd_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
     2,000,000, up to 120, which is a judgement. Pretraining from any other source teaches less, so
     DP-SGD gets all 120 steps.
     """
+    if recipe.sampler.model == "two_scale":
+        return _COARSE_STEPS
     if recipe.pretraining.source != "generator":
         return _MOST_STEPS
     signal = target_epsilon * n_public / 2_000_000
@@ -59,16 +63,17 @@ def with_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> Recipe:
     a diffusion model was as good after four minutes of pretraining, and worse after less
     (docs/experiments.md).
     """
+    if recipe.sampler.model is None:
+        taught = recipe.pretraining.source == "generator" and recipe.public_images.source is None
+        recipe = recipe.changed({"sampler.model": "two_scale" if taught else "diffusion"})
     steps = recipe.dp_sgd.steps if recipe.budget_split.image else 0
     if steps is None:
         steps = dp_sgd_steps(recipe, target_epsilon, n_public)
         recipe = recipe.changed({"dp_sgd.steps": steps} if steps else {"budget_split.image": 0.0})
-    if recipe.sampler.model is None:
-        taught = recipe.pretraining.source == "generator" and recipe.public_images.source is None
-        direct = taught and not recipe.budget_split.image
-        recipe = recipe.changed({"sampler.model": "generator" if direct else "diffusion"})
-    if recipe.pretraining.steps is None and recipe.sampler.model == "diffusion":
-        recipe = recipe.changed({"pretraining.steps": pretraining_steps(steps)})
+    if recipe.pretraining.steps is None and recipe.sampler.model != "generator":
+        two_scale = recipe.sampler.model == "two_scale"
+        wanted = _COARSE_PRETRAINING if two_scale else pretraining_steps(steps)
+        recipe = recipe.changed({"pretraining.steps": wanted})
     return recipe
 
 

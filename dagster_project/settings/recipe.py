@@ -28,6 +28,7 @@ from dagster_project.settings.sections import (
     Settings,
     TableSettings,
 )
+from dagster_project.settings.two_scale import CoarseSettings, DetailSettings
 
 
 class Recipe(Settings):
@@ -42,7 +43,9 @@ class Recipe(Settings):
     image_generator: ImageGeneratorSettings = ImageGeneratorSettings()
     pretraining: PretrainingSettings = PretrainingSettings()
     network: NetworkSettings = NetworkSettings()
+    coarse: CoarseSettings = CoarseSettings()
     dp_sgd: DPSGDSettings = DPSGDSettings()
+    detail: DetailSettings = DetailSettings()
     sampler: SamplerSettings = SamplerSettings()
     public_seed: int = Field(0, ge=0)
 

@@ -40,9 +40,9 @@ class BudgetSplit(Settings):
         image: Part for the training of the diffusion model with DP-SGD; optional.
     """
 
-    table: Share = 0.3
+    table: Share = 0.4
     query: OptionalShare = 0.0
-    pairs: OptionalShare = 0.4
+    pairs: OptionalShare = 0.3
     image: OptionalShare = 0.3
 
 
@@ -295,9 +295,9 @@ class DPSGDSettings(Settings):
 
     steps: PositiveInt | None = None
     batch: PositiveInt = 512
-    noise_draws: PositiveInt = 1
+    noise_draws: PositiveInt = 4
     max_grad_norm: PositiveFloat = 1.0
-    learning_rate: PositiveFloat = 5e-4
+    learning_rate: PositiveFloat = 2e-3
     ema_half_life_share: PositiveFloat = 0.15
     condition_dropout: float = Field(0.1, ge=0, le=1)
     checkpoint_steps: PositiveInt = 10
@@ -309,9 +309,9 @@ class SamplerSettings(Settings):
     """How images are drawn.
 
     Attributes:
-        model: What draws the images: the diffusion model, or the image generator itself if no
-            DP-SGD follows; None uses the rule of `planning`. The other settings only concern the
-            diffusion model.
+        model: What draws the images: the diffusion model at full size, a diffusion model of coarse
+            images with a network that adds detail, or the image generator itself if no DP-SGD
+            follows; None uses the rule of `planning`. The other settings only concern diffusion.
         steps: Number of noise levels.
         churn: EDM's S_churn; 0 is the deterministic sampler.
         guidance: Weight w of D_null + w (D_record - D_null); 1 is no guidance, 0 ignores the
@@ -320,9 +320,9 @@ class SamplerSettings(Settings):
         chunk: Pairs drawn and written at a time.
     """
 
-    model: Literal["diffusion", "generator"] | None = None
-    steps: PositiveInt = 12
+    model: Literal["two_scale", "diffusion", "generator"] | None = None
+    steps: PositiveInt = 18
     churn: float = Field(10.0, ge=0)
-    guidance: float = Field(2.5, ge=0)
+    guidance: float = Field(1.0, ge=0)
     heun: bool = True
     chunk: PositiveInt = 1000

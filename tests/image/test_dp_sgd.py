@@ -366,8 +366,8 @@ def test_rows_that_only_fill_a_microbatch_up_do_not_count():
 
 
 def test_microbatches_fit_into_memory():
-    size = microbatch_size(2, memory_bytes=1e9, parameters=10**6, on_gpu=False)
+    size = microbatch_size(2, passes=32, memory_bytes=1e9, parameters=10**6, on_gpu=False)
     assert size == 16  # 32 passes of the network
-    small = microbatch_size(2, memory_bytes=1e8, parameters=10**6, on_gpu=True)
+    small = microbatch_size(2, passes=32, memory_bytes=1e8, parameters=10**6, on_gpu=True)
     assert small * 3 * 4 * 10**6 <= 1e8 < (small + 1) * 3 * 4 * 10**6
-    assert microbatch_size(64, memory_bytes=1, parameters=10**6, on_gpu=False) == 1
+    assert microbatch_size(64, passes=32, memory_bytes=1, parameters=10**6, on_gpu=False) == 1

@@ -7,9 +7,9 @@ import torch
 from dagster_project.image.embeddings import cell_sums
 from dagster_project.image.generator import (
     ImageGenerator,
-    _matching_loss,
     draw_images,
     fit_generator,
+    matching_loss,
     saturation,
     total_variation,
 )
@@ -46,7 +46,7 @@ def test_loss_is_the_mean_over_distinct_pairs():
     record = torch.from_numpy(one_hot(codes, (2, 4))).double()  # cell 2 has one, cell 3 nobody
     target = torch.randn(6, 5, generator=random, dtype=torch.float64)
     weight = torch.rand(6, generator=random, dtype=torch.float64)
-    found = _matching_loss(features, record, target, weight)
+    found = matching_loss(features, record, target, weight)
     assert found.item() == pytest.approx(float(brute_force(features, record, target, weight)))
 
 
@@ -58,7 +58,7 @@ def test_loss_is_unbiased():
     values = []
     for _ in range(4000):
         features = torch.from_numpy(mean + 0.5 * rng.normal(size=(4, 3)))
-        values.append(float(_matching_loss(features, record, torch.tensor(target[None]), weight)))
+        values.append(float(matching_loss(features, record, torch.tensor(target[None]), weight)))
     expected = ((mean - target) ** 2).sum() - (target**2).sum()
     error = np.std(values) / np.sqrt(len(values))
     assert np.mean(values) == pytest.approx(expected, abs=5 * error)
@@ -148,9 +148,9 @@ def test_cells_left_out_have_no_weight():
     features, target = torch.randn(6, 3, generator=random), torch.randn(2, 3, generator=random)
     record = torch.eye(2)[[0, 0, 0, 1, 1, 1]]
     weight = torch.tensor([1.0, 0.0])
-    one = _matching_loss(features, record, target, weight)
+    one = matching_loss(features, record, target, weight)
     features[3:], target[1] = 100.0, -100.0
-    assert torch.equal(one, _matching_loss(features, record, target, weight))
+    assert torch.equal(one, matching_loss(features, record, target, weight))
 
 
 def test_total_variation_of_known_images():

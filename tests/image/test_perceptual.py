@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dagster_project.image.generator import _matching_loss, fit_generator
+from dagster_project.image.generator import fit_generator, matching_loss
 from dagster_project.image.perceptual import PerceptualMap, perceptual_map
 from dagster_project.settings.sections import ImageGeneratorSettings
 from tests.image.feature_toys import Silent, feature_map, noisy_sums, one_hot, sensitivity
@@ -138,7 +138,7 @@ def test_the_generator_learns_texture_from_the_second_descent():
         drawn = draw_images(model, member[::2], generator=torch.Generator().manual_seed(0))
         wanted = torch.from_numpy(public.parts(target)[1]).float()
         features = public.perceptual_part(drawn)
-        return _matching_loss(
+        return matching_loss(
             features, torch.from_numpy(member[::2]), wanted, torch.full((2,), 0.5)
         ).item()
 
