@@ -22,6 +22,7 @@ class Reason(StrEnum):
     LINK = "symbolic link (image.link_cache can state the folder into which links may lead)"
     LINK_OUTSIDE = "symbolic link that leads outside image.link_cache"
     NOT_A_FILE = "not a file"
+    NOT_OPENED = "file that may not be opened (its permissions)"
     BYTES = "too many bytes (image.max_pixels can state a larger bound)"
     PIXELS = "too many pixels (image.max_pixels can state a larger bound)"
     FORMAT = "not a readable PNG, JPEG, TIFF, WebP, BMP, GIF, JPEG 2000 or DICOM file"

@@ -80,6 +80,8 @@ def read_inside(
         if status.st_size > limit:
             raise UnusableImage(Reason.BYTES)
         return path.read_bytes()
+    except PermissionError:
+        raise UnusableImage(Reason.NOT_OPENED) from None
     except (OSError, UnicodeError):
         raise UnusableImage(Reason.NO_FILE) from None
 
