@@ -54,7 +54,7 @@ docs: setup-dev
 	$(BIN)/python -m mkdocs build --strict
 
 test: lint types docs data
-	$(BIN)/python -m pytest -q tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile tests
 
 format: setup-dev
 	$(BIN)/ruff check --fix .
