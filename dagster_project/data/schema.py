@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from dagster_project.data.image_spec import ImageSpec
 from dagster_project.data.raw_values import category_text, numbers
 from dagster_project.data.schema_rules import (
     FALLBACK,
@@ -162,16 +163,6 @@ class Attribute:
 
 
 @dataclass(frozen=True)
-class ImageSpec:
-    """The image column, and the public size in pixels to which every image is brought."""
-
-    column: str
-    channels: Literal[1, 3]
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
 class Schema:
     """The public contract: the form of a pair and the approximate number of people.
 
@@ -217,7 +208,7 @@ class Schema:
             person_id=mapping["person_id"],
             person_id_rule=mapping.get("person_id_rule", "exact"),
             n_public=mapping["n_public"],
-            image=ImageSpec(**mapping["image"]),
+            image=ImageSpec.from_dict(mapping["image"]),
             attributes=tuple(
                 Attribute(**attribute_fields(name, body))
                 for name, body in mapping["attributes"].items()
@@ -241,7 +232,7 @@ class Schema:
             "person_id": self.person_id,
             "person_id_rule": self.person_id_rule,
             "n_public": self.n_public,
-            "image": dict(vars(self.image)),
+            "image": self.image.to_dict(),
             "attributes": attributes,
         }
 

@@ -5,7 +5,6 @@ The types that are built from a valid schema are in `schema`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from itertools import pairwise
@@ -14,18 +13,15 @@ from typing import Any
 
 import yaml
 
+from dagster_project.data import image_rules
+from dagster_project.data.rules import SchemaError, flag, integer, plain_name, section
+
 MISSING = "missing"
 FALLBACK = "fallback:"
 MAX_CELLS = 1000
 
-_NAME = re.compile(r"\w[\w .\-]{0,63}")
 _TOP = {"name", "public", "person_id", "person_id_rule", "n_public", "image", "attributes"}
-_IMAGE = {"column", "channels", "height", "width"}
 _ATTRIBUTE = {"kind", "categories", "edges", "missing", "out_of_domain"}
-
-
-class SchemaError(ValueError):
-    """The schema itself is wrong; the message is one sentence that names the fault."""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -72,14 +68,14 @@ def schema_faults(content: Any) -> list[str]:
         except SchemaError as fault:
             faults.append(str(fault))
 
-    attempt(_section, content, "the schema", _TOP, _TOP - {"public", "person_id_rule"})
+    attempt(section, content, "the schema", _TOP, _TOP - {"public", "person_id_rule"})
     image, attributes = content.get("image"), content.get("attributes")
     if "image" in content:
-        attempt(_section, image, "image", _IMAGE, _IMAGE)
-    for section, where, rules in ((content, "", _TOP_RULES), (image, "image: ", _IMAGE_RULES)):
+        attempt(section, image, "image", set(image_rules.RULES), image_rules.REQUIRED)
+    for part, where, rules in ((content, "", _TOP_RULES), (image, "image: ", image_rules.RULES)):
         for key, rule in rules.items():
-            if isinstance(section, Mapping) and key in section:
-                attempt(rule, section[key], where + key)
+            if isinstance(part, Mapping) and key in part:
+                attempt(rule, part[key], where + key)
     if isinstance(attributes, Mapping) and attributes:
         for name, body in attributes.items():
             attempt(attribute_fields, name, body)
@@ -98,13 +94,13 @@ def attribute_fields(name: Any, body: Any) -> dict[str, Any]:
     Raises:
         SchemaError: Something is wrong.
     """
-    name = _name(name, "an attribute")
+    name = plain_name(name, "an attribute")
     body = {
         "missing": False,
         "out_of_domain": "drop",
-        **_section(body, f"attribute {name!r}", _ATTRIBUTE, {"kind"}),
+        **section(body, f"attribute {name!r}", _ATTRIBUTE, {"kind"}),
     }
-    _flag(body["missing"], f"attribute {name!r}: missing")
+    flag(body["missing"], f"attribute {name!r}: missing")
     if body["kind"] == "categorical":
         domain, unused = "categories", "edges"
     elif body["kind"] == "numeric":
@@ -179,61 +175,16 @@ def _policy(fields: dict[str, Any]) -> None:
         )
 
 
-def _section(content: Any, where: str, allowed: set[str], required: set[str]) -> Mapping[str, Any]:
-    if not isinstance(content, Mapping):
-        raise SchemaError(f"{where} must be a mapping of keys to values.")
-    unknown = sorted(str(key)[:40] for key in content if key not in allowed)
-    if unknown:
-        raise SchemaError(f"{where} has an unknown key: {', '.join(unknown)}.")
-    absent = sorted(required - set(content))
-    if absent:
-        raise SchemaError(f"{where} lacks {', '.join(absent)}.")
-    return content
-
-
-def _name(given: Any, where: str) -> str:
-    if not isinstance(given, str) or not _NAME.fullmatch(given):
-        raise SchemaError(
-            f"{where}: a name is 1 to 64 letters, digits, spaces, dots, hyphens or underscores "
-            f"and starts with a letter or digit; {given!r:.40} is not."
-        )
-    return given
-
-
-def _integer(given: Any, where: str, low: int, high: int) -> int:
-    if isinstance(given, bool) or not isinstance(given, int) or not low <= given <= high:
-        raise SchemaError(f"{where} must be a whole number from {low} to {high}.")
-    return given
-
-
-def _flag(given: Any, where: str) -> bool:
-    if not isinstance(given, bool):
-        raise SchemaError(f"{where} must be true or false.")
-    return given
-
-
 def _id_rule(given: Any, where: str) -> str:
     if given not in ("exact", "integer"):
         raise SchemaError(f"{where} must be exact, or integer if 0012 and 12 are one person.")
     return given
 
 
-def _channels(given: Any, where: str) -> int:
-    if isinstance(given, bool) or given not in (1, 3):
-        raise SchemaError(f"{where} must be 1 (grey) or 3 (RGB).")
-    return given
-
-
 _TOP_RULES: dict[str, Callable[[Any, str], Any]] = {
-    "name": _name,
-    "public": _flag,
-    "person_id": _name,
+    "name": plain_name,
+    "public": flag,
+    "person_id": plain_name,
     "person_id_rule": _id_rule,
-    "n_public": partial(_integer, low=1, high=10**10),
-}
-_IMAGE_RULES: dict[str, Callable[[Any, str], Any]] = {
-    "column": _name,
-    "channels": _channels,
-    "height": partial(_integer, low=8, high=64),
-    "width": partial(_integer, low=8, high=64),
+    "n_public": partial(integer, low=1, high=10**10),
 }
