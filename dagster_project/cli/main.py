@@ -15,7 +15,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dagster_project.cli import ask, audit, compare, importing, ledger, private, release, steward
+from dagster_project.cli import (
+    ask,
+    audit,
+    checking,
+    compare,
+    importing,
+    ledger,
+    private,
+    release,
+    steward,
+)
 from dagster_project.settings.presets import DEFAULT, PRESETS
 
 OK, WRONG_REQUEST, REFUSED, FAILED = 0, 2, 3, 4
@@ -66,9 +76,9 @@ def build_parser() -> argparse.ArgumentParser:
         new.set_defaults(command=command)
         return new
 
-    new = add("check", steward.check, "list every fault of a data folder (private output)")
+    new = add("check", checking.check, "say what would train, and why the rest would not (private)")
     _data(new)
-    new.add_argument("--json", action="store_true")
+    checking.arguments(new)
 
     new = add("import", importing.run, "import a data set of another format into a data folder")
     importing.arguments(new)

@@ -1,4 +1,4 @@
-"""Commands for data stewards that spend nothing: check the data, price a plan."""
+"""Command for data stewards that spends nothing: price a plan."""
 
 from __future__ import annotations
 
@@ -15,24 +15,6 @@ from dagster_project.ledger.population import Population
 
 if TYPE_CHECKING:
     from dagster_project.data.schema import Schema
-
-
-def check(options: argparse.Namespace) -> int:
-    """List all faults. The output is private because it shows single records."""
-    from dagster_project.data.check import check as find_faults
-
-    folder = data_of(options)
-    faults = find_faults(folder, folder / "schema.yaml")
-    if options.json:
-        print(json.dumps([asdict(fault) for fault in faults], indent=1))
-    else:
-        print("PRIVATE: the output below shows single records.", file=sys.stderr)
-        for fault in faults:
-            row = f" row {fault.row}" if fault.row is not None else ""
-            stops = "" if fault.stops else " (the schema's policy applies)"
-            print(f"{fault.file}{row}: {fault.text}{stops}")
-        print(f"{len(faults)} faults" if faults else "no faults")
-    return 2 if any(fault.stops for fault in faults) else 0
 
 
 def plan(options: argparse.Namespace) -> int:

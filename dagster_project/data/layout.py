@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dagster_project.data.causes import header_cause
 from dagster_project.data.lines import BrokenRow, csv_header
 from dagster_project.data.schema import Attribute, Schema
 
@@ -103,6 +104,7 @@ def _exists(path: Path) -> bool:
 
 def _file_faults(file: Path, schema: Schema) -> tuple[pa.DataType | None, list[str]]:
     """Return the type of the image column (None if absent, null if unknown) and a file's faults."""
+    wanted = [schema.person_id, schema.image.column, *schema.names]
     if file.is_symlink() or not file.is_file():
         return pa.null(), [f"{file.name} must be a plain file, not a link."]
     try:
@@ -113,6 +115,8 @@ def _file_faults(file: Path, schema: Schema) -> tuple[pa.DataType | None, list[s
             names, types = arrow.names, dict(zip(arrow.names, arrow.types, strict=True))
         else:
             header = csv_header(file)
+            if cause := header_cause(file, wanted, optional=schema.image.column):
+                return pa.null(), [cause]
             if isinstance(header, BrokenRow):
                 return pa.null(), [_header_fault(file, header)]
             names, types = header, dict.fromkeys(header, pa.string())
@@ -120,7 +124,6 @@ def _file_faults(file: Path, schema: Schema) -> tuple[pa.DataType | None, list[s
         return pa.null(), [f"{file.name} cannot be read as {file.suffix[1:].upper()}."]
     # Without image bytes, the column may be absent: images are then <person_id>.png.
     optional = {schema.image.column} if file.name.startswith("records") else set()
-    wanted = [schema.person_id, schema.image.column, *schema.names]
     absent = [name for name in wanted if name not in types and name not in optional]
     faults = [f"{file.name} lacks the column {name!r}." for name in absent]
     # If the header was forgotten, the first line of a CSV file is a record: do not quote it.
