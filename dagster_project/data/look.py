@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_VALUES = 12  # losses by attribute value that are shown
 FEWEST = 20  # rows with a value below which the share of them that is lost says little
 
 
@@ -110,3 +111,31 @@ class Look:
         found = [fault for reason in self.reasons for fault in reason.examples]
         found.sort(key=lambda fault: (fault.row is None, fault.row or 0))
         return [*self.stops, *found, *self.notes]
+
+
+def as_lines(found: Look) -> list[str]:
+    """Return the look as lines of text: what trains, the causes, the reasons, the values."""
+    if found.stops:
+        return [f"{fault.file}: {fault.text}" for fault in found.stops]
+    lines = ["would train or be held out:"]
+    lines += [f"  {part}" for part in (found.rows, found.people, found.pictures)]
+    if found.causes:
+        lines += ["likely causes:", *(f"  {cause}" for cause in found.causes)]
+    for lost, title in ((True, "rows dropped:"), (False, "rows that a policy changes:")):
+        some = [reason for reason in found.reasons if reason.lost is lost]
+        lines += [title, *(line for reason in some for line in _reason(reason))] if some else []
+    losing = [part for part in found.values if part.kept < part.found and found.people.kept]
+    if losing:
+        lines += ["by attribute value, worst first:"]
+        lines += [f"  {part}" for part in losing[:_VALUES]]
+        lines += [f"  and {len(losing) - _VALUES} more values"] if len(losing) > _VALUES else []
+    if found.notes:
+        lines += ["notes:", *(f"  {fault.file}: {fault.text}" for fault in found.notes)]
+    if len(lines) == 4:
+        lines.append("no faults")
+    return lines
+
+
+def _reason(reason: Reason) -> list[str]:
+    shown = [f"      row {fault.row}: {fault.text}" for fault in reason.examples]
+    return [f"  {reason.rows:8}  {reason.text}", *shown]

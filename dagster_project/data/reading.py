@@ -29,7 +29,7 @@ import pyarrow as pa
 from dagster_project.data.images import UnusableImage, decode_image, read_inside
 from dagster_project.data.layout import Layout, column_faults, find_layout
 from dagster_project.data.pairs import Pairs
-from dagster_project.data.persons import canonical_id, is_held_out
+from dagster_project.data.persons import HELDOUT_SHARE, canonical_id, is_held_out
 from dagster_project.data.progress import Progress, silent
 from dagster_project.data.rows import BATCH, Batch, row_count, stream
 from dagster_project.data.schema import Schema
@@ -75,7 +75,7 @@ def read_pairs(
     schema: Schema,
     *,
     heldout_key: bytes | None,
-    heldout_share: float = 0.1,
+    heldout_share: float = HELDOUT_SHARE,
     admit: Admit = lambda people, held_out: np.ones(len(people), dtype=bool),
     progress: Progress = silent,
     scratch: str | Path | None = None,
