@@ -122,6 +122,10 @@ ANYTHING = st.one_of(
     st.binary(max_size=3),
     st.lists(st.integers(), max_size=2),
     st.just(10**400),
+    st.dates(),
+    st.datetimes(),
+    st.decimals(),
+    st.sampled_from(["2016-04-01", "047Y", "a|b", "|", "1,5", "TRUE", pd.NaT, pd.Timestamp(0)]),
     st.just(np.array([1.0, 2.0])),
 )
 
@@ -135,8 +139,16 @@ ANYTHING = st.one_of(
 def test_no_value_raises_and_every_code_is_a_cell(values, numeric, categorical):
     column = pd.Series(values, dtype=object)
     schema = schema_with(
-        attributes__weight__out_of_domain=numeric, attributes__kind__out_of_domain=categorical
-    )
+        table={"decimal": ",", "missing_values": ["NA", "-9"]},
+        attributes__weight__out_of_domain=numeric,
+        attributes__kind__out_of_domain=categorical,
+        attributes__sold={"kind": "date", "edges": ["2000-01-01", "2020-01-01"], "missing": True},
+        attributes__made={"kind": "date", "edges": ["2000-01-01", "2010-01-01", "2020-01-01"],
+                          "format": "%d.%m.%y", "out_of_domain": "clamp"},
+        attributes__child={"kind": "age", "unit": "months", "edges": [0, 36, 144]},
+        attributes__new={"kind": "boolean"},
+        attributes__parts={"kind": "labels", "labels": ["a", "b"], "ignore_case": True},
+    )  # fmt: skip
     for attribute in schema.attributes:
         codes, keep = attribute.encode(column)
         assert ((codes >= 0) & (codes < attribute.size)).all()

@@ -2,20 +2,27 @@
 
 import datetime
 import decimal
+import re
 from collections import Counter
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dagster_project.data.attribute_rules import KINDS
 from dagster_project.data.layout import column_faults, empty_frame, find_layout
 from dagster_project.data.reading import encode_records
 from dagster_project.data.rows import stream
 from dagster_project.data.schema import Schema
+from dagster_project.data.schema_rules import schema_faults
+from dagster_project.data.table_format import ENCODINGS, TableFormat
 
 PEOPLE = [("00001", "m", "47.5", "none"), ("00002", "f", "52", "effusion"), ("00003", "", "76", "")]
 ATTRIBUTES = {
@@ -150,6 +157,16 @@ def test_a_number_that_means_missing_is_still_an_id(tmp_path):
     schema = schema_of(table={"missing_values": ["999", "NA"]})
     file = csv_file(tmp_path, "patient,sex,age,finding\n999,m,7,999.0\nNA,m,7,none\n")
     assert records(file, schema) == ([["999", 1, 0, 2]], {"row without a person id": 1})
+
+
+def test_the_page_on_own_data_knows_every_declaration():
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "own-data.md").read_text()
+    words = {field.name for field in fields(TableFormat)}
+    words |= {key for needed, optional in KINDS.values() for key in (*needed, *optional)}
+    assert all(f"`{word}" in page for word in (*words, *KINDS, *ENCODINGS))
+    examples = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.S)]
+    schema, table = examples[:2]
+    assert schema_faults({**schema, **table}) == []
 
 
 RICH = schema_of(
