@@ -187,9 +187,8 @@ def _words(given: list[Any], where: str, what: str) -> tuple[str, ...]:
 
 
 def _not_missing(where: str, words: Sequence[str], missing_values: Sequence[str]) -> None:
-    if both := [
-        word for word in words if word and Spellings(missing_values).find(word) is not None
-    ]:
+    absent = Spellings(tuple(missing_values))
+    if both := [word for word in words if word and absent.find(word) is not None]:
         raise SchemaError(f"{where}: {both[0]!r:.40} is listed, and also among missing_values.")
 
 
