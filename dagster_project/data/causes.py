@@ -14,92 +14,92 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from dagster_project.data.schema import Attribute
+from dagster_project.data.attribute import Attribute
+from dagster_project.data.lines import BrokenRow, text_lines
+from dagster_project.data.table_format import TableFormat, clean_name
 
 _LINE = 2**16  # bytes of the first line that are looked at
-_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MOST = 0.5  # a cause is named if it explains at least this share of an attribute's faults
 
 
-def header_cause(file: Path, wanted: Sequence[str], *, optional: str = "") -> str | None:
-    """Return why the first line of a CSV file lacks wanted columns, or None if nothing is known.
+def header_cause(
+    file: Path, header: list[str] | BrokenRow, needed: Sequence[str], table: TableFormat
+) -> str | None:
+    """Return why the header of a CSV file lacks needed columns, or None if nothing is known.
 
     Args:
         file: The CSV file.
-        wanted: The columns that the schema names.
-        optional: The one of them that may be absent.
+        header: Its header as it is read by the declared form.
+        needed: The columns that the schema names and that must be there.
+        table: The declared form.
     """
+    if isinstance(header, list) and set(needed) <= set(header):
+        return _unnamed(file.name, header, table)
     with file.open("rb") as stream:
         line = stream.readline(_LINE)
-    name = file.name
-    if line.startswith(_UTF16) or b"\0" in line:
+    if (line.startswith(_UTF16) or b"\0" in line) and table.encoding != "utf-16":
         return (
-            f'{name} is encoded as UTF-16 (Excel\'s "Unicode text"): save it as UTF-8, or state '
-            "`table: {encoding: utf-16}`, and its delimiter, in schema.yaml."
+            f'{file.name} is encoded as UTF-16 (Excel\'s "Unicode text"): state '
+            '`table: {encoding: utf-16, delimiter: "\\t"}` in schema.yaml, or save it as UTF-8.'
         )
-    try:
-        text = line.removeprefix(codecs.BOM_UTF8).decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        return (
-            f"{name} is not UTF-8, and most likely Windows-1252: save it as UTF-8, or state "
-            "`table: {encoding: cp1252}` in schema.yaml."
-        )
-    if re.fullmatch(r"sep=.", text):
-        return f"{name} begins with Excel's line {text!r}, which is no header: delete this line."
-    needed = set(wanted) - {optional}
-    columns = _names(text, ",")
-    if needed <= set(columns):
-        return _unnamed(name, columns, wanted)
-    for separator, word in _SEPARATORS.items():
-        if len(needed & {column.strip() for column in _names(text, separator)}) * 2 > len(needed):
+    if table.encoding == "utf-8":
+        try:
+            line.decode()
+        except UnicodeDecodeError:
             return (
-                f"{name} is separated by {word}, not commas: state "
-                f"`table: {{delimiter: {_yaml(separator)}}}` in schema.yaml."
+                f"{file.name} is not UTF-8, and most likely Windows-1252: state "
+                "`table: {encoding: cp1252}` in schema.yaml, or save it as UTF-8."
             )
-    return _alike(name, columns, sorted(needed - set(columns)))
+    text = _first_line(file, table)
+    if found := re.fullmatch(r'"?sep=(.)"?\s*', text, re.I):
+        return (
+            f"{file.name} says in Excel's first line that {found[1]!r} separates fields: state "
+            f"`table: {{delimiter: {_yaml(found[1])}}}` in schema.yaml."
+        )
+    for separator, word in _SEPARATORS.items():
+        names = {clean_name(column.strip('"')) for column in text.split(separator)}
+        if separator != table.delimiter and 2 * len(set(needed) & names) > len(needed):
+            return (
+                f"{file.name} is separated by {word}, and the schema says {table.delimiter!r}: "
+                f"state `table: {{delimiter: {_yaml(separator)}}}` in schema.yaml."
+            )
+    absent = sorted(set(needed) - set(header)) if isinstance(header, list) else []
+    return _alike(file.name, header, absent) if isinstance(header, list) else None
 
 
-def _names(text: str, separator: str) -> list[str]:
-    return [column.strip('"') for column in text.split(separator)]
+def _first_line(file: Path, table: TableFormat) -> str:
+    _, text = next(text_lines(file, table.encoding), (1, ""))
+    return "" if isinstance(text, BrokenRow) else text[:_LINE]
 
 
 def _yaml(separator: str) -> str:
     return '"\\t"' if separator == "\t" else f'"{separator}"'
 
 
-def _unnamed(name: str, columns: Sequence[str], wanted: Sequence[str]) -> str | None:
-    """Explain a column without a name beside all wanted ones."""
-    if columns[0] in ("", "Unnamed: 0"):
+def _unnamed(name: str, header: Sequence[str], table: TableFormat) -> str | None:
+    """Explain a column without a name beside all needed ones."""
+    if not table.unknown([column for column in header if column == ""], ()):
+        return None
+    if header[0] == "":
         return (
-            f"{name} begins with an index column without a name, as pandas writes it: write the "
-            "file with `to_csv(index=False)`, or list the column under `table: {ignore: [...]}` "
-            "in schema.yaml."
+            f"{name} begins with an index column without a name, as pandas writes it: state "
+            '`table: {ignore: [""]}` in schema.yaml, or write the file with `to_csv(index=False)`.'
         )
-    if columns[-1] == "":
-        return f"{name} has a comma at the end of its first line: remove the empty last column."
-    if set(columns) - set(wanted):
-        return (
-            f"{name} has {len(set(columns) - set(wanted))} columns that the schema lacks: "
-            "list those to leave out under `table: {ignore: [...]}` in schema.yaml."
-        )
-    return None
+    return (
+        f"{name} has a delimiter at the end of its first line: state "
+        "`table: {trailing_delimiters: true}` in schema.yaml."
+    )
 
 
-def _alike(name: str, columns: Sequence[str], absent: Sequence[str]) -> str | None:
-    """Explain names that differ only in outer spaces or in case."""
-    spaced = {column.strip(): column for column in columns if column != column.strip()}
-    if found := [column for column in absent if column in spaced]:
-        return (
-            f"{name} has spaces around the names of its columns, such as {spaced[found[0]]!r} for "
-            f"{found[0]!r}: remove them from the first line."
-        )
-    cased = {column.casefold(): column for column in columns}
+def _alike(name: str, header: Sequence[str], absent: Sequence[str]) -> str | None:
+    """Explain names that differ only in upper and lower case."""
+    cased = {column.casefold(): column for column in header}
     if found := [column for column in absent if column.casefold() in cased]:
-        other = cased[found[0].casefold()]
         return (
-            f"{name} calls the column {found[0]!r} {other!r}: names must agree in upper and lower "
-            "case."
+            f"{name} spells the column {found[0]!r} as {cased[found[0].casefold()]!r}: state it in "
+            "that way in schema.yaml, as `column: ...` of the attribute."
         )
     return None
 
@@ -108,8 +108,8 @@ def width_cause(file: str, wide: int, rows: int) -> str | None:
     """Explain rows of one field more than the header, the last one empty. Private."""
     if rows and wide >= _MOST * rows:
         return (
-            f"{file}: {wide} of {rows} rows end in a comma that the first line lacks, so that they "
-            "have one field too many: remove the commas at the ends of the rows."
+            f"{file}: {wide} of {rows} rows end in a delimiter that the first line lacks, so that "
+            "they have one field too many: state `table: {trailing_delimiters: true}`."
         )
     return None
 
@@ -140,10 +140,6 @@ def _cased(text: str, attribute: Attribute) -> bool:
     return text.casefold() in {category.casefold() for category in attribute.categories}
 
 
-def _floats(text: str, attribute: Attribute) -> bool:
-    return text.endswith(".0") and text[:-2] in attribute.categories
-
-
 def _joined(text: str, attribute: Attribute) -> bool:
     parts = [part.strip() for part in re.split(r"[|;,]", text)]
     return len(parts) > 1 and any(part in attribute.categories for part in parts)
@@ -160,21 +156,17 @@ def _matching(pattern: str) -> Callable[[str, Attribute], bool]:
 Rule = tuple[Callable[[str, Attribute], bool], str]
 _RULES: dict[str, tuple[Rule, ...]] = {
     "categorical": (
-        (_cased, "which differ from the categories only in upper and lower case: write the "
-                 "categories in schema.yaml as the table spells them"),
-        (_floats, "whole numbers written with a decimal point, as pandas writes a column with "
-                  "gaps: write the categories in schema.yaml in that way, or the column without"),
-        (_joined, "several labels in one cell: declare the attribute in schema.yaml as one of "
-                  "several labels, a yes/no column for each"),
-        (_padded, "which differ from the categories only in leading zeros: quote the categories "
-                  "in schema.yaml, since YAML reads 010 as the number 8"),
+        (_cased, "which differ from the categories only in upper and lower case: state "
+                 "`ignore_case: true` for the attribute"),
+        (_joined, "several labels in one cell: declare `kind: labels` with a `separator`"),
+        (_padded, "which differ from the categories only in leading zeros: write the categories "
+                  "as the table spells them"),
     ),
     "numeric": (
-        (_matching(r"[-+]?\d*,\d+"), "with a decimal comma: state `table: {decimal: \",\"}` in "
-                                     "schema.yaml"),
-        (_matching(r"\d{3}[DWMY]"), "ages with a unit as DICOM writes them: declare the attribute "
-                                    "in schema.yaml as an age"),
+        (_matching(r"[-+]?\d*,\d+"), "with a decimal comma: state `table: {decimal: \",\"}`"),
+        (_matching(r"\d{1,3} ?[DWMY]"), "ages with a unit, as DICOM writes them: declare "
+                                        "`kind: age` with a `unit`"),
         (_matching(r"\d{4}-\d\d?-\d\d?.*|\d\d?[./]\d\d?[./]\d{2,4}"),
-         "which are dates: declare the attribute in schema.yaml as a date"),
+         "which are dates: declare `kind: date`, with a `format` unless they are in ISO form"),
     ),
 }  # fmt: skip

@@ -159,12 +159,12 @@ class _Book:
 
 def _read(file: Path, layout: Layout, book: _Book, report: Callable[[float], None]) -> None:
     schema = book.schema
-    columns = [schema.person_id, *schema.names]
+    columns = [schema.person_id, *schema.columns]
     columns += [schema.image.column] if layout.image_column else []
     broken: dict[str, list[int]] = defaultdict(list)
     seen = np.zeros_like(book.seen[0])
     done, rows = 0, row_count(file)
-    for batch in stream(file, columns):
+    for batch in stream(file, columns, schema.table):
         for i, row in batch.broken.items():
             broken[row.reason].append(batch.numbers[i])
         seen += _batch(file.name, batch, layout, book)
@@ -204,7 +204,7 @@ def _batch(file: str, batch: Batch, layout: Layout, book: _Book) -> np.ndarray:
             book.persons[person].append((file, numbers[i]))
     cells = []
     for attribute in schema.attributes:
-        column = pd.Series(batch.columns[attribute.name], dtype=object).iloc[sound]
+        column = pd.Series(batch.columns[attribute.column], dtype=object).iloc[sound]
         for place, reason, text, kept in _values(attribute, column, book.outside[attribute.name]):
             book.add(reason, Fault(file, text, numbers[sound[place]]), lost=not kept)
         codes, keep = attribute.encode(column)

@@ -132,8 +132,8 @@ def read_bundle(folder: Path, schema: Schema, *, most: int) -> Pairs:
         read += len(frame)
         cells = image_column(schema)
         images += [decode_image(cell["bytes"], schema.image) for cell in frame[cells]]
-        codes.append(np.stack([a.encode(frame[a.name])[0] for a in schema.attributes], axis=1))
-        values.append(np.stack([a.values(frame[a.name]) for a in schema.attributes], axis=1))
+        codes.append(np.stack([a.encode(frame[a.column])[0] for a in schema.attributes], axis=1))
+        values.append(np.stack([a.values(frame[a.column]) for a in schema.attributes], axis=1))
     return Pairs(
         images=np.stack(images), codes=np.concatenate(codes), values=np.concatenate(values)
     )
