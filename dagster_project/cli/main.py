@@ -15,7 +15,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dagster_project.cli import ask, audit, compare, importing, ledger, private, release, steward
+from dagster_project.cli import (
+    ask,
+    audit,
+    compare,
+    importing,
+    ledger,
+    place,
+    private,
+    release,
+    starting,
+    steward,
+)
 from dagster_project.settings.presets import DEFAULT, PRESETS
 
 OK, WRONG_REQUEST, REFUSED, FAILED = 0, 2, 3, 4
@@ -29,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
     command: Command = options.command
     try:
+        place.require_filled(options)
         return command(options)
     except KeyboardInterrupt:
         print("stopped; `dptabimage ledger show` prints what was spent", file=sys.stderr)
@@ -69,6 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
     new = add("check", steward.check, "list every fault of a data folder (private output)")
     _data(new)
     new.add_argument("--json", action="store_true")
+
+    new = add("init", starting.run, "draft schema.yaml and population.yaml for a folder of data")
+    starting.arguments(new)
 
     new = add("import", importing.run, "import a data set of another format into a data folder")
     importing.arguments(new)

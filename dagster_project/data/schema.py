@@ -183,6 +183,7 @@ class Schema:
         n_public: Public rough number of people, never the exact private count.
         image: The image column and target size.
         attributes: The attributes, in the column order of every code matrix.
+        population: Name of the population whose budget pays, "" if the schema does not say.
     """
 
     name: str
@@ -192,6 +193,7 @@ class Schema:
     image: ImageSpec
     attributes: tuple[Attribute, ...]
     person_id_rule: str = "exact"
+    population: str = ""
 
     @classmethod
     def from_file(cls, path: str | Path) -> Schema:
@@ -214,6 +216,7 @@ class Schema:
         return cls(
             name=mapping["name"],
             public=mapping.get("public", False),
+            population=mapping.get("population", ""),
             person_id=mapping["person_id"],
             person_id_rule=mapping.get("person_id_rule", "exact"),
             n_public=mapping["n_public"],
@@ -238,6 +241,7 @@ class Schema:
         return {
             "name": self.name,
             "public": self.public,
+            **({"population": self.population} if self.population else {}),
             "person_id": self.person_id,
             "person_id_rule": self.person_id_rule,
             "n_public": self.n_public,

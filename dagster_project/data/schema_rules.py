@@ -14,12 +14,24 @@ from typing import Any
 
 import yaml
 
+from dagster_project.data.blanks import blanks, unfilled
+
 MISSING = "missing"
 FALLBACK = "fallback:"
 MAX_CELLS = 1000
 
 _NAME = re.compile(r"\w[\w .\-]{0,63}")
-_TOP = {"name", "public", "person_id", "person_id_rule", "n_public", "image", "attributes"}
+_TOP = {
+    "name",
+    "public",
+    "population",
+    "person_id",
+    "person_id_rule",
+    "n_public",
+    "image",
+    "attributes",
+}
+_OPTIONAL = {"public", "population", "person_id_rule"}
 _IMAGE = {"column", "channels", "height", "width"}
 _ATTRIBUTE = {"kind", "categories", "edges", "missing", "out_of_domain"}
 
@@ -64,6 +76,8 @@ def schema_faults(content: Any) -> list[str]:
     """Return every fault of a schema's content, one sentence each."""
     if not isinstance(content, Mapping):
         return ["The schema must be a mapping of keys to values."]
+    if places := blanks(content):
+        return [unfilled({"schema.yaml": places}) + "."]
     faults: list[str] = []
 
     def attempt(rule: Callable[..., Any], *arguments: Any) -> None:
@@ -72,7 +86,7 @@ def schema_faults(content: Any) -> list[str]:
         except SchemaError as fault:
             faults.append(str(fault))
 
-    attempt(_section, content, "the schema", _TOP, _TOP - {"public", "person_id_rule"})
+    attempt(_section, content, "the schema", _TOP, _TOP - _OPTIONAL)
     image, attributes = content.get("image"), content.get("attributes")
     if "image" in content:
         attempt(_section, image, "image", _IMAGE, _IMAGE)
@@ -191,13 +205,18 @@ def _section(content: Any, where: str, allowed: set[str], required: set[str]) ->
     return content
 
 
+def name_fits(given: Any) -> bool:
+    """Whether a text may be the name of a data set or a column."""
+    return isinstance(given, str) and _NAME.fullmatch(given) is not None
+
+
 def _name(given: Any, where: str) -> str:
-    if not isinstance(given, str) or not _NAME.fullmatch(given):
+    if not name_fits(given):
         raise SchemaError(
             f"{where}: a name is 1 to 64 letters, digits, spaces, dots, hyphens or underscores "
             f"and starts with a letter or digit; {given!r:.40} is not."
         )
-    return given
+    return str(given)
 
 
 def _integer(given: Any, where: str, low: int, high: int) -> int:
@@ -227,6 +246,7 @@ def _channels(given: Any, where: str) -> int:
 _TOP_RULES: dict[str, Callable[[Any, str], Any]] = {
     "name": _name,
     "public": _flag,
+    "population": _name,
     "person_id": _name,
     "person_id_rule": _id_rule,
     "n_public": partial(_integer, low=1, high=10**10),
