@@ -14,7 +14,7 @@ BLANK = "FILL_IN"
 def blanks(content: Any, where: str = "") -> list[str]:
     """Return the place of each blank in the content of a YAML file.
 
-    >>> blanks({"name": "FILL_IN", "image": {"height": "FILL_IN", "width": 28}, "ages": ["FILL_IN"]})
+    >>> blanks({"name": "FILL_IN", "image": {"height": "FILL_IN"}, "ages": ["FILL_IN"]})
     ['name', 'image.height', 'ages']
     """
     if content == BLANK:

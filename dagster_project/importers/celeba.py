@@ -1,9 +1,9 @@
 """CelebA (Liu et al., ICCV 2015): 202,599 aligned faces with 40 binary attributes.
 
 The data is expected as its owners distribute it: Anno/list_attr_celeba.txt and the unpacked
-Img/img_align_celeba/, or both at the top. Kaggle's edition has list_attr_celeba.csv instead, and the
-folder of images inside a folder of the same name. Anno/identity_CelebA.txt, if present, gives the
-identity of each face.
+Img/img_align_celeba/, or both at the top. Kaggle's edition has list_attr_celeba.csv instead, and
+the folder of images inside a folder of the same name. Anno/identity_CelebA.txt, if present, gives
+the identity of each face.
 """
 
 from __future__ import annotations
