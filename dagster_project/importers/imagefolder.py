@@ -66,7 +66,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
             if parts:
                 yield from _without_class(top, set(classes))
             for folder in classes:
-                for name in _files(top / folder):
+                for name in files_below(top / folder):
                     path = f"{folder}/{name}"
                     yield Row(
                         person=_person(pattern, path, top.name if parts else ""),
@@ -119,7 +119,7 @@ def _hidden(name: str) -> bool:
     return name.startswith((".", "__")) or name in ("Thumbs.db", "desktop.ini")
 
 
-def _files(top: Path) -> Iterator[str]:
+def files_below(top: Path) -> Iterator[str]:
     """Yield the paths, relative to `top`, of all files that are not hidden, at any depth."""
     for place, folders, files in os.walk(top):
         folders[:] = sorted(folder for folder in folders if not _hidden(folder))
@@ -136,7 +136,7 @@ def _without_class(top: Path, known: set[str]) -> Iterator[BrokenRow]:
         if entry.is_symlink():
             yield _LINK
         elif entry.is_dir():
-            yield from (_NO_CLASS for _ in _files(top / entry.name))
+            yield from (_NO_CLASS for _ in files_below(top / entry.name))
         else:
             yield _LOOSE
 

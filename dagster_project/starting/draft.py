@@ -7,7 +7,6 @@ schema.yaml are the descriptions of its JSON Schema.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,7 +19,8 @@ from dagster_project.starting.folder import Kind, Look, Table
 from dagster_project.starting.json_schema import ATTRIBUTE, IMAGE, TOP
 
 HEAD = f"""\
-# The public contract of the data, drafted from file types, column names and Parquet types{{source}}.
+# The public contract of the data, drafted from file types, column names and Parquet
+# types{{source}}.
 # Replace each {BLANK} by a public fact, never by anything that was computed from private records,
 # and correct what does not fit. No command runs while a blank is left.
 """
@@ -71,13 +71,9 @@ def schema_text(
     image = image_column(look.table)
     left_out = [name for name in columns if not name_fits(name) or _is_prose(name)]
     rest = [name for name in columns if name not in {*people, image, *left_out}]
-    source = ";\n# no value was read, except those of the public sample" if domains else (
-        "; no\n# value was read"
-    )  # fmt: skip
-    lines = [
-        f"# yaml-language-server: $schema={json_schema}",
-        *HEAD.format(source=source).split("\n"),
-    ]
+    source = "; of values, only those of the public sample" if domains else ", not from any value"
+    lines = [f"# yaml-language-server: $schema={json_schema}"]
+    lines += HEAD.format(source=source).splitlines()
     for key in ("name", "public", "population", "n_public", "person_id", "person_id_rule"):
         default = {"public": "false", "person_id_rule": "exact"}.get(key, BLANK)
         value = scalar(known[key]) if key in known else default
@@ -108,7 +104,7 @@ def population_text(known: Mapping[str, object]) -> str:
 
 
 def image_column(table: Table) -> str | None:
-    """Return the only column that holds or names the images by its type or name, if there is one."""
+    """Return the column that holds or names the images, if exactly one looks like it."""
     for found in (
         [name for name, kind in table.columns.items() if kind == "image"],
         [name for name in table.columns if name_fits(name) and _named(name, _IMAGE)],
@@ -155,9 +151,9 @@ def _asked(name: str, kind: Kind) -> Iterator[str]:
     numeric = kind in ("number", "integer") or bool(_NUMBER & words(name))
     if numeric:
         shown = next((edges for word, edges in _EDGES.items() if word in words(name)), None)
-        about = ATTRIBUTE["edges"]["description"]
+        about = ATTRIBUTE["edges"]["description"].partition(", such")[0]
         yield "kind: numeric  # or categorical, with a list of categories, if the numbers are codes"
-        yield f"edges: [{BLANK}]  # {about.partition(', such')[0]}, such as {shown or '[0, 10, 100]'}"
+        yield f"edges: [{BLANK}]  # {about}, such as {shown or '[0, 10, 100]'}"
         yield f"out_of_domain: clamp  # {ATTRIBUTE['out_of_domain']['description']}"
     else:
         yield "kind: categorical  # or numeric, with edges in place of categories"

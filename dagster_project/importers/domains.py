@@ -1,0 +1,67 @@
+"""Attributes and their domains as the user declares them, or as public values suggest them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from dagster_project.data.lines import BrokenRow
+from dagster_project.importers.archive import ImportRequest, WrongArchive
+from dagster_project.starting.public_values import domain
+
+Record = Mapping[str, object]
+
+
+def declared(request: ImportRequest) -> dict[str, dict[str, Any]]:
+    """Return the attributes of --categories and --edges by column, as in schema.yaml.
+
+    An empty cell is a value of its own, and numbers are clamped to the outer edges.
+
+    Raises:
+        WrongArchive: A column is declared twice.
+    """
+    known: dict[str, dict[str, Any]] = {}
+    for column, categories in request.categories:
+        known.setdefault(column, {"kind": "categorical", "categories": list(categories)})
+    for column, edges in request.edges:
+        known.setdefault(
+            column, {"kind": "numeric", "edges": list(edges), "out_of_domain": "clamp"}
+        )
+    if len(known) < len(request.categories) + len(request.edges):
+        raise WrongArchive("a column is declared twice in --categories and --edges")
+    return {column: {**body, "missing": True} for column, body in known.items()}
+
+
+def suggested(
+    columns: Sequence[str], rows: Callable[[], Iterable[Record | BrokenRow]]
+) -> dict[str, dict[str, Any]]:
+    """Return attributes by column from the values of all rows, which must be public."""
+    values: dict[str, list[object]] = {column: [] for column in columns}
+    for row in rows():
+        if not isinstance(row, BrokenRow):
+            for column, found in values.items():
+                found.append(row.get(column))
+    bodies = {column: domain(found) for column, found in values.items()}
+    return {column: body for column, body in bodies.items() if body is not None}
+
+
+def attribute_name(column: str) -> str:
+    """Return the name of a column's attribute: letters, digits, spaces, dots and hyphens of it.
+
+    >>> attribute_name("Frontal/Lateral"), attribute_name("Follow-up #")
+    ('Frontal_Lateral', 'Follow-up')
+    """
+    return re.sub(r"[^\w .\-]+", "_", column).strip(" ._-")[:64]
+
+
+def number(value: object, decimal: str = ".") -> float | None:
+    """Return a cell as a number, None if it is absent or none."""
+    if isinstance(value, str):
+        value = value.replace(decimal, ".") if decimal == "," and "." not in value else value
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
