@@ -92,11 +92,11 @@ def _file(
 ) -> list[Fault]:
     faults: list[Fault] = []
     seen = np.zeros((len(schema.attributes), max(schema.sizes)), dtype=np.int64)
-    columns = [schema.person_id, *schema.names]
+    columns = [schema.person_id, *schema.columns]
     columns += [schema.image.column] if layout.image_column else []
     broken: dict[str, list[int]] = defaultdict(list)
     done, rows = 0, row_count(file)
-    for batch in stream(file, columns):
+    for batch in stream(file, columns, schema.table):
         numbers = batch.numbers
         for i, row in batch.broken.items():
             broken[row.reason].append(numbers[i])
@@ -108,7 +108,7 @@ def _file(
             else:
                 persons[person].append((file.name, numbers[i]))
         for place, attribute in enumerate(schema.attributes):
-            column = pd.Series(batch.columns[attribute.name], dtype=object).iloc[sound]
+            column = pd.Series(batch.columns[attribute.column], dtype=object).iloc[sound]
             for i, text in _values(attribute, column):
                 faults.append(Fault(file.name, text, numbers[sound[i]]))
             codes, keep = attribute.encode(column)

@@ -132,7 +132,7 @@ def encode_records(batch: Batch, schema: Schema, reasons: Counter[str]) -> _Reco
     codes = np.zeros((len(ids), len(schema.attributes)), dtype=np.int16)
     values = np.zeros(codes.shape, dtype=np.float32)
     for i, attribute in enumerate(schema.attributes):
-        column = pd.Series(values_of[attribute.name], dtype=object)
+        column = pd.Series(values_of[attribute.column], dtype=object)
         codes[:, i], keep = attribute.encode(column)
         values[:, i] = attribute.values(column)
         changed = sound & keep & (attribute.raw_codes(column) < -attribute.missing)
@@ -160,7 +160,8 @@ def image_place(batch: Batch, row: int, layout: Layout, schema: Schema) -> objec
     """Return the bytes of a row's image, or its name in the folder of images; None if absent."""
     if layout.image_column:
         return batch.columns[schema.image.column][row]
-    person = canonical_id(batch.columns[schema.person_id][row])
+    rule = schema.person_id_rule if schema.person_id_rule.endswith("digits") else "exact"
+    person = canonical_id(batch.columns[schema.person_id][row], rule)
     return person and f"{person}.png"
 
 
@@ -225,10 +226,10 @@ def _records(
     reasons: Counter[str],
     progress: Progress = silent,
 ) -> _Records:
-    columns = [schema.person_id, *schema.names]
+    columns = [schema.person_id, *schema.columns]
     rows = row_count(file)
     batches: list[_Records] = []
-    for batch in stream(file, columns):
+    for batch in stream(file, columns, schema.table):
         progress(0.1 * min(1.0, len(batches) * BATCH / rows), "reading records")
         batches.append(encode_records(batch, schema, reasons))
     empty = Batch((), {name: [] for name in columns}, {})
@@ -270,7 +271,7 @@ def _images(
     columns = [image_column(layout, schema)] if len(rows) else []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's warnings are about single images
-        for batch in stream(file, columns) if columns else ():
+        for batch in stream(file, columns, schema.table) if columns else ():
             size = len(batch)
             until = int(np.searchsorted(rows, start + size))
             wanted = rows[seen:until]
