@@ -19,11 +19,11 @@ from dagster_project.data.rules import SchemaError, flag, integer, plain_name, s
 from dagster_project.data.table_format import STANDARD
 from dagster_project.data.table_rules import column_name, table_format
 
-_TOP = {
+TOP = {
     "name", "public", "population", "person_id", "person_id_rule", "n_public", "table", "image",
     "attributes",
 }  # fmt: skip
-_OPTIONAL = {"public", "population", "person_id_rule", "table"}
+OPTIONAL = {"public", "population", "person_id_rule", "table"}
 _IMAGE = {"column", "channels", "height", "width"}
 # Where texts are expected, YAML's numbers, dates and truth values are texts as they are written.
 _TEXTS = {
@@ -152,7 +152,7 @@ def schema_faults(content: Any) -> list[str]:
             faults.append(str(fault))
             return None
 
-    attempt(section, content, "the schema", _TOP, _TOP - _OPTIONAL)
+    attempt(section, content, "the schema", TOP, TOP - OPTIONAL)
     image, attributes = content.get("image"), content.get("attributes")
     if "image" in content:
         attempt(section, image, "image", _IMAGE, _IMAGE)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dagster_project.data.lines import BrokenRow
+from dagster_project.data.raw_values import category_text, number
+from dagster_project.data.table_format import STANDARD, TableFormat, clean_name
 from dagster_project.importers.archive import ImportRequest, WrongArchive
 from dagster_project.starting.public_values import domain
 
@@ -34,16 +37,25 @@ def declared(request: ImportRequest) -> dict[str, dict[str, Any]]:
 
 
 def suggested(
-    columns: Sequence[str], rows: Callable[[], Iterable[Record | BrokenRow]]
+    columns: Sequence[str],
+    rows: Callable[[], Iterable[Record | BrokenRow]],
+    form: TableFormat = STANDARD,
 ) -> dict[str, dict[str, Any]]:
     """Return attributes by column from the values of all rows, which must be public."""
     values: dict[str, list[object]] = {column: [] for column in columns}
     for row in rows():
         if not isinstance(row, BrokenRow):
             for column, found in values.items():
-                found.append(row.get(column))
+                found.append(_plain(row.get(column), form))
     bodies = {column: domain(found) for column, found in values.items()}
     return {column: body for column, body in bodies.items() if body is not None}
+
+
+def _plain(value: object, form: TableFormat) -> str | None:
+    text = category_text(value)
+    if text is None or text in form.missing_values:
+        return None
+    return text if math.isnan(number(text, form.decimal)) else text.replace(form.decimal, ".")
 
 
 def attribute_name(column: str) -> str:
@@ -53,15 +65,3 @@ def attribute_name(column: str) -> str:
     ('Frontal_Lateral', 'Follow-up')
     """
     return re.sub(r"[^\w .\-]+", "_", column).strip(" ._-")[:64]
-
-
-def number(value: object, decimal: str = ".") -> float | None:
-    """Return a cell as a number, None if it is absent or none."""
-    if isinstance(value, str):
-        value = value.replace(decimal, ".") if decimal == "," and "." not in value else value
-    elif isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return None

@@ -18,6 +18,7 @@ import pyarrow as pa
 from dagster_project.data.images import read_inside
 from dagster_project.data.lines import BrokenRow
 from dagster_project.data.persons import canonical_id
+from dagster_project.data.raw_values import number
 from dagster_project.importers.archive import (
     YES_NO,
     Archive,
@@ -28,7 +29,7 @@ from dagster_project.importers.archive import (
     categorical,
 )
 from dagster_project.importers.arrow_files import arrow_rows, arrow_schema
-from dagster_project.importers.domains import declared, number
+from dagster_project.importers.domains import declared
 from dagster_project.importers.imagefolder import PARTS
 
 _NO_PERSON = BrokenRow("row that names no person")

@@ -23,10 +23,10 @@ from dagster_project.data.image_rules import file_patterns
 from dagster_project.data.image_spec import ImageSpec
 from dagster_project.data.lines import BrokenRow
 from dagster_project.data.persons import canonical_id
-from dagster_project.data.raw_values import category_text
+from dagster_project.data.raw_values import category_text, number_text
 from dagster_project.data.schema import Schema
 from dagster_project.data.schema_rules import read_yaml
-from dagster_project.data.table_format import ALL_OTHERS, TableFormat
+from dagster_project.data.table_format import ALL_OTHERS, TableFormat, clean_name
 from dagster_project.data.table_rules import table_format
 from dagster_project.importers import domains
 from dagster_project.importers.archive import Archive, ImportRequest, Part, Row, WrongArchive
@@ -77,7 +77,10 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
     spec = _image(request, schema)
     tables = _tables(source, request, form)
     columns = _columns(tables, request, content, form)
-    types = _types(columns, [table.rows for table in tables])
+    types = {
+        name: _type([table.rows.types.get(column, pa.string()) for table in tables])
+        for name, (column, _) in columns.attributes.items()
+    }
 
     def rows() -> Iterator[Row | BrokenRow]:
         for table in tables:
@@ -174,6 +177,7 @@ def _columns(
     if image is None or (not request.file_column and image not in first.columns):
         image = next((name for name in ("file_name", FILE) if name in first.columns), image)
     person = request.person_id or (content["person_id"] if content else None)
+    image, person = image and clean_name(image), person and clean_name(person)
     if request.unit == "image":
         person = image
     if person is None:
@@ -206,13 +210,16 @@ def _attributes(
         if stated:
             raise WrongArchive("--schema declares the attributes already")
         return {
-            name: (str(body.get("column", name)), {k: v for k, v in body.items() if k != "column"})
+            name: (
+                clean_name(str(body.get("column", name))),
+                {key: value for key, value in body.items() if key != "column"},
+            )
             for name, body in content["attributes"].items()
         }
     if request.public and form.ignore != ALL_OTHERS:
         first = tables[0].rows
         rest = [name for name in first.columns if name not in taken | set(stated)]
-        stated |= domains.suggested(rest, lambda: first.read(rest))
+        stated |= domains.suggested(rest, lambda: first.read(rest), form)
     if not stated:
         raise WrongArchive(
             "--categories and --edges are needed (or --schema): the columns to keep and what they "
@@ -233,15 +240,10 @@ def _name_pattern(text: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
-def _types(columns: _Columns, sources: Sequence[RowSource]) -> dict[str, pa.DataType]:
-    """Return the type in which each attribute is written: numbers, the file's own type, or text."""
-    types: dict[str, pa.DataType] = {}
-    for name, (column, body) in columns.attributes.items():
-        own = [source.types.get(column, pa.string()) for source in sources]
-        kind = own[0].value_type if pa.types.is_dictionary(own[0]) else own[0]
-        same = all(other == own[0] for other in own)
-        types[name] = pa.float64() if body["kind"] == "numeric" else kind if same else pa.string()
-    return types
+def _type(own: Sequence[pa.DataType]) -> pa.DataType:
+    """Return the type in which a column of these files is written: their own, or text."""
+    kinds = {kind.value_type if pa.types.is_dictionary(kind) else kind for kind in own}
+    return kinds.pop() if len(kinds) == 1 else pa.string()
 
 
 def _row(
@@ -263,14 +265,15 @@ def _row(
     person = cells.get(columns.person)
     person = person.get("path") if isinstance(person, dict) else person
     name = canonical_id(person) if isinstance(person, str | int | float) else None
-    if name is None or name in form.missing_values:
+    # A number, such as -9, means "absent" in attributes, but not as an id.
+    if name is None or (name in form.missing_values and number_text(name) is None):
         return _NO_PERSON
     if columns.person == columns.image and table.part:
         name = f"{table.part}/{name}"
     return Row(
         person=name,
         record={
-            attribute: _cell(cells.get(column), types[attribute], form)
+            attribute: _cell(cells.get(column), types[attribute])
             for attribute, (column, _) in columns.attributes.items()
         },
         image=partial(_content, table.folders, image, spec),
@@ -278,13 +281,9 @@ def _row(
     )
 
 
-def _cell(value: object, kind: pa.DataType, form: TableFormat) -> object:
+def _cell(value: object, kind: pa.DataType) -> object:
     text = category_text(value)
-    if text is None or text in form.missing_values:
-        return None
-    if pa.types.is_float64(kind):
-        return domains.number(value, form.decimal)
-    return text if pa.types.is_string(kind) else value
+    return text if text is None or pa.types.is_string(kind) else value
 
 
 def _content(folders: Sequence[Path], cell: object, spec: ImageSpec) -> object:

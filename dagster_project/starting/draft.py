@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from dagster_project.data.blanks import BLANK
-from dagster_project.data.schema_rules import name_fits
+from dagster_project.data.rules import SchemaError, plain_name
 from dagster_project.starting.folder import Kind, Look, Table
 from dagster_project.starting.json_schema import ATTRIBUTE, IMAGE, TOP
 
