@@ -21,22 +21,13 @@ import pyarrow as pa
 
 from dagster_project.data.attribute import MISSING, Attribute
 from dagster_project.data.attribute_rules import attributes
+from dagster_project.data.image_spec import ImageSpec
 from dagster_project.data.rules import SchemaError
 from dagster_project.data.schema_rules import read_yaml, schema_faults
 from dagster_project.data.table_format import STANDARD, TableFormat, clean_name
 from dagster_project.data.table_rules import table_format
 
 __all__ = ["MISSING", "Attribute", "ImageSpec", "Schema", "SchemaError"]
-
-
-@dataclass(frozen=True)
-class ImageSpec:
-    """The image column, and the public size in pixels to which every image is brought."""
-
-    column: str
-    channels: Literal[1, 3]
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)
@@ -92,7 +83,7 @@ class Schema:
             person_id=clean_name(mapping["person_id"]),
             person_id_rule=mapping.get("person_id_rule", "exact"),
             n_public=mapping["n_public"],
-            image=ImageSpec(**mapping["image"]),
+            image=ImageSpec.from_dict(mapping["image"]),
             attributes=tuple(
                 attribute
                 for name, body in mapping["attributes"].items()
@@ -116,7 +107,7 @@ class Schema:
             "person_id_rule": self.person_id_rule,
             "n_public": self.n_public,
             **({"table": table} if table else {}),
-            "image": dict(vars(self.image)),
+            "image": self.image.to_dict(),
             "attributes": declared,
         }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from dagster_project.data.lines import BrokenRow
 from dagster_project.data.raw_values import category_text, number
-from dagster_project.data.table_format import STANDARD, TableFormat, clean_name
+from dagster_project.data.table_format import STANDARD, TableFormat
 from dagster_project.importers.archive import ImportRequest, WrongArchive
 from dagster_project.starting.public_values import domain
 

@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 
 from dagster_project.data.blanks import BLANK
-from dagster_project.data.rules import SchemaError, plain_name
 from dagster_project.starting.folder import Kind, Look, Table
 from dagster_project.starting.json_schema import ATTRIBUTE, IMAGE, TOP
 
