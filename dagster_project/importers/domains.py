@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -56,12 +55,3 @@ def _plain(value: object, form: TableFormat) -> str | None:
     if text is None or text in form.missing_values:
         return None
     return text if math.isnan(number(text, form.decimal)) else text.replace(form.decimal, ".")
-
-
-def attribute_name(column: str) -> str:
-    """Return the name of a column's attribute: letters, digits, spaces, dots and hyphens of it.
-
-    >>> attribute_name("Frontal/Lateral"), attribute_name("Follow-up #")
-    ('Frontal_Lateral', 'Follow-up')
-    """
-    return re.sub(r"[^\w .\-]+", "_", column).strip(" ._-")[:64]

@@ -32,6 +32,7 @@ from dagster_project.importers import domains
 from dagster_project.importers.archive import Archive, ImportRequest, Part, Row, WrongArchive
 from dagster_project.importers.imagefolder import METADATA, parts_of
 from dagster_project.importers.table_rows import FILE, RowSource, open_rows
+from dagster_project.starting.names import attribute_name
 
 _NO_PERSON = BrokenRow("row that names no person")
 _NO_FIT = BrokenRow("file name that does not fit the pattern")
@@ -225,7 +226,7 @@ def _attributes(
             "--categories and --edges are needed (or --schema): the columns to keep and what they "
             "may hold, as it may be published"
         )
-    return {domains.attribute_name(column): (column, body) for column, body in stated.items()}
+    return {attribute_name(column): (column, body) for column, body in stated.items()}
 
 
 def _name_pattern(text: str | None) -> re.Pattern[str] | None:

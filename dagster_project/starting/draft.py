@@ -1,53 +1,42 @@
 """Drafts of schema.yaml and population.yaml, with a marked blank for each public fact.
 
 What the form of the folder shows is filled in, such as column names and Parquet types; what only
-the owner of the data can state is a blank. Each line explains itself. The explanations of
-schema.yaml are the descriptions of its JSON Schema.
+the owner of the data can state is a blank. Each line explains itself: the explanations of
+schema.yaml are the descriptions of its JSON Schema. A column's name alone suggests its kind.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 
 from dagster_project.data.blanks import BLANK
+from dagster_project.starting import names
 from dagster_project.starting.folder import Kind, Look, Table
-from dagster_project.starting.json_schema import ATTRIBUTE, IMAGE, TOP
+from dagster_project.starting.json_schema import ATTRIBUTE, FIELDS, IMAGE, TABLE
 
-HEAD = f"""\
-# The public contract of the data, drafted from file types, column names and Parquet
-# types{{source}}.
-# Replace each {BLANK} by a public fact, never by anything that was computed from private records,
-# and correct what does not fit. No command runs while a blank is left.
+_HEAD = f"""\
+# The public contract of the data, drafted from file types, column names and Parquet types
+# alone{{source}}. Replace each {BLANK} by a public fact, never by anything computed from
+# private records, and correct what does not fit. No command runs while a blank is left.
 """
-POPULATION = f"""\
+_POPULATION = f"""\
 # Whose privacy is counted, and where. Keep this file in version control, beside the data.
 # Replace each {BLANK}. No command runs while a blank is left.
-population: {{name}}  # name of these people, of letters, digits, '.', '_' or '-'
+population: {{name}}  # name of these people: letters, digits, '.', '_' or '-'
 unit: person  # what one member is; nothing else is accounted for
 relation: add_remove  # neighbouring data differ in one person
 lifetime_epsilon: {BLANK}  # what all releases together may cost a person, such as 10.0
 target_delta: 1.0e-6  # below 1 / n_public
-n_public: {{n_public}}  # {TOP["n_public"]["description"].replace("population", "schema")}
+n_public: {{n_public}}  # rough number of people that anybody may know; the same in schema.yaml
 ledger: ledger/ledger.sqlite  # outside the clone if the data are not public
 anchor: null  # written by `dptabimage ledger anchor`
 """
-_WORDS = re.compile(r"[a-z]+|\d+")
-_PERSON = {
-    *("patient", "person", "subject", "participant", "identity", "individual", "mrn", "pid"),
-    *("patients", "user", "donor", "case"),
-}
-_IMAGE = {"image", "img", "file", "filename", "path", "picture", "photo", "dicom", "scan"}
-_KEY = {"id", "no", "nr", "number", "code", "key", "index", "name"}
-_PROSE = {
-    *("surname", "firstname", "lastname", "address", "street", "phone", "email", "ssn"),
-    *("comment", "comments", "note", "notes", "remark", "remarks", "report", "description", "text"),
-}
-_NUMBER = {"age", "weight", "height", "bmi", "year", "count", "dose", "score", "size", "duration"}
-_EDGES = {"age": "[0, 20, 40, 60, 80, 120]", "year": "[1990, 2000, 2010, 2020, 2030]"}
+_DEFAULTS = {"public": False, "person_id_rule": "exact"}
+_DEEP = (".dcm", ".tif", ".tiff")  # formats that usually hold more than 8 bits
+_MORE_KINDS = "or boolean, date, numeric, or labels (several in a cell, such as A|B)"
 
 
 def schema_text(
@@ -63,41 +52,37 @@ def schema_text(
         look: The form of the folder.
         json_schema: Where the JSON Schema lies, for editors.
         known: Public facts that are known, of name, population and n_public.
-        domains: Attributes whose domains a public sample gave.
+        domains: Declarations by column that a public sample gave.
     """
     columns = look.table.columns
-    people = [name for name in columns if name_fits(name) and _named(name, _PERSON)]
+    people = [column for column in columns if names.is_person(column)]
     image = image_column(look.table)
-    left_out = [name for name in columns if not name_fits(name) or _is_prose(name)]
-    rest = [name for name in columns if name not in {*people, image, *left_out}]
-    source = "; of values, only those of the public sample" if domains else ", not from any value"
+    ignored = [column for column in columns if names.is_prose(column) or not column]
+    rest = [column for column in columns if column not in {*people, image, *ignored}]
+    source = " and from a public sample" if domains else ""
     lines = [f"# yaml-language-server: $schema={json_schema}"]
-    lines += HEAD.format(source=source).splitlines()
+    lines += _HEAD.format(source=source).splitlines()
     for key in ("name", "public", "population", "n_public", "person_id", "person_id_rule"):
-        default = {"public": "false", "person_id_rule": "exact"}.get(key, BLANK)
-        value = scalar(known[key]) if key in known else default
-        about = TOP[key]["description"]
+        about = FIELDS[key]["description"]
         if key == "person_id" and people:
             about += f"; by its name: {' or '.join(people)}"
-        lines.append(f"{key}: {value}  # {about}")
-    lines.append("image:")
-    for key, field in IMAGE.items():
-        value = scalar(image) if key == "column" and image else BLANK
-        lines.append(f"  {key}: {value}  # {field['description']}")
-    lines.append(
-        f"attributes:  # {TOP['attributes']['description']}; delete those not to be learnt"
-    )
-    for name in rest:
+        lines.append(_line(key, known.get(key, _DEFAULTS.get(key, BLANK)), about))
+    lines += ["table:", *_indented(_table(look.table, ignored))]
+    lines += ["image:", *_indented(_image(look, image))]
+    lines.append(f"attributes:  # {FIELDS['attributes']['description']}; ignore those not to learn")
+    for column in rest:
+        name = names.attribute_name(column)
         lines.append(f"  {scalar(name)}:")
-        body = (domains or {}).get(name)
-        fields = _stated(body) if body else _asked(name, columns[name])
-        lines += [f"    {line}" for line in fields]
+        body = (domains or {}).get(column)
+        fields = [] if name == column else [f"column: {scalar(column)}"]
+        fields += _stated(body) if body else _asked(column, columns[column])
+        lines += _indented(_indented(fields))
     return "\n".join(lines) + "\n"
 
 
 def population_text(known: Mapping[str, object]) -> str:
     """Return the draft of population.yaml; `known` as in `schema_text`."""
-    return POPULATION.format(
+    return _POPULATION.format(
         name=known.get("population", BLANK), n_public=known.get("n_public", BLANK)
     )
 
@@ -105,17 +90,12 @@ def population_text(known: Mapping[str, object]) -> str:
 def image_column(table: Table) -> str | None:
     """Return the column that holds or names the images, if exactly one looks like it."""
     for found in (
-        [name for name, kind in table.columns.items() if kind == "image"],
-        [name for name in table.columns if name_fits(name) and _named(name, _IMAGE)],
+        [column for column, kind in table.columns.items() if kind == "image"],
+        [column for column in table.columns if names.is_image(column)],
     ):
         if len(found) == 1:
             return found[0]
     return None
-
-
-def words(name: str) -> set[str]:
-    """Return the words of a column name: those of PatientID are patient and id."""
-    return set(_WORDS.findall(re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()))
 
 
 def scalar(value: object) -> str:
@@ -124,38 +104,71 @@ def scalar(value: object) -> str:
     return text.removesuffix("\n...\n").removesuffix("\n")
 
 
-def _named(name: str, what: set[str]) -> bool:
-    """Whether a column is called so: patient, PatientID or patient_no, but not patient_age."""
-    found = words(name)
-    return bool(found & what) and found <= what | _KEY
+def _line(key: str, value: object, about: str) -> str:
+    return f"{key}: {scalar(value)}  # {about}"
 
 
-def _is_prose(name: str) -> bool:
-    """Whether a column holds free text or an address by its name, so that it cannot be learnt."""
-    return bool(_PROSE & words(name)) or ("name" in words(name) and not _named(name, _IMAGE))
+def _indented(lines: Iterator[str] | list[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
 
 
-def _stated(body: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in body.items():
-        yield f"{key}: {scalar(value)}"
+def _table(table: Table, ignored: list[str]) -> Iterator[str]:
+    facts: dict[str, object] = {}
+    if table.delimiter:
+        decimal = BLANK if table.delimiter == ";" else "."
+        facts = {"delimiter": table.delimiter, "encoding": table.encoding, "decimal": decimal}
+    for key, value in {**facts, "missing_values": [], "ignore": ignored}.items():
+        yield _line(key, value, TABLE[key]["description"])
 
 
-def _asked(name: str, kind: Kind) -> Iterator[str]:
-    """Yield the lines of an attribute whose domain is a blank."""
+def _image(look: Look, column: str | None) -> Iterator[str]:
+    about = IMAGE["column"]["description"]
+    if column is None:
+        about += "; if there is none, write image: the person id then names the files"
+    yield _line("column", column or BLANK, about)
+    for key in ("channels", "height", "width"):
+        yield _line(key, BLANK, IMAGE[key]["description"])
+    if any(suffix in _DEEP for suffix in look.pictures):
+        yield f"window: {{low: {BLANK}, high: {BLANK}}}  # {IMAGE['window']['description']}"
+    elif ".png" in look.pictures:
+        yield f"# window: {{low: 0, high: 4095}}  # {IMAGE['window']['description']}"
+    if look.pictures:
+        yield f"# file: '{{name}}{look.pictures[0]}'  # {IMAGE['file']['description']}"
+    if look.links:
+        yield _line("link_cache", BLANK, IMAGE["link_cache"]["description"])
+
+
+def _stated(body: Mapping[str, Any]) -> list[str]:
+    return [f"{key}: {scalar(value)}" for key, value in body.items()]
+
+
+def _asked(column: str, kind: Kind) -> list[str]:
+    """Return the lines of an attribute whose domain is a blank."""
+    missing = _line("missing", True, ATTRIBUTE["missing"]["description"])
+    policy = ATTRIBUTE["out_of_domain"]["description"]
     if kind == "boolean":
-        yield "kind: categorical"
-        yield "categories: ['False', 'True']"
-        yield f"missing: true  # {ATTRIBUTE['missing']['description']}"
-        return
-    numeric = kind in ("number", "integer") or bool(_NUMBER & words(name))
-    if numeric:
-        shown = next((edges for word, edges in _EDGES.items() if word in words(name)), None)
-        about = ATTRIBUTE["edges"]["description"].partition(", such")[0]
-        yield "kind: numeric  # or categorical, with a list of categories, if the numbers are codes"
-        yield f"edges: [{BLANK}]  # {about}, such as {shown or '[0, 10, 100]'}"
-        yield f"out_of_domain: clamp  # {ATTRIBUTE['out_of_domain']['description']}"
-    else:
-        yield "kind: categorical  # or numeric, with edges in place of categories"
-        yield f"categories: [{BLANK}]  # {ATTRIBUTE['categories']['description']}"
-        yield f"out_of_domain: drop  # {ATTRIBUTE['out_of_domain']['description']}"
-    yield f"missing: true  # {ATTRIBUTE['missing']['description']}"
+        return ["kind: boolean", missing]
+    if kind == "date" or (kind in ("text", "unknown") and names.is_date(column)):
+        form = (
+            [] if kind == "date" else [_line("format", BLANK, ATTRIBUTE["format"]["description"])]
+        )
+        edges = (
+            f"edges: [{BLANK}]  # bounds of periods, such as [2015-01-01, 2020-01-01, 2025-01-01]"
+        )
+        return ["kind: date", edges, *form, _line("out_of_domain", "clamp", policy), missing]
+    if kind in ("number", "integer") or names.is_number(column):
+        whole = kind == "integer" or (kind != "number" and names.is_whole(column))
+        about = ATTRIBUTE["edges"]["description"]
+        return [
+            "kind: numeric  # or categorical, if numbers are codes, or age, with a unit, for 047Y",
+            f"edges: [{BLANK}]  # {about}",
+            *([_line("integer", True, ATTRIBUTE["integer"]["description"])] if whole else []),
+            _line("out_of_domain", "clamp", policy),
+            missing,
+        ]
+    return [
+        f"kind: categorical  # {_MORE_KINDS}",
+        f"categories: [{BLANK}]  # {ATTRIBUTE['categories']['description']}",
+        _line("out_of_domain", "drop", policy),
+        missing,
+    ]

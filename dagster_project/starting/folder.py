@@ -59,11 +59,13 @@ class Look:
         table: Its table.
         pictures: Suffixes of the image files below it, in lower case.
         places: Folders that hold image files, relative to the folder.
+        links: Whether some of these are links.
     """
 
     table: Table
     pictures: tuple[str, ...]
     places: tuple[str, ...]
+    links: bool
 
 
 def look(folder: Path, table: Path | None = None) -> Look:
@@ -76,13 +78,18 @@ def look(folder: Path, table: Path | None = None) -> Look:
         raise UnknownFolder(f"there is no folder {folder}")
     pictures: set[str] = set()
     places: set[str] = set()
+    links = False
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found = {s for s in (Path(file).suffix.lower() for file in files) if s in PICTURES}
-        pictures |= found
+        found = [file for file in files if Path(file).suffix.lower() in PICTURES]
+        pictures |= {Path(file).suffix.lower() for file in found}
         places |= {Path(place).relative_to(folder).as_posix()} if found else set()
+        links = links or any(os.path.islink(os.path.join(place, file)) for file in found)
     return Look(
-        open_table(table or _only_table(folder)), tuple(sorted(pictures)), tuple(sorted(places))
+        table=open_table(table or _only_table(folder)),
+        pictures=tuple(sorted(pictures)),
+        places=tuple(sorted(places)),
+        links=links,
     )
 
 

@@ -128,7 +128,12 @@ def test_names_of_files_are_records(tmp_path):
     table, schema = imported(
         root,
         tmp_path / "data",
-        *("--name-pattern", "^(?P<age>[0-9]+)_(?P<gender>[01])_(?P<race>[0-4])_", "--unit", "image"),
+        *(
+            "--name-pattern",
+            "^(?P<age>[0-9]+)_(?P<gender>[01])_(?P<race>[0-4])_",
+            "--unit",
+            "image",
+        ),
         *("--edges", AGES, "--categories", "gender=0,1", "--categories", "race=0,1,2,3,4"),
     )
     assert len(table) == N and schema.names == ("gender", "race", "age")
