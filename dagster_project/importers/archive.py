@@ -106,7 +106,7 @@ class ImportRequest:
     """
 
     size: Size | None = None
-    channels: int | None = None
+    channels: Literal[1, 3] | None = None
     name: str | None = None
     public: bool = False
     n_public: int | None = None

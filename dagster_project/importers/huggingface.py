@@ -58,7 +58,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         cell = line[image]
         if request.person_id:
             person = canonical_id(line[request.person_id])
-        elif request.by_position:
+        elif request.unit != "image":
             person = f"{number:08d}"
         else:
             path = cell.get("path") if isinstance(cell, dict) else None
@@ -92,7 +92,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
             if request.person_id
             else "Each image counts as a person, numbered in the order of rows: a row that "
             "moves is another person."
-            if request.by_position
+            if request.unit != "image"
             else "Each image counts as a person, named by its file.",
         ),
     )
@@ -170,7 +170,7 @@ def _attributes(
 
 
 def _require_person(request: ImportRequest) -> None:
-    if bool(request.person_id) + request.by_position + (request.unit == "image") != 1:
+    if not (request.person_id or request.unit == "image" or request.by_position):
         raise WrongArchive(
             "one of these must say who a row belongs to: --person-id COLUMN, --unit image (each "
             "image, by the file name that it holds), or --by-position (rows are numbered)"

@@ -77,7 +77,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
     form = table_format(dict(content.get("table", {})) if content else _form(request))
     spec = _image(request, schema)
     tables = _tables(source, request, form)
-    columns = _columns(tables, request, content, form)
+    columns = _columns(tables, request, content, form, spec)
     types = {
         name: _type([table.rows.types.get(column, pa.string()) for table in tables])
         for name, (column, _) in columns.attributes.items()
@@ -134,11 +134,9 @@ def _image(request: ImportRequest, schema: Schema | None) -> ImageSpec:
         spec = replace(spec, file=(request.file_pattern,))
     if request.size:
         spec = replace(spec, height=request.size[0], width=request.size[1])
-    return replace(
-        spec,
-        channels=request.channels or spec.channels,
-        strip_prefix=request.strip_prefix or spec.strip_prefix,
-    )
+    if request.channels:
+        spec = replace(spec, channels=request.channels)
+    return replace(spec, strip_prefix=request.strip_prefix or spec.strip_prefix)
 
 
 def _tables(source: Path, request: ImportRequest, form: TableFormat) -> list[_Table]:
@@ -168,27 +166,27 @@ def _columns(
     request: ImportRequest,
     content: Mapping[str, Any] | None,
     form: TableFormat,
+    spec: ImageSpec,
 ) -> _Columns:
     first = tables[0].rows
     pattern = _name_pattern(request.name_pattern)
     groups = list(pattern.groupindex) if pattern else []
     if twice := [name for name in groups if name in first.columns]:
         raise WrongArchive(f"{twice[0]!r} is a column and a group of --name-pattern")
-    image = request.file_column or (content["image"]["column"] if content else None)
-    if image is None or (not request.file_column and image not in first.columns):
-        image = next((name for name in ("file_name", FILE) if name in first.columns), image)
     person = request.person_id or (content["person_id"] if content else None)
-    image, person = image and clean_name(image), person and clean_name(person)
-    if request.unit == "image":
-        person = image
+    image = request.file_column or (content["image"]["column"] if content else None)
+    if not request.file_column and image not in first.columns:
+        usual = [name for name in ("file_name", FILE) if name in first.columns or not first.columns]
+        image = usual[0] if usual else person if spec.file else image
+    if image is None:
+        raise WrongArchive("--file-column is needed: the column that names the image files")
+    person = image if request.unit == "image" else person
     if person is None:
         raise WrongArchive(
             "--person-id is needed, the column or group of --name-pattern that names the person, "
             "or --unit image, if each image is a person of its own"
         )
-    image = image or (person if request.file_pattern else None)
-    if image is None:
-        raise WrongArchive("--file-column is needed: the column that names the image files")
+    image, person = clean_name(image), clean_name(person)
     bodies = _attributes(tables, request, content, {person, image, *form.ignore}, form)
     columns = _Columns(person, image, bodies, pattern)
     for table in tables:
