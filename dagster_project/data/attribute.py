@@ -34,6 +34,7 @@ _ARROW = {
     "date": pa.date32(),
     "age": pa.string(),
 }
+_KINDS = {"text": "categorical", "number": "numeric", "integer": "numeric"}
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,11 @@ class Attribute:
             raise TypeError(f"Attribute {self.name!r} is categorical and has no midpoints.")
         edges = np.asarray(self.edges)
         return ((edges[1:] + edges[:-1]) / 2 - edges[0]) / (edges[-1] - edges[0])
+
+    @property
+    def declared_kind(self) -> str:
+        """The kind that schema.yaml states."""
+        return "labels" if self.group else _KINDS.get(self.form, self.form)
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -205,18 +211,18 @@ class Attribute:
         Args:
             shared: Texts that mean "absent" in the whole table, and are declared there.
         """
+        declared: dict[str, Any] = {
+            "kind": self.declared_kind,
+            "missing": self.missing,
+            "out_of_domain": self.out_of_domain,
+        }
         if self.group:
-            kind, declared = "labels", self.group.to_dict()
-        else:
-            kind = {"text": "categorical", "number": "numeric", "integer": "numeric"}.get(
-                self.form, self.form
-            )
-            declared = {"kind": kind, "missing": self.missing, "out_of_domain": self.out_of_domain}
-            if self.form == "text":
-                declared["categories"] = list(self.categories)
-            elif self.kind == "numeric":
-                days = self.form == "date"
-                declared["edges"] = [self.edge_text(e) if days else e for e in self.edges]
+            declared = self.group.to_dict()
+        elif self.form == "text":
+            declared["categories"] = list(self.categories)
+        elif self.kind == "numeric":
+            dates = self.form == "date"
+            declared["edges"] = [self.edge_text(e) if dates else e for e in self.edges]
         source = self.group or self
         more: dict[str, Any] = {
             "integer": self.form == "integer",
@@ -235,15 +241,15 @@ class Attribute:
         return declared | {key: value for key, value in more.items() if value}
 
     def _categories_of(self, column: pd.Series) -> np.ndarray:
-        known: dict[str | None, int] = {None: -1}
+        known: dict[str, int] = {}
         codes = np.empty(len(column), np.int64)
         for i, text in enumerate(map(category_text, column)):
-            if text not in known:
+            if text is not None and text not in known:
                 place = self._spelled.find(text)
                 known[text] = -2 if place is None else place
                 if self._absent.find(text) is not None:
                     known[text] = -1
-            codes[i] = known[text]
+            codes[i] = -1 if text is None else known[text]
         return codes
 
     def _numbers(self, column: pd.Series) -> np.ndarray:

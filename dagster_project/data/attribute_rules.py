@@ -95,12 +95,14 @@ def _boolean(where: str, body: Mapping[str, Any]) -> dict[str, Any]:
         "true": body.get("true_values", list(TRUE_VALUES)),
     }
     aliases = tuple(
-        (text, word)
-        for word in TRUTH
-        for text in texts(declared[word], f"{where}: {word}_values")
+        (text, word) for word in TRUTH for text in texts(declared[word], f"{where}: {word}_values")
     )
     folded = [text.casefold() for text, _ in aliases]
-    if len(set(folded)) < len(folded) or ("false", "true") in aliases or ("true", "false") in aliases:
+    if (
+        len(set(folded)) < len(folded)
+        or ("false", "true") in aliases
+        or ("true", "false") in aliases
+    ):
         raise SchemaError(f"{where}: a text stands for both true and false, or twice for one.")
     return {
         "kind": "categorical",
@@ -142,7 +144,9 @@ def _labels(where: str, body: Mapping[str, Any], fields: dict[str, Any]) -> list
     inside = [word for word in (*labels, none) if (separator.strip() or " ") in word]
     if inside:
         raise SchemaError(f"{where}: the separator occurs within {inside[0]!r}.")
-    policy = one_of(body.get("out_of_domain", "drop"), f"{where}: out_of_domain", ("drop", "ignore"))
+    policy = one_of(
+        body.get("out_of_domain", "drop"), f"{where}: out_of_domain", ("drop", "ignore")
+    )
     group = LabelColumn(
         **fields,
         labels=labels,

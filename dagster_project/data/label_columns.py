@@ -46,7 +46,7 @@ class LabelColumn:
         `Attribute.raw_codes` -1 (absent) and -2 (another label)."""
         known: dict[str | None, int] = {}
         codes = np.empty(len(column), np.int64)
-        for i, text in enumerate(map(category_text, column)):
+        for i, text in enumerate(map(self._text, column)):
             if text not in known:
                 known[text] = self._code(text, label)
             codes[i] = known[text]
@@ -70,6 +70,11 @@ class LabelColumn:
             "none": self.none,
             "out_of_domain": "ignore" if self.ignore_others else "drop",
         }
+
+    def _text(self, value: object) -> str | None:
+        if isinstance(value, list):  # of a Parquet file
+            return self.separator.join(category_text(part) or "" for part in value) or self.none
+        return category_text(value)
 
     def _code(self, text: str | None, label: int) -> int:
         if text is not None and self._absent.find(text) is not None:

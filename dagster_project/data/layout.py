@@ -64,7 +64,10 @@ def find_layout(data_dir: str | Path, schema: Schema) -> tuple[Layout | None, li
     if len(found) != 1:
         names = ", ".join(RECORD_FILES)
         many = "more than one" if found else "none"
-        return None, [f"The data folder must hold exactly one of {names}; it holds {many}."]
+        return None, [
+            f"The data folder must hold exactly one of {names}; it holds {many}. A text "
+            "table is called records.csv whatever its delimiter; save a spreadsheet as one."
+        ]
     records, heldout = found[0], folder / "heldout.parquet"
     files = [records, heldout] if _exists(heldout) else [records]
     cache = link_cache(folder, schema)
@@ -144,8 +147,8 @@ def _file_faults(
     except (OSError, ValueError, pa.ArrowException):
         return pa.null(), [f"{file.name} cannot be read as {file.suffix[1:].upper()}."]
     # Without image bytes, the column may be absent: the person id then names the image.
-    optional = {schema.image.column} if file.name.startswith("records") else set()
-    wanted = _wanted(schema)
+    wanted, image = _wanted(schema), clean_name(schema.image.column)
+    optional = {image} if file.name.startswith("records") else set()
     absent = [name for name in wanted if name not in types and name not in optional]
     faults = [f"{file.name} lacks the column {name!r}." for name in absent]
     # If the header was forgotten, the first line of a CSV file is a record: do not quote it.
@@ -163,8 +166,7 @@ def _file_faults(
             for name in wanted
             if name in types and not _fits(types[name], name, schema)
         ]
-    image = types.get(schema.image.column)
-    return (pa.null() if schema.image.column in absent else image), faults
+    return (pa.null() if image in absent else types.get(image)), faults
 
 
 def _wanted(schema: Schema) -> list[str]:
@@ -201,7 +203,7 @@ def _footer_fault(file: Path) -> str | None:
 
 def _fits(kind: pa.DataType, name: str, schema: Schema) -> bool:
     kind = _plain(kind)
-    if name == schema.image.column:
+    if name == clean_name(schema.image.column):
         if pa.types.is_struct(kind):
             where = kind.get_field_index("bytes")
             kind = kind.field(where).type if where >= 0 else pa.null()
@@ -214,6 +216,8 @@ def _fits(kind: pa.DataType, name: str, schema: Schema) -> bool:
     plain = number or _is_text(kind) or pa.types.is_null(kind)
     if attribute.form == "date":
         return plain or time
+    if attribute.group and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return _is_text(kind.value_type)
     return plain or (attribute.kind == "categorical" and (time or pa.types.is_boolean(kind)))
 
 

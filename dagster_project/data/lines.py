@@ -20,8 +20,8 @@ The bytes of a line have these effects, all within that line:
 * One carriage return before the line feed belongs to the line's end; any other, a NUL, and a byte
   order mark break the line. (Files with only carriage returns, in UTF-32, or in UTF-16 without the
   declaration, thereby have a broken first line, and are refused before a record is read.)
-* Bytes outside the declared encoding break the line. In UTF-16, every line is a sequence of two-byte
-  units, and a line feed is such a unit.
+* Bytes outside the declared encoding break the line. In UTF-16, a line is a sequence of two-byte
+  units, and a line feed is one of them.
 * More than `LINE_LIMIT` bytes break the line; it is never held in memory as a whole.
 * Quotes must enclose a whole field, and are doubled inside it (RFC 4180, without its line breaks);
   any other quote breaks the line, and so does a number of fields that differs from the first

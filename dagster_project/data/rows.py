@@ -2,7 +2,8 @@
 
 A row that cannot be read is a row without values and with a reason, never an error. Only damage to
 the file itself is an error, which no record can cause. `reading` decides what a row means, and
-`lines` parses lines. Texts that the schema declares to mean "absent" are absent here.
+`lines` parses lines. Texts have no outer spaces, and those that are empty or declared
+to mean "absent" are absent.
 """
 
 from __future__ import annotations
@@ -75,9 +76,8 @@ def stream(file: Path, columns: Sequence[str], table: TableFormat) -> Iterator[B
     # A number, such as -9, means "absent" in attributes, which look for it, but not as an id.
     absent = {text for text in table.missing_values if number_text(text) is None}
     for batch in read(file, columns, table):
-        if absent:
-            for values in batch.columns.values():
-                values[:] = [_present(value, absent) for value in values]
+        for values in batch.columns.values():
+            values[:] = [_clean(v, absent) if isinstance(v, str) else v for v in values]
         yield batch
 
 
@@ -101,8 +101,9 @@ def cell_values(column: pa.Array) -> list[object]:
     return values
 
 
-def _present(value: object, absent: Collection[str]) -> object:
-    return None if isinstance(value, str) and value.strip() in absent else value
+def _clean(text: str, absent: Collection[str]) -> str | None:
+    text = text.strip()
+    return None if text in absent else text or None
 
 
 def _csv(file: Path, columns: Sequence[str], table: TableFormat) -> Iterator[Batch]:
@@ -113,7 +114,7 @@ def _csv(file: Path, columns: Sequence[str], table: TableFormat) -> Iterator[Bat
     while some := list(islice(rows, BATCH)):
         fields = [None if isinstance(row, BrokenRow) else row for _, row in some]
         values: dict[str, list[object]] = {
-            name: [(row[i] or None) if row else None for row in fields]
+            name: [row[i] if row else None for row in fields]
             for name, i in zip(columns, where, strict=True)
         }
         broken = {i: row for i, (_, row) in enumerate(some) if isinstance(row, BrokenRow)}

@@ -179,8 +179,8 @@ def schema_faults(content: Any) -> list[str]:
 def _id_rule(given: Any, where: str) -> str:
     if not isinstance(given, str) or not re.fullmatch(r"exact|integer|[1-9]\d? digits", given):
         raise SchemaError(
-            f"{where} must be exact, integer if 0012 and 12 are one person, or for example 5 digits "
-            "if whole numbers lost the zeros before them."
+            f"{where} must be exact, integer if 0012 and 12 are one person, or such as 5 digits if "
+            "whole numbers lost the zeros before them."
         )
     return given
 

@@ -178,7 +178,9 @@ class BundleWriter:
             rows += len(shards[-1])
         table = pa.concat_tables(shards).slice(0, _PREVIEWED)
         images = [item["bytes"] for item in table[self.image_column].to_pylist()]
-        return previews.draw(images, table.select(list(self.schema.columns)).to_pandas(), self.schema)
+        return previews.draw(
+            images, table.select(list(self.schema.columns)).to_pandas(), self.schema
+        )
 
 
 _IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})

@@ -72,6 +72,32 @@ def test_shards_say_how_datasets_must_decode_them(bundle: Path) -> None:
         assert schema.field("image").type == pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
 
+def test_integers_dates_truths_and_labels_are_released_as_such(tmp_path: Path) -> None:
+    attributes = {
+        "stay": {"kind": "numeric", "edges": [0, 5, 30], "integer": True, "missing": True},
+        "visit": {"kind": "date", "edges": ["2015-01-01", "2020-01-01", "2024-01-01"]},
+        "smoker": {"kind": "boolean", "missing": True},
+        "finding": {"kind": "labels", "labels": ["mass", "effusion"], "none": "none"},
+    }
+    schema = make_schema(attributes=attributes)
+    writer = BundleWriter(tmp_path, schema, 40, 40)
+    write_missing(writer)
+    table = pq.read_table(writer.path(0))
+    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+    dtypes = {name: entry.get("dtype") for name, entry in features.items()}
+    assert dtypes == {
+        "image": None, "stay": "int64", "visit": "date32", "smoker": "bool", "finding": "string",
+    }  # fmt: skip
+    assert {str(table.schema.field(name).type) for name in schema.columns} == {
+        "int64", "date32[day]", "bool", "string",
+    }  # fmt: skip
+    assert set(table["finding"].to_pylist()) == {"none", "mass", "effusion", "mass|effusion"}
+    codes = make_chunk(schema, 0, 40)[1]
+    for i, attribute in enumerate(schema.attributes):
+        column = table.to_pandas()[attribute.column]
+        np.testing.assert_array_equal(attribute.encode(column)[0], codes[:, i])
+
+
 def test_same_pairs_give_the_same_bytes(
     tmp_path: Path, schema: Schema, manifest: dict[str, Any]
 ) -> None:
