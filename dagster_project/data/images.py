@@ -76,8 +76,10 @@ def decode_image(content: object, spec: ImageSpec) -> np.ndarray:
         UnusableImage: The image is missing, too large, truncated, of another format or mode, has
             several frames, or has more than 8 bits without a declared window.
     """
-    if not isinstance(content, bytes) or not content:
+    if not isinstance(content, bytes):
         raise UnusableImage(Reason.NOT_NAMED)
+    if not content:
+        raise UnusableImage(Reason.DAMAGED)
     if len(content) > spec.max_bytes:
         raise UnusableImage(Reason.BYTES)
     with warnings.catch_warnings():

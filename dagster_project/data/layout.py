@@ -72,6 +72,8 @@ def find_layout(data_dir: str | Path, schema: Schema) -> tuple[Layout | None, li
     files = [records, heldout] if _exists(heldout) else [records]
     cache = link_cache(folder, schema)
     faults: list[str] = []
+    if cache and Path(os.path.realpath(folder)).is_relative_to(cache):
+        faults.append("image.link_cache must not be a folder that contains the data folder.")
     types: dict[Path, pa.DataType | None] = {}
     for file in files:
         types[file], some = _file_faults(file, schema, cache)

@@ -11,6 +11,7 @@ import pytest
 
 from dagster_project.data.image_faults import Reason
 from dagster_project.data.image_files import file_name, read_inside
+from dagster_project.data.image_rules import REQUIRED, RULES
 from dagster_project.data.images import UnusableImage
 from dagster_project.data.layout import column_faults
 from dagster_project.data.reading import read_pairs
@@ -171,6 +172,28 @@ def test_no_link_leads_anywhere_else(linked):
     (neighbour / "a").write_bytes(png(9))
     (images / "a.png").symlink_to(neighbour / "a")
     assert read(linked, link_cache="../.dvc/cache")[0] == [6]
+
+
+def test_the_cache_is_no_folder_above_the_data(linked):
+    for above in ("..", "../../", str(linked), "../data/../../" + linked.parent.name):
+        faults = column_faults(linked, schema(link_cache=above))
+        assert "image.link_cache must not be a folder that contains the data folder." in faults
+
+
+def test_a_file_that_may_not_be_opened_is_no_missing_one(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(png(1))
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UnusableImage, match="permissions"):
+        read_inside(tmp_path, "a.png")
+
+
+def test_the_documentation_names_every_field_of_the_section():
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "own-data.md").read_text()
+    assert all(f"`{key}: " in page for key in set(RULES) - REQUIRED)
 
 
 def test_no_other_row_changes_which_file_a_row_leads_to(tmp_path):

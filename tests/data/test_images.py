@@ -1,6 +1,7 @@
 """Picture files as hospitals have them: the right pixels, or a reason that names the cause."""
 
 import contextlib
+import io
 import struct
 import zlib
 from dataclasses import replace
@@ -131,6 +132,13 @@ def test_a_plate_of_radiography_is_read_by_default():
     assert (half[:, :7] < 10).all() and (half[:, 9:] > 190).all()
 
 
+def test_the_first_picture_of_a_phone_is_the_picture():
+    second = Image.new("RGB", (8, 8), (0, 0, 200))
+    content = file_of(RED, "MPO", save_all=True, append_images=[second], quality=100)
+    assert Image.open(io.BytesIO(content)).is_animated
+    assert abs(decode_image(content, COLOUR)[:, 0, 0].astype(int) - (200, 0, 0)).max() < 4
+
+
 def test_reasons_name_the_cause():
     several = Image.fromarray(SHADES)
     for kind in ("TIFF", "GIF", "PNG", "WEBP"):
@@ -139,6 +147,7 @@ def test_reasons_name_the_cause():
     assert reason(file_of(Image.new("LAB", (9, 9)), "TIFF")) is Reason.MODE
     assert reason(b"%PDF-1.7 and so on") is Reason.FORMAT
     assert reason(None) is Reason.NOT_NAMED
+    assert reason(b"") is Reason.DAMAGED
     deep_colour = file_of(RED, "PNG").replace(b"\x08\x02\0\0\0", b"\x10\x02\0\0\0")
     check = zlib.crc32(deep_colour[12:29]).to_bytes(4, "big")
     deep_colour = deep_colour[:29] + check + deep_colour[33:]
