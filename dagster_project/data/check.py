@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from dagster_project.data import causes
-from dagster_project.data.images import UnusableImage
+from dagster_project.data.image_faults import UnusableImage
 from dagster_project.data.layout import Layout, find_layout
 from dagster_project.data.lines import WIDTH
 from dagster_project.data.look import Fault, Look, Part, Reason
@@ -127,6 +127,15 @@ class _Book:
                 text = f"{person!r:.60} is also in heldout.parquet and is not used for training."
                 self.add("person also held out", Fault(training, text, rows[0]), lost=False)
 
+    def _few(self) -> list[str]:
+        stated = self.schema.n_public
+        if 2 * len(self.able) >= stated:
+            return []
+        return [
+            f"{len(self.able)} people are left, and n_public: {stated} lets expect about as many as "
+            "that: a release would end after its count of people."
+        ]
+
     def closed(self) -> Look:
         """Return the look, with the largest losses first."""
         values = [
@@ -153,7 +162,7 @@ class _Book:
                 )
             ),
             notes=tuple(self.notes),
-            causes=(*self.causes, *filter(None, found)),
+            causes=(*self.causes, *filter(None, found), *self._few()),
         )
 
 

@@ -32,8 +32,10 @@ def solve(
     records are read and who are charged, or None for everybody.
 
     Raises:
-        ValueError: If a setting is invalid or no plan can be solved; the message is one sentence.
+        ValueError: If the schema and the population disagree, a setting is invalid or no plan can
+            be solved; the message is one sentence.
     """
+    population.require_agreement(schema)
     recipe = preset(preset_name).changed(dict(settings))
     return build_plan(
         schema,
