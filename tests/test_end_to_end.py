@@ -24,7 +24,7 @@ from dagster_project.ledger.population import Population
 from dagster_project.orchestration import checks
 from dagster_project.pipeline import image_model, table_model
 from dagster_project.privacy.events import PoissonSampledGaussian
-from dagster_project.release import manifest
+from dagster_project.release import manifest, verification
 from tests.toy_project import (
     ODD_NUMBER,
     PAIRS,
@@ -124,7 +124,7 @@ def test_private_data_moves_the_anchor_of_the_population(root, release_id):
 
 
 def test_manifest_and_ledger_state_one_epsilon(root, release_id):
-    found = manifest.verify(root / "releases" / release_id)
+    found = verification.verify(root / "releases" / release_id)
     with ledger_of(root) as ledger:
         plan = ledger.release(release_id).plan
     assert found.epsilon == pytest.approx(plan["composed_epsilon"], abs=1e-6)
@@ -225,7 +225,7 @@ def test_materialising_again_spends_nothing_and_draws_nothing(root, release_id):
     assert code == 0, err
     found = json.loads(out)
     assert found["release"] == release_id and found["bundle"] == str(bundle)
-    assert found["epsilon"] == pytest.approx(manifest.verify(bundle).epsilon)
+    assert found["epsilon"] == pytest.approx(verification.verify(bundle).epsilon)
     assert Path(found["report"]).is_file() and Path(found["models"]).is_dir()
     assert spending(root) == before
     assert {p: p.read_bytes() for p in files} == files
@@ -248,7 +248,7 @@ def test_sampling_is_bit_identical_for_one_seed_and_free(root, release_id, tmp_p
     assert all((first / p).read_bytes() == (bundle / p).read_bytes() for p in data)
     assert manifest.read(first) == manifest.read(bundle)
     assert all((tmp_path / "b" / p).read_bytes() != (bundle / p).read_bytes() for p in data)
-    manifest.verify(tmp_path / "b")
+    verification.verify(tmp_path / "b")
     assert spending(root)["spent"] == spent
 
 
@@ -277,6 +277,7 @@ def test_verdicts_of_the_auditor(root, release_id, tmp_path):
     bundle = root / "releases" / release_id
     code, out, _ = run_command(root, "verify", str(bundle))
     assert code == 0 and out.startswith(f"{release_id}: ") and "true positives" in out
+    assert "the ledger agrees" in out
     code, out, _ = run_command(root, "ledger", "--root", str(root), "verify")
     assert code == 0 and "verified" in out
     code, out, _ = run_command(root, "ledger", "--root", str(root))

@@ -199,7 +199,8 @@ def _features(schema: Schema) -> bytes:
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    # Keys keep their order, because that of the schema's attributes is a part of its hash.
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     return text.encode() + b"\n"
 
 
