@@ -108,9 +108,9 @@ def build_parser() -> argparse.ArgumentParser:
     new.add_argument("--html", type=Path, metavar="OUT", help="write a self-contained page")
     new.add_argument("--public", action="store_true", help="omit what is itself private")
 
-    new = add("verify", ask.verify, "verify a bundle: files, epsilon, card, and its ledger's charge")
+    new = add("verify", ask.verify, "verify a bundle: files, epsilon, card and the ledger's charge")
     new.add_argument("bundle", type=Path)
-    text = "folder whose ledger must agree (default: that of the bundle, or this one, if it has one)"
+    text = "folder whose ledger must agree (default: the bundle's or this one, if it has a ledger)"
     new.add_argument("--root", type=Path, help=text)
 
     new = add(
