@@ -252,6 +252,24 @@ def test_sampling_is_bit_identical_for_one_seed_and_free(root, release_id, tmp_p
     assert spending(root)["spent"] == spent
 
 
+def test_a_condition_is_drawn_free_and_recorded(root, release_id, tmp_path):
+    spent, folder = spending(root)["spent"], tmp_path / "some"
+    place = ["sample", "--root", str(root), release_id, "-n", "20", "--out", str(folder)]
+    code, out, err = run_command(root, *place, "--where", "shape == 'disc' and weight > 2.5")
+    assert code == 0, err
+    assert "each meets shape == 'disc' and weight > 2.5; the table model expects this of" in out
+    frame = bundle_frame(folder)
+    assert len(frame) == 20 and (frame["shape"] == "disc").all() and (frame["weight"] > 2.5).all()
+    stated = manifest.read(folder)["sampling"]
+    assert stated["where"] == "shape == 'disc' and weight > 2.5" and 0 < stated["share"] < 1
+    assert "`shape == 'disc' and weight > 2.5` holds" in (folder / "README.md").read_text()
+    assert spending(root)["spent"] == spent
+    code, out, err = run_command(root, "verify", "--root", str(root), str(folder))
+    assert code == 0 and "the ledger agrees" in out, err
+    code, _, err = run_command(root, *place, "--where", "shape == 'ring'")
+    assert code == 2 and "its categories are bar, disc, cross" in err and one_sentence(err)
+
+
 @pytest.mark.parametrize(
     ("arguments", "keys"),
     [

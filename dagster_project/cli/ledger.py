@@ -61,10 +61,7 @@ def show(options: argparse.Namespace) -> int:
         print(json.dumps(account, indent=1))
         return 0
     for cohort in cohorts:
-        print(
-            f"cohort {cohort.name}: lifetime epsilon {cohort.epsilon:.3f} "
-            f"of {cohort.lifetime_epsilon:g} spent"
-        )
+        print(f"cohort {cohort.name}: {cohort}")
     for release in releases:
         print(
             f"  {release.at}  {release.release_id:32} "

@@ -98,6 +98,8 @@ def build_parser() -> argparse.ArgumentParser:
     _place(new)
     new.add_argument("release", help="release id")
     _sampling(new)
+    text = "only pairs that meet a condition, such as \"finding == 'effusion' and age >= 60\""
+    new.add_argument("--where", metavar="CONDITION", help=text)
     new.add_argument("--out", type=Path, help="output folder of the bundle")
     new.add_argument("--json", action="store_true")
 
@@ -174,7 +176,7 @@ def _request(parser: argparse.ArgumentParser) -> None:
 
 
 def _sampling(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--n", type=int, default=4000, help="number of synthetic pairs")
+    parser.add_argument("--n", "-n", type=int, default=4000, help="number of synthetic pairs")
     parser.add_argument("--seed", type=int, default=1, help="public seed of the sampling")
 
 

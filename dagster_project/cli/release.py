@@ -47,6 +47,7 @@ def sample(options: argparse.Namespace) -> int:
     """Sample another bundle from committed models; post-processing, at no cost."""
     from dagster_project.orchestration.resources import ComputeResource, ReleaseStore
     from dagster_project.pipeline import synthetic_release
+    from dagster_project.table.conditions import Condition
 
     _require_sampling(options)
     root, compute = root_of(options), ComputeResource(bars=True)
@@ -54,16 +55,30 @@ def sample(options: argparse.Namespace) -> int:
     ledger = open_ledger(root)
     try:
         made = store.load(options.release, ledger, compute.settings())
-        folder = options.out or store.bundle(made, n=options.n, seed=options.seed)
+        where = (options.where or "").strip() or None
+        if where:  # refused before any model is loaded
+            Condition.parse(where, made.schema)
+        folder = options.out or store.bundle(made, n=options.n, seed=options.seed, where=where)
         progress = compute.progress("sample", print)
         stated = synthetic_release.make(
-            made, folder, n=options.n, seed=options.seed, progress=progress
+            made, folder, n=options.n, seed=options.seed, where=where, progress=progress
         )
         synthetic_release.commit(made, folder)
     finally:
         ledger.close()
+    sampling = stated["sampling"]
     found = {"release": made.id, "bundle": str(folder), "files": len(stated["files"])}
-    print(json.dumps(found, indent=1) if options.json else f"{options.n} pairs in {folder}")
+    found |= {name: sampling[name] for name in ("where", "share", "people") if name in sampling}
+    if options.json:
+        print(json.dumps(found, indent=1))
+        return 0
+    print(f"{options.n} pairs in {folder}")
+    if where:
+        print(
+            f"each meets {where}; the table model expects this of {sampling['share']:.2%} of all, "
+            f"about {sampling['people']:g} people"
+            + (", so few that noise decides what they look like" * (sampling["people"] < 20))
+        )
     return 0
 
 

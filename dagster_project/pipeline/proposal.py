@@ -28,7 +28,7 @@ class Mode:
         name: "reuse", "new people only" or "refresh".
         meaning: What it does.
         price: What it costs whom, in words.
-        fits: Whether the lifetime cap allows it; None if there is nothing to price yet.
+        fits: Whether the lifetime budget allows it; None if there is nothing to price yet.
         command: The command that launches it.
     """
 
@@ -139,7 +139,7 @@ def propose(
 
 def _reuse(release: ReleaseRecord | None, cohorts: list[CohortStatus]) -> Mode:
     name = release.release_id if release is not None else "an earlier release"
-    stays = "; ".join(f"cohort {b.name!r} stays at {b.epsilon:.3f}" for b in cohorts)
+    stays = "; ".join(f"cohort {cohort.name!r} stays at {cohort}" for cohort in cohorts)
     return Mode(
         name="reuse",
         meaning=f"more pairs from the models of {name}, which describe the data of that time",

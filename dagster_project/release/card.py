@@ -6,6 +6,7 @@ It explains the numbers of the manifest in plain words. Nothing is computed from
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -56,6 +57,7 @@ def write_card(
         front_matter=_front_matter(schema, sampling["n"], licence),
         name=schema.name,
         n=sampling["n"],
+        condition=_condition(sampling),
         privacy=privacy,
         factor=_significant(math.exp(epsilon)),
         even=_percent((math.exp(epsilon) + delta) / (1 + math.exp(epsilon))),
@@ -145,6 +147,25 @@ def _cell(text: str) -> str:
     for character in "\\|`*_<>[]":
         text = text.replace(character, "\\" + character)
     return text
+
+
+def _condition(sampling: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return what the pairs were conditioned on, None if they were not."""
+    if "where" not in sampling:
+        return None
+    return {
+        "code": _code(sampling["where"]),
+        "share": _percent(sampling["share"], decimals=3),
+        "people": f"{sampling['people']:,.0f}",
+    }
+
+
+def _code(text: str) -> str:
+    """Return text as a Markdown code span, which nothing in it can end."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    edge = " " if longest else ""
+    return f"{fence}{edge}{' '.join(text.split())}{edge}{fence}"
 
 
 def _percent(share: float, *, decimals: int = 1) -> str:

@@ -168,7 +168,7 @@ def test_delta_that_allows_whole_records(project):
 
 
 def test_plan_over_the_cap(project):
-    refused(project, 3, "does not fit under the lifetime cap of 12", "--epsilon", "14")
+    refused(project, 3, "does not fit: it takes", "--epsilon", "14")
 
 
 def test_anchored_ledger_that_is_gone(project):

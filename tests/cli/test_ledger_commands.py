@@ -38,7 +38,12 @@ def run(root: Path, capsys):
 
 def test_the_account_is_shown_without_an_action(run) -> None:
     code, text, _ = run("ledger")
-    assert code == 0 and "cohort founding: lifetime epsilon" in text and "COMMITTED" in text
+    assert (
+        code == 0
+        and "cohort founding: " in text
+        and "of the lifetime budget used; " in text
+        and "COMMITTED" in text
+    )
     assert run("ledger", "show")[1] == text
     for words in (("ledger", "--json"), ("ledger", "show", "--json")):
         account = json.loads(run(*words)[1])

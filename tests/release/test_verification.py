@@ -136,7 +136,7 @@ def relist(folder: Path) -> None:
 )
 def test_an_edited_card_is_found(bundle: Path, change: Callable[[str], str]) -> None:
     card(bundle, change)
-    with pytest.raises(ManifestError, match="of the card .* is not what"):
+    with pytest.raises(ManifestError, match=r"of the card .* is not what"):
         verify(bundle)
 
 
