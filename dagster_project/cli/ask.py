@@ -9,12 +9,12 @@ import os
 from pathlib import Path
 
 from dagster_project.cli.place import open_ledger, root_of
-from dagster_project.ledger import lineage as chains
-from dagster_project.ledger.population import Population
 
 
 def lineage(options: argparse.Namespace) -> int:
     """Print the whole chain of a released file, bundle or release id."""
+    from dagster_project.ledger import lineage as chains
+    from dagster_project.ledger.population import Population
     from dagster_project.release import manifest
 
     target = options.target
@@ -71,6 +71,8 @@ def verify(options: argparse.Namespace) -> int:
 
 def _root_of_ledger(options: argparse.Namespace, population: str) -> Path | None:
     """Return the folder of the population's ledger: the one asked for, or one near the bundle."""
+    from dagster_project.ledger.population import Population
+
     if options.root is not None:
         return root_of(options)
     bundle = Path(os.path.abspath(options.bundle))

@@ -7,9 +7,6 @@ import json
 from pathlib import Path
 
 from dagster_project.cli.place import open_ledger, root_of
-from dagster_project.ledger import lineage as chains
-from dagster_project.ledger.export import export_lines, verify_lines
-from dagster_project.ledger.population import Population
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +42,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def show(options: argparse.Namespace) -> int:
     """Print the account of each cohort and every release."""
+    from dagster_project.ledger import lineage as chains
+
     opened = open_ledger(root_of(options))
     try:
         cohorts, head = opened.cohorts(), opened.anchor()
@@ -74,6 +73,9 @@ def show(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """Verify the stored chain, or an exported one."""
+    from dagster_project.ledger.export import verify_lines
+    from dagster_project.ledger.population import Population
+
     if options.file is not None:
         file = options.root / "population.yaml"
         population = Population.load(file) if file.is_file() else None
@@ -95,6 +97,8 @@ def verify(options: argparse.Namespace) -> int:
 
 def anchor(options: argparse.Namespace) -> int:
     """Record the head of the ledger in population.yaml."""
+    from dagster_project.ledger.population import Population
+
     root = root_of(options)
     opened = open_ledger(root)
     try:
@@ -108,6 +112,8 @@ def anchor(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Print the chain, which names data versions and approvers and is meant for auditors."""
+    from dagster_project.ledger.export import export_lines
+
     opened = open_ledger(root_of(options))
     try:
         for line in export_lines(opened.entries()):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dagster_project.ledger import Ledger
-from dagster_project.ledger.errors import LedgerMissing
-from dagster_project.ledger.population import Population
+if TYPE_CHECKING:
+    from dagster_project.ledger import Ledger
 
 
 def root_of(options: argparse.Namespace) -> Path:
@@ -35,6 +35,10 @@ def open_ledger(root: Path) -> Ledger:
     Raises:
         LedgerMissing: The population has no ledger yet: nothing has been spent or reserved.
     """
+    from dagster_project.ledger import Ledger
+    from dagster_project.ledger.errors import LedgerMissing
+    from dagster_project.ledger.population import Population
+
     population = Population.load(root / "population.yaml")
     if population.anchor is None and not population.key_path.exists():
         raise LedgerMissing(f"population {population.name!r} has no ledger yet")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from dagster_project.cli.place import data_of, open_ledger, root_of
-from dagster_project.ledger import errors
 
 _WRONG_REQUEST, _REFUSED, _FAILED = 2, 3, 4
 # What a wrong request or malformed data raises; Dagster passes on only the class names.
@@ -155,6 +154,8 @@ def _run_job(root: Path, config: dict[str, Any]) -> tuple[Any, list[tuple[int, s
 
 def _fault(failure: Any) -> tuple[int, str]:
     """Return the exit code and the sentence of a failed step."""
+    from dagster_project.ledger import errors
+
     error = failure.error
     while error is not None and error.cause is not None:
         error = error.cause

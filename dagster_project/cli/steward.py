@@ -10,11 +10,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from dagster_project.cli.place import data_of, root_of
-from dagster_project.ledger import Ledger
-from dagster_project.ledger.population import Population
 
 if TYPE_CHECKING:
     from dagster_project.data.schema import Schema
+    from dagster_project.ledger import Ledger
+    from dagster_project.ledger.population import Population
 
 
 def check(options: argparse.Namespace) -> int:
@@ -40,8 +40,10 @@ def plan(options: argparse.Namespace) -> int:
     from dagster_project.data.layout import column_faults
     from dagster_project.data.schema import Schema
     from dagster_project.data.versions import data_version
-    from dagster_project.pipeline.fidelity_report import mechanism_rows
+    from dagster_project.ledger import Ledger
+    from dagster_project.ledger.population import Population
     from dagster_project.pipeline.privacy_plan import solve
+    from dagster_project.planning.costs import mechanism_rows
     from dagster_project.privacy.accounting import true_positive_rates
 
     root, folder = root_of(options), data_of(options)
@@ -63,6 +65,7 @@ def plan(options: argparse.Namespace) -> int:
             preset_name=options.preset,
             data_version=data_version(folder).text,
             people=None if options.people == "all" else ledger.cohort(options.people),
+            second_opinion=False,
         )
         price = ledger.price(solved, schema_public=schema.public, allow_delta=options.allow_delta)
     finally:

@@ -118,6 +118,7 @@ def propose(
             preset_name=request.preset,
             data_version=data_version,
             people=people,
+            second_opinion=False,
         )
         price = ledger.price(plan, schema_public=schema.public, allow_delta=request.allow_delta)
         return str(price), price.fits

@@ -86,6 +86,7 @@ def build_plan(
     cohort: str = "all",
     n_public: int | None = None,
     mechanisms: Mechanisms = mechanisms,
+    second_opinion: bool = True,
 ) -> Plan:
     """Solve all noise scales and build the plan. Reads no record and writes nothing.
 
@@ -99,6 +100,7 @@ def build_plan(
         n_public: Public number of people in the cohort, if it differs from the schema's.
         mechanisms: Everything that touches private data at a scale mu, for systems with mechanisms
             of their own; their names are part of the release's identity, like the recipe.
+        second_opinion: Whether to compute `epsilon_prv`, which loads Opacus (a second or two).
 
     Raises:
         ValueError: If epsilon or delta is out of range, or no noise meets them.
@@ -138,7 +140,9 @@ def build_plan(
         composed_epsilon=accounting.epsilon(
             events, target_delta=target_delta, discretization=DISCRETIZATION
         ),
-        epsilon_prv=accounting.epsilon_prv(events, target_delta=target_delta),
+        epsilon_prv=accounting.epsilon_prv(events, target_delta=target_delta)
+        if second_opinion
+        else None,
         recipe=settings,
     )
 

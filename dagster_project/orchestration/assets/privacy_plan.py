@@ -112,7 +112,7 @@ def privacy_plan(
 
 
 def _table(plan: Any) -> str:
-    from dagster_project.pipeline.fidelity_report import mechanism_rows
+    from dagster_project.planning.costs import mechanism_rows
 
     rows = ["| mechanism | event | epsilon alone |", "|---|---|---|"]
     for row in mechanism_rows(plan):
