@@ -75,15 +75,20 @@ def build_parser() -> argparse.ArgumentParser:
 
     new = add("plan", steward.plan, "price a release without reading a record; spends nothing")
     _data(new)
-    _request(new)
+    _request(new, epsilon=3.0)
     new.add_argument(
         "--modes", action="store_true", help="price the modes reuse, new people only and refresh"
     )
+    text = "compare epsilon .5 to 10: what each gives, costs and leaves"
+    new.add_argument("--explore", action="store_true", help=text)
+    text = "write --explore's comparison as a self-contained page"
+    new.add_argument("--html", type=Path, metavar="OUT", help=text)
 
     new = add("release", release.release, "make a private release by running the whole graph")
     _data(new)
-    _request(new)
+    _request(new, epsilon=None)
     _sampling(new)
+    new.add_argument("--yes", "-y", action="store_true", help="spend without asking at a terminal")
     new.add_argument(
         "--extractor",
         default="efficientnet-lite0",
@@ -147,8 +152,12 @@ def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path("data"), help="data folder")
 
 
-def _request(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--epsilon", type=float, default=3.0)
+def _request(parser: argparse.ArgumentParser, *, epsilon: float | None) -> None:
+    """Add the arguments of a request; without a default, epsilon must be given."""
+    text = "epsilon of the release"
+    parser.add_argument(
+        "--epsilon", type=float, default=epsilon, required=epsilon is None, help=text
+    )
     parser.add_argument("--delta", type=float, default=1e-6)
     parser.add_argument("--name", default="release", help="prefix of the release id")
     parser.add_argument(

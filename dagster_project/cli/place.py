@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dagster_project.ledger import Ledger
+    from dagster_project.pipeline.request import ReleaseRequest
 
 
 def root_of(options: argparse.Namespace) -> Path:
@@ -27,6 +28,21 @@ def data_of(options: argparse.Namespace) -> Path:
     if ".." in options.data.parts:
         raise ValueError("the path of the data folder must not contain '..'")
     return Path(os.path.abspath(options.data))
+
+
+def request_of(options: argparse.Namespace) -> ReleaseRequest:
+    """Return the request that the options of `plan` and `release` spell."""
+    from dagster_project.pipeline.request import ReleaseRequest
+
+    return ReleaseRequest(
+        name=options.name,
+        epsilon=options.epsilon,
+        delta=options.delta,
+        settings=dict(options.settings),
+        preset=options.preset,
+        people=options.people,
+        allow_delta=options.allow_delta,
+    )
 
 
 def open_ledger(root: Path) -> Ledger:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dagster_project.cli.confirming import confirmed
 from dagster_project.cli.place import data_of, open_ledger, root_of
 
 _WRONG_REQUEST, _REFUSED, _FAILED = 2, 3, 4
@@ -29,6 +30,9 @@ def release(options: argparse.Namespace) -> int:
     _require_sampling(options)
     _require_report(options)
     root, data = root_of(options), data_of(options)
+    if not confirmed(options):
+        print("dptabimage: not confirmed, so nothing was spent", file=sys.stderr)
+        return _WRONG_REQUEST
     started = time.monotonic()
     result, faults = _run_job(root, _run_config(options, root, data))
     if result is None:

@@ -98,7 +98,7 @@ def _releases_left(remaining: float, state: State) -> int:
 def _epsilon_that_fits(remaining: float, state: State) -> float:
     """Return about the largest epsilon that `remaining` pays for, rounded down.
 
-    A release that is alone with its cohort is judged by its own epsilon (`_cost`).
+    A release that is alone with its cohort is judged by its own epsilon (`cost_of`).
     """
     if remaining >= state.cap:
         return state.population["lifetime_epsilon"]
@@ -118,14 +118,14 @@ def charges(plan: Plan, state: State) -> dict[str, float]:
     for name in touched:
         paid = tuple(item.event for item in plan.mechanisms if item.cohort in ("all", name))
         if paid not in costs:
-            costs[paid] = _cost(paid, state.population)
+            costs[paid] = cost_of(paid, state.population)
             if not (math.isfinite(costs[paid]) and costs[paid] > 0):
                 raise errors.PlanRefused("the plan has no finite cost: its noise is too small")
         result[name] = costs[paid]
     return result
 
 
-def _cost(paid: Sequence[events.Event], fixed: Mapping[str, Any]) -> float:
+def cost_of(paid: Sequence[events.Event], fixed: Mapping[str, Any]) -> float:
     """Return what a cohort pays for these events: their Gaussian-DP cost, but no more than the
     whole cap if their own epsilon is within it.
 
@@ -238,7 +238,7 @@ def require_repriced(state: State) -> None:
                 for item in release.plan["mechanisms"]
                 if item["cohort"] in ("all", cohort)
             ]
-            cost = _cost(paid, state.population)
+            cost = cost_of(paid, state.population)
             if not math.isclose(cost, charged, rel_tol=1e-6):
                 raise errors.LedgerBroken(
                     f"entry {release.entry} of the ledger charges cohort {cohort!r} {charged:.6g}, "

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dagster_project.data.schema import Attribute, Schema
 from dagster_project.release.bundle import image_column
+from dagster_project.release.verdict import judge
 
 _SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M"}
 _KINDS = {
@@ -76,6 +77,13 @@ def write_card(
         },
         numeric=any(a.kind == "numeric" for a in schema.attributes),
         quality=quality,
+        verdict=judge(
+            schema,
+            n_public=privacy["n_public"],
+            epsilon=epsilon,
+            settings=manifest["settings"],
+            mechanisms=privacy["mechanisms"],
+        ),
         model=_image_model(sampling, privacy["mechanisms"]),
         mechanisms=[_mechanism(item["name"], item["event"]) for item in privacy["mechanisms"]],
         public_images=manifest.get("public_images"),

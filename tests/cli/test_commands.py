@@ -70,7 +70,7 @@ def moved(path: Path, *, link: bool = False):
 def run(root: Path, command: str, *more: str, data: str | None = None) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
     request = ["--root", str(root), "--data", data or str(root / "data")]
-    request += ["--delta", "1e-4", *settings_arguments(), *more]
+    request += ["--epsilon", "3", "--delta", "1e-4", *settings_arguments(), *more]
     with (
         pytest.MonkeyPatch.context() as patch,
         contextlib.redirect_stdout(out),
