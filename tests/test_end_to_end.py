@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import doctest
 import io
 import json
 import math
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dagster_project.audits.toys import N_PUBLIC
+from dagster_project.audits.toys import N_PUBLIC, SETTINGS
 from dagster_project.cli import main as cli
 from dagster_project.image.mean_pairs import MeanPairs
 from dagster_project.ledger import Ledger
@@ -250,6 +251,16 @@ def test_sampling_is_bit_identical_for_one_seed_and_free(root, release_id, tmp_p
     assert all((tmp_path / "b" / p).read_bytes() != (bundle / p).read_bytes() for p in data)
     verification.verify(tmp_path / "b")
     assert spending(root)["spent"] == spent
+
+
+def test_the_page_about_python_is_right(root, release_id, monkeypatch):
+    """Its release is the one that was made, so that the page costs nothing."""
+    before = spending(root)["spent"]
+    monkeypatch.chdir(root)
+    page = Path(__file__).parents[1] / "docs" / "how-to" / "python.md"
+    failed, ran = doctest.testfile(str(page), module_relative=False, globs={"settings": SETTINGS})
+    assert ran == 10 and not failed
+    assert spending(root)["spent"] == before
 
 
 def test_a_condition_is_drawn_free_and_recorded(root, release_id, tmp_path):

@@ -15,7 +15,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dagster_project.cli import ask, audit, compare, importing, ledger, private, release, steward
+from dagster_project.cli import (
+    ask,
+    audit,
+    compare,
+    doctor,
+    importing,
+    ledger,
+    private,
+    release,
+    steward,
+)
 from dagster_project.settings.presets import DEFAULT, PRESETS
 
 OK, WRONG_REQUEST, REFUSED, FAILED = 0, 2, 3, 4
@@ -129,6 +139,10 @@ def build_parser() -> argparse.ArgumentParser:
     new = add("private", private.purge, "delete the private zone of releases: purge")
     _place(new)
     private.arguments(new)
+
+    new = add("doctor", doctor.doctor, "say whether this machine and folder can make a release")
+    _data(new)
+    new.add_argument("--json", action="store_true")
 
     new = add("audit", audit.audit, "try to refute the privacy claims; spends nothing")
     _place(new)
