@@ -95,6 +95,7 @@ def release(
         LedgerError: If the ledger refuses; nothing that it did not allow has run then.
     """
     from dagster_project.data.versions import data_version
+    from dagster_project.pipeline import beforehand
     from dagster_project.pipeline.privacy_plan import solve
     from dagster_project.pipeline.request import ReleaseRequest, schema_of
     from dagster_project.pipeline.run import run
@@ -105,6 +106,8 @@ def release(
     schema = schema_of(folder)
     asked = ReleaseRequest(**{"name": "release", "epsilon": epsilon, "delta": delta, **request})
     with _opened(root) as (population, ledger):
+        beforehand.require_numbers(schema, population, ledger.cohorts(), asked.people)
+        people = None if asked.people == "all" else ledger.cohort(asked.people)
         solved = solve(
             schema,
             population,
@@ -114,7 +117,7 @@ def release(
             settings=asked.settings,
             preset_name=asked.preset,
             data_version=data_version(folder).text,
-            people=None if asked.people == "all" else ledger.cohort(asked.people),
+            people=people,
         )
         bundle = run(
             solved,

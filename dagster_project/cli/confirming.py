@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from dagster_project.cli.place import data_of, request_of, root_of
+from dagster_project.cli.place import data_of, pricing_ledger, request_of, root_of
 
 
 def confirmed(options: argparse.Namespace) -> bool:
@@ -17,19 +17,14 @@ def confirmed(options: argparse.Namespace) -> bool:
     if options.yes or not sys.stdin.isatty():
         return True
     from dagster_project.data.versions import data_version
-    from dagster_project.ledger import Ledger
-    from dagster_project.ledger.population import Population
     from dagster_project.pipeline.request import price_of, schema_of
 
-    folder, population = data_of(options), Population.load(root_of(options) / "population.yaml")
+    folder = data_of(options)
     schema = schema_of(folder)
-    ledger = Ledger.open(population)
-    try:
+    with pricing_ledger(root_of(options)) as (ledger, population, _):
         version = data_version(folder).text
         priced = price_of(request_of(options), schema, population, ledger, data_version=version)
         known = priced.plan.release_id in ledger.releases()
-    finally:
-        ledger.close()
     if known or not priced.price.fits:
         return True
     print(priced.price, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Commands for data stewards that spend nothing: check the data, price a plan."""
+"""Command for data stewards that spends nothing: price a plan."""
 
 from __future__ import annotations
 
@@ -9,30 +9,12 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from dagster_project.cli.place import data_of, request_of, root_of
+from dagster_project.cli.place import data_of, pricing_ledger, request_of, root_of
 
 if TYPE_CHECKING:
     from dagster_project.data.schema import Schema
     from dagster_project.ledger import Ledger
     from dagster_project.ledger.population import Population
-
-
-def check(options: argparse.Namespace) -> int:
-    """List all faults. The output is private because it shows single records."""
-    from dagster_project.data.check import check as find_faults
-
-    folder = data_of(options)
-    faults = find_faults(folder, folder / "schema.yaml")
-    if options.json:
-        print(json.dumps([asdict(fault) for fault in faults], indent=1))
-    else:
-        print("PRIVATE: the output below shows single records.", file=sys.stderr)
-        for fault in faults:
-            row = f" row {fault.row}" if fault.row is not None else ""
-            stops = "" if fault.stops else " (the schema's policy applies)"
-            print(f"{fault.file}{row}: {fault.text}{stops}")
-        print(f"{len(faults)} faults" if faults else "no faults")
-    return 2 if any(fault.stops for fault in faults) else 0
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -42,29 +24,30 @@ def plan(options: argparse.Namespace) -> int:
 
         return explore(options)
     from dagster_project.data.versions import data_version
-    from dagster_project.ledger import Ledger
-    from dagster_project.ledger.population import Population
+    from dagster_project.pipeline import beforehand
     from dagster_project.pipeline.request import price_of, schema_of
     from dagster_project.planning.costs import mechanism_rows
     from dagster_project.privacy.accounting import true_positive_rates
 
     root, folder = root_of(options), data_of(options)
     schema = schema_of(folder)
-    population = Population.load(root / "population.yaml")
-    ledger = Ledger.open(population)
-    try:
-        if options.modes:
-            return _modes(options, schema, population, ledger, data_version(folder).text)
+    with pricing_ledger(root) as (ledger, population, real):
+        beforehand.require_numbers(schema, population, ledger.cohorts(), options.people)
+        people = None if options.people == "all" else ledger.cohort(options.people)
+        beforehand.require_people(people.n_public if people else schema.n_public, folder)
         version = data_version(folder).text
+        if options.modes:
+            return _modes(options, schema, population, ledger, version)
         priced = price_of(request_of(options), schema, population, ledger, data_version=version)
-    finally:
-        ledger.close()
+        keyed_version = population.keyed_version(version)
     solved, price, verdict = priced.plan, priced.price, priced.verdict
     (power,) = true_positive_rates(solved.events, [0.01], discretization=solved.discretization)
     if options.json:
         shown = solved.to_json()
         if not schema.public:
-            shown["data_version"] = population.keyed_version(solved.data_version)
+            shown["data_version"] = keyed_version
+        if not real:
+            shown["release_id"] = shown["data_version"] = None  # its key is not made yet
         content = {
             "plan": shown,
             "price": asdict(price),
@@ -73,7 +56,7 @@ def plan(options: argparse.Namespace) -> int:
         }
         print(json.dumps(content, indent=1))
     else:
-        print(f"release   {solved.release_id}")
+        print(f"release   {solved.release_id if real else 'named when the ledger exists'}")
         print(f"epsilon   {solved.epsilon:.4f} at delta {solved.target_delta:g}")
         most = math.ceil(power * 1e4) / 1e4
         print(f"attacker  at most {most:.2%} true positives at 1 % false positives")

@@ -38,9 +38,9 @@ def files_match_schema(data: DataSet) -> dg.AssetCheckResult:
     if layout is not None:
         import great_expectations.expectations as gxe
 
-        columns = {schema.person_id, *schema.names}
+        columns = {schema.person_id, *schema.columns}
         optional = {schema.image.column}
-        frame = empty_frame(layout).drop(columns=list(optional), errors="ignore")
+        frame = empty_frame(layout, schema).drop(columns=list(optional), errors="ignore")
         if not all(_expect(frame, [gxe.ExpectTableColumnsToMatchSet(column_set=sorted(columns))])):
             faults = ["The columns are not those of schema.yaml."]
     return dg.AssetCheckResult(passed=not faults, description=" ".join(faults) or "as declared")

@@ -109,7 +109,7 @@ def explore(
 
 def _outlook(plan: Plan, schema: Schema, fixed: Mapping[str, Any], spent: float) -> Outlook:
     epsilon, delta = plan.target_epsilon, plan.target_delta
-    cost, remaining = pricing.cost_of(plan.events, fixed), fixed["cap"] - spent
+    cost, remaining = pricing.cost(plan, fixed), fixed["cap"] - spent
     one_way, two_way = table_errors(plan, schema)
     (power,) = accounting.true_positive_rates(
         plan.events, [0.01], discretization=plan.discretization

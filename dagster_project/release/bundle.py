@@ -127,9 +127,9 @@ class BundleWriter:
                 type=_IMAGE,
             )
         }
-        for attribute in self.schema.attributes:
-            kind = pa.string() if attribute.kind == "categorical" else pa.float64()
-            columns[attribute.name] = pa.array(records[attribute.name], type=kind, from_pandas=True)
+        table_columns = self.schema.to_columns(records)
+        for name, kind in self.schema.columns.items():
+            columns[name] = pa.array(table_columns[name], type=kind, from_pandas=True)
         table = pa.table(columns).replace_schema_metadata(
             {b"huggingface": _features(self.schema), _FINGERPRINT: self._fingerprint}
         )
@@ -186,23 +186,25 @@ class BundleWriter:
             rows += len(shards[-1])
         table = pa.concat_tables(shards).slice(0, _PREVIEWED)
         images = [item["bytes"] for item in table[self.image_column].to_pylist()]
-        return previews.draw(images, table.select(self.schema.names).to_pandas(), self.schema)
+        return previews.draw(
+            images, table.select(list(self.schema.columns)).to_pandas(), self.schema
+        )
 
 
 _IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+_DTYPES = {"double": "float64", "date32[day]": "date32"}  # Arrow's names to those of `datasets`
 
 
 def image_column(schema: Schema) -> str:
-    """Return the name of the image column: "image", unless an attribute has that name."""
-    return "image" if "image" not in schema.names else schema.image.column
+    """Return the name of the image column: "image", unless another column has that name."""
+    return "image" if "image" not in schema.columns else schema.image.column
 
 
 def _features(schema: Schema) -> bytes:
     """Return the metadata that makes Hugging Face's `datasets` decode the image column."""
     features: dict[str, dict[str, str]] = {image_column(schema): {"_type": "Image"}}
-    for attribute in schema.attributes:
-        kind = "string" if attribute.kind == "categorical" else "float64"
-        features[attribute.name] = {"dtype": kind, "_type": "Value"}
+    for name, kind in schema.columns.items():
+        features[name] = {"dtype": _DTYPES.get(str(kind), str(kind)), "_type": "Value"}
     return json.dumps({"info": {"features": features}}).encode()
 
 

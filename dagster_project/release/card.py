@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +70,14 @@ def write_card(
         schema={
             "image": schema.image,
             "attributes": [
-                {"name": a.name, "kind": a.kind, "domain": _domain(a), "missing": a.missing}
+                {
+                    "name": a.column,
+                    "kind": a.declared_kind,
+                    "domain": _domain(a),
+                    "missing": a.missing,
+                }
                 for a in schema.attributes
+                if a.label == 0
             ],
         },
         numeric=any(a.kind == "numeric" for a in schema.attributes),
@@ -117,11 +122,17 @@ def _front_matter(schema: Schema, n: int, licence: str | None) -> str:
 
 def _domain(attribute: Attribute) -> str:
     if attribute.kind == "numeric":
-        low, high = attribute.edges[0], attribute.edges[-1]
-        return f"{low:g} to {high:g}, in {len(list(pairwise(attribute.edges)))} bins"
-    shown = ", ".join(attribute.categories[:20])
-    rest = len(attribute.categories) - 20
-    return f"{shown} and {rest} more" if rest > 0 else shown
+        low, high = map(attribute.edge_text, (attribute.edges[0], attribute.edges[-1]))
+        unit = f" {attribute.unit}" if attribute.unit else ""
+        whole = ", whole numbers" if attribute.form == "integer" else ""
+        return f"{low} to {high}{unit}, in {len(attribute.edges) - 1} bins{whole}"
+    group = attribute.group
+    words = group.labels if group else attribute.categories
+    shown = ", ".join(words[:20]) + (f" and {len(words) - 20} more" if len(words) > 20 else "")
+    if group:
+        none = f", or {group.none}" if group.none else ""
+        return f"any of {shown}, with {group.separator} between them{none}"
+    return shown
 
 
 def _image_model(sampling: Mapping[str, Any], mechanisms: Sequence[Mapping[str, Any]]) -> str:

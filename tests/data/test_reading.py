@@ -245,7 +245,7 @@ def test_faults_that_show_without_records(tmp_path):
     assert faults_of(tmp_path / "a", kind=None) == ["train.parquet lacks the column 'kind'."]
     assert "schema lacks: ['more']" in faults_of(tmp_path / "b", more=[1, 2])[0]
     assert "type double" in faults_of(tmp_path / "c", id=[0.5, 1.5])[0]
-    assert "cannot be read" in faults_of(tmp_path / "d", weight=["1", "2"])[0]
+    assert "cannot be read" in faults_of(tmp_path / "d", weight=[True, False])[0]
     assert "cannot be read" in faults_of(tmp_path / "e", image=[1, 2])[0]
     assert "folder images" in faults_of(tmp_path / "f", image=["a.png", "b.png"])[0]
     assert len(faults_of(tmp_path / "g", kind=None, weight=None, more=[1, 2])) == 3

@@ -27,7 +27,10 @@ def dataset(data: DataSet, budget: BudgetLedger) -> dg.MaterializeResult[str]:
         [
             "| attribute | kind | values |",
             "|---|---|---|",
-            *(f"| {a.name} | {a.kind} | {', '.join(a.labels)} |" for a in schema.attributes),
+            *(
+                f"| {a.name} | {a.declared_kind} | {', '.join(a.labels)} |"
+                for a in schema.attributes
+            ),
         ]
     )
     image = schema.image
