@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dagster_project.data.blanks import BLANK, blanks, unfilled
-from dagster_project.ledger import Ledger
-from dagster_project.ledger.errors import LedgerMissing
-from dagster_project.ledger.population import Population
+
+if TYPE_CHECKING:
+    from dagster_project.ledger import Ledger
+    from dagster_project.ledger.population import Population
+    from dagster_project.pipeline.request import ReleaseRequest
 
 
 def root_of(options: argparse.Namespace) -> Path:
@@ -34,6 +36,21 @@ def data_of(options: argparse.Namespace) -> Path:
     if ".." in options.data.parts:
         raise ValueError("the path of the data folder must not contain '..'")
     return Path(os.path.abspath(options.data))
+
+
+def request_of(options: argparse.Namespace) -> ReleaseRequest:
+    """Return the request that the options of `plan` and `release` spell."""
+    from dagster_project.pipeline.request import ReleaseRequest
+
+    return ReleaseRequest(
+        name=options.name,
+        epsilon=options.epsilon,
+        delta=options.delta,
+        settings=settings_of(options),
+        preset=options.preset,
+        people=options.people,
+        allow_delta=options.allow_delta,
+    )
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
@@ -76,6 +93,10 @@ def open_ledger(root: Path) -> Ledger:
     Raises:
         LedgerMissing: The population has no ledger yet: nothing has been spent or reserved.
     """
+    from dagster_project.ledger import Ledger
+    from dagster_project.ledger.errors import LedgerMissing
+    from dagster_project.ledger.population import Population
+
     population = Population.load(root / "population.yaml")
     if population.anchor is None and not population.key_path.exists():
         raise LedgerMissing(f"population {population.name!r} has no ledger yet")
@@ -89,6 +110,9 @@ def pricing_ledger(root: Path) -> Iterator[tuple[Ledger, Population, bool]]:
     A population that has no ledger yet gets an empty one in a temporary folder, which is deleted:
     a price must not create the ledger that a release will be charged to.
     """
+    from dagster_project.ledger import Ledger
+    from dagster_project.ledger.population import Population
+
     population = Population.load(root / "population.yaml")
     real = population.anchor is not None or population.key_path.exists()
     with tempfile.TemporaryDirectory() as scratch:

@@ -132,8 +132,8 @@ class _Book:
         if 2 * len(self.able) >= stated:
             return []
         return [
-            f"{len(self.able)} people are left, and n_public: {stated} lets expect about as many as "
-            "that: a release would end after its count of people."
+            f"{len(self.able)} people are left, fewer than half of n_public: {stated}, so that a "
+            "release would end after its count of people."
         ]
 
     def closed(self) -> Look:

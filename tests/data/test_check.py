@@ -187,5 +187,5 @@ def test_values_that_do_not_fit_get_their_cause(tmp_path, schema_path, kind, wei
     rows = [f"{i},{kind},{weight}" for i in range(30)]
     folder = write_csv(tmp_path / "data", ["id,kind,weight", *rows], {})
     cause, few = look(folder, schema_path, examples=0).causes
-    assert few.startswith("0 people are left, and n_public: 100")
+    assert few.startswith("0 people are left, fewer than half of n_public: 100")
     assert words in cause
