@@ -96,7 +96,7 @@ def _file(
     columns += [schema.image.column] if layout.image_column else []
     broken: dict[str, list[int]] = defaultdict(list)
     done, rows = 0, row_count(file)
-    for batch in stream(file, columns, schema.table):
+    for batch in stream(file, columns, schema):
         numbers = batch.numbers
         for i, row in batch.broken.items():
             broken[row.reason].append(numbers[i])

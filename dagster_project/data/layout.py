@@ -101,7 +101,7 @@ def empty_frame(layout: Layout, schema: Schema) -> pd.DataFrame:
         header = csv_header(layout.records, schema.table)
         frame = pd.DataFrame(columns=header if isinstance(header, list) else [])
     frame = frame.rename(columns=clean_name)
-    wanted = _wanted(schema)
+    wanted = schema.used
     unknown = schema.table.unknown(frame.columns, wanted)
     return frame[[name for name in frame.columns if name in wanted or name in unknown]]
 
@@ -129,7 +129,7 @@ def _file_faults(file: Path, schema: Schema) -> tuple[pa.DataType | None, list[s
     except (OSError, ValueError, pa.ArrowException):
         return pa.null(), [f"{file.name} cannot be read as {file.suffix[1:].upper()}."]
     # Without image bytes, the column may be absent: images are then <person_id>.png.
-    wanted, image = _wanted(schema), clean_name(schema.image.column)
+    wanted, image = schema.used, clean_name(schema.image.column)
     optional = {image} if file.name.startswith("records") else set()
     absent = [name for name in wanted if name not in types and name not in optional]
     faults = [f"{file.name} lacks the column {name!r}." for name in absent]
@@ -149,10 +149,6 @@ def _file_faults(file: Path, schema: Schema) -> tuple[pa.DataType | None, list[s
             if name in types and not _fits(types[name], name, schema)
         ]
     return (pa.null() if image in absent else types.get(image)), faults
-
-
-def _wanted(schema: Schema) -> list[str]:
-    return [clean_name(n) for n in (schema.person_id, schema.image.column, *schema.columns)]
 
 
 def _header_fault(file: Path, broken: BrokenRow, schema: Schema) -> str:

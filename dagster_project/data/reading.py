@@ -229,7 +229,7 @@ def _records(
     columns = [schema.person_id, *schema.columns]
     rows = row_count(file)
     batches: list[_Records] = []
-    for batch in stream(file, columns, schema.table):
+    for batch in stream(file, columns, schema):
         progress(0.1 * min(1.0, len(batches) * BATCH / rows), "reading records")
         batches.append(encode_records(batch, schema, reasons))
     empty = Batch((), {name: [] for name in columns}, {})
@@ -271,7 +271,7 @@ def _images(
     columns = [image_column(layout, schema)] if len(rows) else []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's warnings are about single images
-        for batch in stream(file, columns, schema.table) if columns else ():
+        for batch in stream(file, columns, schema) if columns else ():
             size = len(batch)
             until = int(np.searchsorted(rows, start + size))
             wanted = rows[seen:until]

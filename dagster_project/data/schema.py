@@ -134,6 +134,11 @@ class Schema:
         return {a.column: a.arrow_type for a in self.attributes}
 
     @property
+    def used(self) -> tuple[str, ...]:
+        """The columns of the table that are used, if it has them, as their names are compared."""
+        return (self.person_id, clean_name(self.image.column), *self.columns)
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """Number of cells of each attribute."""
         return tuple(a.size for a in self.attributes)
