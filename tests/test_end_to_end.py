@@ -41,7 +41,10 @@ from tests.toy_project import (
 )
 
 STAGES = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model")
-TO_TABLE = ("dataset", "privacy_plan", "public_images", "pairs", "subsample", "table_model")
+TO_TABLE = (
+    "dataset", "privacy_plan", "public_images", "pairs", "minimum_people", "subsample",
+    "table_model",
+)  # fmt: skip
 TO_MEAN_PAIRS = (*TO_TABLE, "mean_pairs")
 
 

@@ -15,7 +15,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dagster_project.cli import ask, audit, compare, importing, ledger, private, release, steward
+from dagster_project.cli import (
+    ask,
+    audit,
+    checking,
+    compare,
+    importing,
+    ledger,
+    private,
+    release,
+    steward,
+)
+from dagster_project.cli.place import ensure_account
 from dagster_project.settings.presets import DEFAULT, PRESETS
 
 OK, WRONG_REQUEST, REFUSED, FAILED = 0, 2, 3, 4
@@ -27,11 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+    ensure_account()
     command: Command = options.command
     try:
         return command(options)
     except KeyboardInterrupt:
-        print("stopped; `dptabimage ledger show` prints what was spent", file=sys.stderr)
+        print("dptabimage: stopped; `dptabimage ledger show` says what is spent", file=sys.stderr)
         return FAILED
     except BrokenPipeError:  # the reader, such as `head`, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -66,9 +78,9 @@ def build_parser() -> argparse.ArgumentParser:
         new.set_defaults(command=command)
         return new
 
-    new = add("check", steward.check, "list every fault of a data folder (private output)")
+    new = add("check", checking.check, "say what would train, and why the rest would not (private)")
     _data(new)
-    new.add_argument("--json", action="store_true")
+    checking.arguments(new)
 
     new = add("import", importing.run, "import a data set of another format into a data folder")
     importing.arguments(new)
@@ -164,6 +176,13 @@ def _request(parser: argparse.ArgumentParser) -> None:
         default="all",
         metavar="COHORT",
         help="read and charge only this cohort (see `ledger add-cohort`)",
+    )
+    parser.add_argument(
+        "--minimum-people",
+        type=int,
+        metavar="N",
+        help="end the release after a noisy count of people below N, before the rest is spent "
+        "(default: half of those that n_public lets expect; 0 counts nobody)",
     )
     parser.add_argument(
         "--allow-delta", action="store_true", help="accept a larger delta; only on public data"

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dagster_project.cli.place import data_of, open_ledger, root_of
+from dagster_project.cli import interruption
+from dagster_project.cli.place import data_of, open_ledger, root_of, settings_of
 from dagster_project.ledger import errors
 
 _WRONG_REQUEST, _REFUSED, _FAILED = 2, 3, 4
@@ -90,7 +91,7 @@ def _run_config(options: argparse.Namespace, root: Path, data: Path) -> dict[str
                     "epsilon": options.epsilon,
                     "delta": options.delta,
                     "preset": options.preset,
-                    "settings": dict(options.settings),
+                    "settings": settings_of(options),
                     "allow_delta": options.allow_delta,
                     "people": options.people,
                 }
@@ -119,14 +120,24 @@ def _run_job(root: Path, config: dict[str, Any]) -> tuple[Any, list[tuple[int, s
     os.environ["DAGSTER_HOME"] = str(home)
     import dagster as dg
 
+    from dagster_project.orchestration import terminal
     from dagster_project.orchestration.definitions import build_definitions
 
+    terminal.keep()
     job = build_definitions(root).resolve_job_def("release")
-    with dg.DagsterInstance.get() as instance:
-        result = job.execute_in_process(config, instance=instance, raise_on_error=False)
+    started = time.time()
+    try:
+        with dg.DagsterInstance.get() as instance:
+            result = job.execute_in_process(config, instance=instance, raise_on_error=False)
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        return None, [(_FAILED, interruption.sentence(root, _planned(home, started)))]
+    finally:
+        terminal.end()
     faults: list[tuple[int, str]] = []
     for event in result.all_events:
         if event.is_step_failure:
+            if interruption.was_interrupted(event.step_failure_data.error):
+                return None, [(_FAILED, interruption.sentence(root, _planned(home, started)))]
             faults.append(_fault(event.step_failure_data))
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.asset_check_evaluation_data
@@ -136,6 +147,13 @@ def _run_job(root: Path, config: dict[str, Any]) -> tuple[Any, list[tuple[int, s
     if result.success:
         return result, []
     return None, faults or [(_FAILED, "the run failed")]
+
+
+def _planned(home: Path, since: float) -> str | None:
+    """Return the release that was planned since a time, None if there was none."""
+    file = home / "releases" / "privacy_plan" / "newest.json"
+    planned = file.is_file() and file.stat().st_mtime >= since
+    return str(json.loads(file.read_text())) if planned else None
 
 
 def _fault(failure: Any) -> tuple[int, str]:

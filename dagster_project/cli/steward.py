@@ -1,4 +1,4 @@
-"""Commands for data stewards that spend nothing: check the data, price a plan."""
+"""Command for data stewards that spends nothing: price a plan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from dagster_project.cli.place import data_of, root_of
+from dagster_project.cli.place import data_of, pricing_ledger, root_of, settings_of
 from dagster_project.ledger import Ledger
 from dagster_project.ledger.population import Population
 
@@ -17,29 +17,12 @@ if TYPE_CHECKING:
     from dagster_project.data.schema import Schema
 
 
-def check(options: argparse.Namespace) -> int:
-    """List all faults. The output is private because it shows single records."""
-    from dagster_project.data.check import check as find_faults
-
-    folder = data_of(options)
-    faults = find_faults(folder, folder / "schema.yaml")
-    if options.json:
-        print(json.dumps([asdict(fault) for fault in faults], indent=1))
-    else:
-        print("PRIVATE: the output below shows single records.", file=sys.stderr)
-        for fault in faults:
-            row = f" row {fault.row}" if fault.row is not None else ""
-            stops = "" if fault.stops else " (the schema's policy applies)"
-            print(f"{fault.file}{row}: {fault.text}{stops}")
-        print(f"{len(faults)} faults" if faults else "no faults")
-    return 2 if any(fault.stops for fault in faults) else 0
-
-
 def plan(options: argparse.Namespace) -> int:
     """Print the plan's mechanisms, epsilon and price; reads no record, reserves nothing."""
     from dagster_project.data.layout import column_faults
     from dagster_project.data.schema import Schema
     from dagster_project.data.versions import data_version
+    from dagster_project.pipeline import beforehand
     from dagster_project.pipeline.fidelity_report import mechanism_rows
     from dagster_project.pipeline.privacy_plan import solve
     from dagster_project.privacy.accounting import true_positive_rates
@@ -48,9 +31,10 @@ def plan(options: argparse.Namespace) -> int:
     schema = Schema.from_file(folder / "schema.yaml")
     if faults := column_faults(folder, schema):
         raise ValueError(" ".join(faults))
-    population = Population.load(root / "population.yaml")
-    ledger = Ledger.open(population)
-    try:
+    with pricing_ledger(root) as (ledger, population, real):
+        beforehand.require_numbers(schema, population, ledger.cohorts(), options.people)
+        people = None if options.people == "all" else ledger.cohort(options.people)
+        beforehand.require_people(people.n_public if people else schema.n_public, folder)
         if options.modes:
             return _modes(options, schema, population, ledger, data_version(folder).text)
         solved = solve(
@@ -59,19 +43,20 @@ def plan(options: argparse.Namespace) -> int:
             name=options.name,
             epsilon=options.epsilon,
             delta=options.delta,
-            settings=dict(options.settings),
+            settings=settings_of(options),
             preset_name=options.preset,
             data_version=data_version(folder).text,
-            people=None if options.people == "all" else ledger.cohort(options.people),
+            people=people,
         )
         price = ledger.price(solved, schema_public=schema.public, allow_delta=options.allow_delta)
-    finally:
-        ledger.close()
+        keyed_version = population.keyed_version(solved.data_version)
     (power,) = true_positive_rates(solved.events, [0.01], discretization=solved.discretization)
     if options.json:
         shown = solved.to_json()
         if not schema.public:
-            shown["data_version"] = population.keyed_version(solved.data_version)
+            shown["data_version"] = keyed_version
+        if not real:
+            shown["release_id"] = shown["data_version"] = None  # its key is not made yet
         content = {
             "plan": shown,
             "price": {**asdict(price), "fits": price.fits},
@@ -79,7 +64,7 @@ def plan(options: argparse.Namespace) -> int:
         }
         print(json.dumps(content, indent=1))
     else:
-        print(f"release   {solved.release_id}")
+        print(f"release   {solved.release_id if real else 'named when the ledger exists'}")
         print(f"epsilon   {solved.epsilon:.4f} at delta {solved.target_delta:g}")
         most = math.ceil(power * 1e4) / 1e4
         print(f"attacker  at most {most:.2%} true positives at 1 % false positives")
@@ -107,7 +92,7 @@ def _modes(
         name=options.name,
         epsilon=options.epsilon,
         delta=options.delta,
-        settings=dict(options.settings),
+        settings=settings_of(options),
         preset=options.preset,
         allow_delta=options.allow_delta,
     )

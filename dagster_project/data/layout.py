@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dagster_project.data.causes import header_cause
 from dagster_project.data.lines import BrokenRow, csv_header
 from dagster_project.data.schema import Attribute, Schema
 from dagster_project.data.table_format import clean_name
@@ -112,6 +113,10 @@ def _exists(path: Path) -> bool:
 
 def _file_faults(file: Path, schema: Schema) -> tuple[pa.DataType | None, list[str]]:
     """Return the type of the image column (None if absent, null if unknown) and a file's faults."""
+    wanted, image = schema.used, clean_name(schema.image.column)
+    # Without image bytes, the column may be absent: images are then <person_id>.png.
+    optional = {image} if file.name.startswith("records") else set()
+    needed = [name for name in wanted if name not in optional]
     if file.is_symlink() or not file.is_file():
         return pa.null(), [f"{file.name} must be a plain file, not a link."]
     try:
@@ -123,15 +128,14 @@ def _file_faults(file: Path, schema: Schema) -> tuple[pa.DataType | None, list[s
             types = dict(zip(names, arrow.types, strict=True))
         else:
             header = csv_header(file, schema.table)
+            if cause := header_cause(file, header, needed, schema.table):
+                return pa.null(), [cause]
             if isinstance(header, BrokenRow):
                 return pa.null(), [_header_fault(file, header, schema)]
             names, types = header, dict.fromkeys(header, pa.string())
     except (OSError, ValueError, pa.ArrowException):
         return pa.null(), [f"{file.name} cannot be read as {file.suffix[1:].upper()}."]
-    # Without image bytes, the column may be absent: images are then <person_id>.png.
-    wanted, image = schema.used, clean_name(schema.image.column)
-    optional = {image} if file.name.startswith("records") else set()
-    absent = [name for name in wanted if name not in types and name not in optional]
+    absent = [name for name in needed if name not in types]
     faults = [f"{file.name} lacks the column {name!r}." for name in absent]
     # If the header was forgotten, the first line of a CSV file is a record: do not quote it.
     quote = ": {!r:.200}" if file.suffix == ".parquet" or not absent else ""

@@ -10,6 +10,8 @@ import unicodedata
 
 import pandas as pd
 
+HELDOUT_SHARE = 0.1  # expected share of held-out people, unless heldout.parquet names them
+
 
 def canonical_id(value: object, rule: str = "exact") -> str | None:
     """Return the canonical id: text in Unicode NFC without outer spaces; None if absent.

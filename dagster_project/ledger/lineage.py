@@ -125,7 +125,10 @@ def _describe(release: ReleaseRecord, stages: set[str], key: bytes | None) -> di
         "delta": plan["target_delta"],
         **{name: plan[name] for name in names},
         **keyed,
-        "charges": dict(release.charges),
+        "charges": {
+            cohort: cost - release.refunds.get(cohort, 0.0) * release.stopped
+            for cohort, cost in release.charges.items()
+        },
         "facts": facts,
         "stages": [
             _describe_stage(name, stage) for name, stage in release.stages.items() if name in stages
@@ -223,23 +226,25 @@ def timeline(ledger: Ledger) -> list[dict[str, Any]]:
     """Return what each cohort has spent of its cap, after each charge and each return.
 
     Returns:
-        Rows in the ledger's order: "entry", "at", "cohort", "release_id", "event" (RESERVED or
-        VOID), "change", "spent", "cap" (sums of costs, see `gdp_filter`), "epsilon",
+        Rows in the ledger's order: "entry", "at", "cohort", "release_id", "event" (RESERVED, VOID
+        or STOPPED), "change", "spent", "cap" (sums of costs, see `gdp_filter`), "epsilon",
         "lifetime_epsilon".
     """
     fixed: Mapping[str, Any] = {}
     spent: dict[str, Fraction] = {}
-    charges: dict[str, Mapping[str, float]] = {}
+    changes: dict[tuple[str, str], Mapping[str, float]] = {}
     rows = []
     for entry in ledger.entries():
         if entry.kind == "CREATED":
             fixed = entry.body
         if entry.kind == "RESERVED":
-            charges[entry.body["release_id"]] = entry.body["charges"]
-        if entry.kind not in ("RESERVED", "VOID"):
+            name, charges = entry.body["release_id"], entry.body["charges"]
+            changes[name, "RESERVED"] = changes[name, "VOID"] = charges
+            changes[name, "STOPPED"] = entry.body.get("refunds", {})
+        if entry.kind not in ("RESERVED", "VOID", "STOPPED"):
             continue
         release_id, sign = entry.body["release_id"], 1 if entry.kind == "RESERVED" else -1
-        for cohort, cost in charges[release_id].items():
+        for cohort, cost in changes[release_id, entry.kind].items():
             spent[cohort] = spent.get(cohort, Fraction(0)) + sign * Fraction(cost)
             rows.append(
                 {

@@ -6,7 +6,7 @@ Costs of events come from `privacy.accounting`; this module decides who pays the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -88,16 +88,52 @@ def charges(plan: Plan, state: State) -> dict[str, float]:
         raise errors.PlanRefused(f"the plan touches an unknown cohort {unknown[0]!r}")
     touched = [name for name in state.cohorts if "all" not in _cohorts(plan) and name in named]
     touched = touched or list(state.cohorts)
-    costs: dict[tuple[events.Event, ...], float] = {}
+    costs: dict[tuple[_Paid, ...], float] = {}
     result = {}
     for name in touched:
-        paid = tuple(item.event for item in plan.mechanisms if item.cohort in ("all", name))
+        paid = _paid(plan, name)
         if paid not in costs:
-            costs[paid] = _cost(paid, state.population)
+            costs[paid] = sum(_costs(paid, state.population))
             if not (math.isfinite(costs[paid]) and costs[paid] > 0):
                 raise errors.PlanRefused("the plan has no finite cost: its noise is too small")
         result[name] = costs[paid]
     return result
+
+
+def refunds(plan: Plan, charged: Iterable[str], state: State) -> dict[str, float]:
+    """Return what each cohort that is charged gets back if the count of people ends the release.
+
+    Cohorts that would get nothing are left out.
+    """
+    given = {name: _costs(_paid(plan, name), state.population)[1] for name in charged}
+    return {name: cost for name, cost in given.items() if cost}
+
+
+_Paid = tuple[events.Event, bool]  # an event, and whether it is the count that decides
+
+
+def _paid(plan: Plan, cohort: str) -> tuple[_Paid, ...]:
+    return tuple(
+        (item.event, "minimum" in item.declared)
+        for item in plan.mechanisms
+        if item.cohort in ("all", cohort)
+    )
+
+
+def _costs(paid: Sequence[_Paid], fixed: Mapping[str, Any]) -> tuple[float, float]:
+    """Return what is paid for good, and what is given back if the release ends early.
+
+    The second is the cost of everything but the count that decides, by itself; the first is the
+    rest of the charge, and never less than the cost of the count (docs/method.md).
+    """
+    whole = _cost([event for event, _ in paid], fixed)
+    first = [event for event, decides in paid if decides]
+    rest = [event for event, decides in paid if not decides]
+    # A charge of the whole cap is by another rule, under which nothing composes with the release.
+    if not first or not rest or whole >= fixed["cap"]:
+        return whole, 0.0
+    kept, given = _cost(first, fixed), _cost(rest, fixed)
+    return (max(whole - given, kept), given) if kept + given <= fixed["cap"] else (whole, 0.0)
 
 
 def _cost(paid: Sequence[events.Event], fixed: Mapping[str, Any]) -> float:
@@ -207,11 +243,18 @@ def require_repriced(state: State) -> None:
     for release in state.releases.values():
         for cohort, charged in release.charges.items():
             paid = [
-                events.from_json(item["event"])
+                (events.from_json(item["event"]), "minimum" in item["declared"])
                 for item in release.plan["mechanisms"]
                 if item["cohort"] in ("all", cohort)
             ]
-            cost = _cost(paid, state.population)
+            kept, given = _costs(paid, state.population)
+            cost, refund = kept + given, release.refunds.get(cohort, 0.0)
+            if not math.isclose(given, refund, rel_tol=1e-6):
+                raise errors.LedgerBroken(
+                    f"entry {release.entry} of the ledger gives back {refund:.6g} to cohort "
+                    f"{cohort!r}, but what it would not have spent costs {given:.6g}",
+                    release.entry,
+                )
             if not math.isclose(cost, charged, rel_tol=1e-6):
                 raise errors.LedgerBroken(
                     f"entry {release.entry} of the ledger charges cohort {cohort!r} {charged:.6g}, "

@@ -64,7 +64,8 @@ class ReleaseRecord:
 
     Attributes:
         charges: Cost (see `gdp_filter`), by cohort.
-        status: RESERVED, OPENED, COMMITTED (every planned stage is) or VOID.
+        status: RESERVED, OPENED, COMMITTED (every planned stage is), STOPPED or VOID.
+        refunds: Part of the charges, by cohort, that is given back if the release is stopped.
         facts: What was attached, in order.
     """
 
@@ -78,6 +79,8 @@ class ReleaseRecord:
     delta_exception: bool = False
     opened: bool = False
     void: bool = False
+    stopped: bool = False
+    refunds: Mapping[str, float] = field(default_factory=dict)
     stages: Mapping[str, Stage] = field(default_factory=dict)
     facts: tuple[Mapping[str, Any], ...] = ()
 
@@ -87,10 +90,20 @@ class ReleaseRecord:
         return known.artifacts if known is not None else None
 
     @property
+    def deciding(self) -> str | None:
+        """Name of the stage whose output may end the release early: it declares a minimum."""
+        for name, stage in self.stages.items():
+            if any("minimum" in declared for declared in stage.declared.values()):
+                return name
+        return None
+
+    @property
     def status(self) -> str:
-        """RESERVED, OPENED, COMMITTED or VOID."""
+        """RESERVED, OPENED, COMMITTED, STOPPED or VOID."""
         if self.void:
             return "VOID"
+        if self.stopped:
+            return "STOPPED"
         planned = (stage for stage in self.stages.values() if stage.mechanisms)
         if all(stage.artifacts is not None for stage in planned):
             return "COMMITTED"
@@ -121,7 +134,7 @@ class Reservation:
 
     Attributes:
         charges: Cost (see `gdp_filter`), by cohort it may touch.
-        status: RESERVED, OPENED, COMMITTED or VOID.
+        status: RESERVED, OPENED, COMMITTED, STOPPED or VOID.
         entry: Number of the entry that reserved it.
     """
 

@@ -57,7 +57,7 @@ class State:
     def stage(self, release_id: str, stage: str) -> Stage:
         """Return a stage of an opened release; one that the plan lacks is post-processing."""
         release = self.release(release_id)
-        if release.void or not release.opened:
+        if release.void or release.stopped or not release.opened:
             raise errors.WrongState(
                 f"release {release_id!r} is {release.status}: no part of it can run"
             )
@@ -85,6 +85,7 @@ class State:
             "OPENED": self._opened,
             "MEMBERS": self._members,
             "VOID": self._void,
+            "STOPPED": self._stopped,
             "STARTED": self._started,
             "STEPS": self._steps,
             "COMMITTED": self._committed,
@@ -144,12 +145,23 @@ class State:
             charges=body["charges"],
             approved_by=body["approved_by"],
             delta_exception=body["delta_exception"],
+            refunds=self._refunds(body),
             entry=entry.seq,
             at=entry.at,
             stages={key: Stage(mechanisms=tuple(value)) for key, value in stages.items()},
         )
         for cohort, cost in charges.items():
             self._spend(cohort, cost)
+
+    @staticmethod
+    def _refunds(body: Mapping[str, Any]) -> Mapping[str, float]:
+        """Return what stopping the release would give back: less than its charge, if anything."""
+        refunds: Mapping[str, float] = body.get("refunds", {})
+        if any(not 0 < cost < body["charges"].get(name, 0) for name, cost in refunds.items()):
+            raise errors.PlanRefused(
+                f"the plan of release {body['release_id']!r} would give back more than it charges"
+            )
+        return refunds
 
     def _require_room(self, name: str, charges: Mapping[str, Fraction]) -> None:
         cap = Fraction(self.cap)
@@ -171,7 +183,7 @@ class State:
 
     def _members(self, entry: Entry, body: Mapping[str, Any]) -> None:
         release = self.release(body["release_id"])
-        if release.void or not release.opened:
+        if release.void or release.stopped or not release.opened:
             raise errors.WrongState(
                 f"release {release.release_id!r} is {release.status}: nobody can be read for it"
             )
@@ -186,6 +198,23 @@ class State:
             )
         self.releases[release.release_id] = replace(release, void=True)
         for cohort, cost in release.charges.items():
+            self._spend(cohort, -Fraction(cost))
+
+    def _stopped(self, _entry: Entry, body: Mapping[str, Any]) -> None:
+        release = self.release(body["release_id"])
+        deciding = release.deciding
+        begun = [name for name, stage in release.stages.items() if stage.starts]
+        if (
+            release.status != "OPENED"
+            or begun != [deciding]
+            or release.artifacts(deciding or "") is None
+        ):
+            raise errors.WrongState(
+                f"release {release.release_id!r} is {release.status}: it can only be stopped after "
+                "its count of people is committed and before anything else begins"
+            )
+        self.releases[release.release_id] = replace(release, stopped=True)
+        for cohort, cost in release.refunds.items():
             self._spend(cohort, -Fraction(cost))
 
     def _started(self, entry: Entry, body: Mapping[str, Any]) -> None:

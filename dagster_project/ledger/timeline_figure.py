@@ -60,7 +60,8 @@ def _panel(panel: Any, name: str, rows: list[Mapping[str, Any]]) -> None:
         ha="right", va="bottom", transform=panel.get_yaxis_transform(),
     )  # fmt: skip
     labels = [
-        row["release_id"] + (" (given back)" if row["event"] == "VOID" else "") for row in rows
+        row["release_id"] + (" (given back)" if row["event"] in ("VOID", "STOPPED") else "")
+        for row in rows
     ]
     panel.set_xticks(range(len(rows)), labels, rotation=30, ha="right", fontsize=8)
     panel.set_ylim(0, 118)

@@ -6,6 +6,7 @@ after reading the report is not covered by the guarantee.
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 from dataclasses import replace
@@ -20,7 +21,10 @@ from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
 from dagster_project.data.schema import Schema
 from dagster_project.evaluation.fidelity import FidelityReport, evaluate
-from dagster_project.evaluation.report import render_html
+from dagster_project.evaluation.figures import NOTICE
+from dagster_project.evaluation.reference import LEAST_ROWS
+from dagster_project.evaluation.report import render_few, render_html
+from dagster_project.evaluation.rows_read import rows_read
 from dagster_project.image.features import make_extractor
 from dagster_project.pipeline import table_model
 from dagster_project.pipeline.pairs import load_heldout, load_train
@@ -41,8 +45,10 @@ def make(
     weights: str | None,
     seconds: dict[str, float],
     progress: Progress,
-) -> FidelityReport:
+) -> FidelityReport | None:
     """Write `private/<id>/fidelity_report.html` and `.json` for the bundle in `folder`.
+
+    With fewer people than a comparison needs, they only say what became of the rows.
 
     Args:
         release: The release.
@@ -51,13 +57,31 @@ def make(
         weights: Local weights file (Inception-v3).
         seconds: Wall time of each asset so far.
         progress: Callback that receives the fraction done and a text.
+
+    Returns:
+        The figures, or None if there are too few people for any.
     """
+    page = release.private / "fidelity_report.html"
+    became = rows_read(json.loads((release.private / "counts.json").read_text()))
+    train, heldout = load_train(release), load_heldout(release)
+    if min(len(train), len(heldout)) < LEAST_ROWS:
+        known = {
+            "notice": NOTICE,
+            "epsilon": release.plan.epsilon,
+            "delta": release.plan.target_delta,
+            "rows": {"train": len(train), "heldout": len(heldout)},
+            "peak_memory": peak_memory(),
+            "seconds": seconds,
+        }
+        page.with_suffix(".json").write_text(json.dumps(known, indent=1))
+        render_few(became, release.schema, page)
+        return None
     schema, seed = release.schema, release.recipe.public_seed
     synthetic = read_bundle(folder, schema, most=_MOST_SYNTHETIC)
     rng = np.random.default_rng(seed)
     report = evaluate(
-        load_train(release),
-        load_heldout(release),
+        train,
+        heldout,
         synthetic,
         table_model.load(release).model.sample(_TABLE_RECORDS, rng),
         schema,
@@ -72,15 +96,9 @@ def make(
         peak_memory=peak_memory(),
         seconds=seconds,
     )
-    (release.private / "fidelity_report.json").write_text(report.to_json())
-    render_html(
-        report,
-        load_heldout(release),
-        synthetic,
-        schema,
-        mechanism_rows(release.plan),
-        release.private / "fidelity_report.html",
-    )
+    page.with_suffix(".json").write_text(report.to_json())
+    rows = mechanism_rows(release.plan)
+    render_html(report, heldout, synthetic, schema, rows, page, became)
     return report
 
 

@@ -61,10 +61,11 @@ STAGES = (
     Stage("privacy_plan", "public", ("dataset",), released=False),
     Stage("public_images", "public", ("privacy_plan",), "prepare"),
     Stage("pairs", "private", ("privacy_plan",), "read"),
-    Stage("table_model", "dp", ("pairs", "public_images"), "fit"),
+    Stage("minimum_people", "dp", ("pairs",), "count"),
+    Stage("table_model", "dp", ("minimum_people", "pairs", "public_images"), "fit"),
     Stage("semantic_query", "dp", ("pairs", "public_images", "table_model"), "ask"),
     Stage("public_checkpoint", "dp", ("semantic_query", "table_model"), "make", pool="gpu"),
-    Stage("subsample", "private", ("pairs",), "draw"),
+    Stage("subsample", "private", ("minimum_people", "pairs"), "draw"),
     Stage("mean_pairs", "dp", ("subsample", "table_model"), "measure"),
     Stage(
         "pretrained_checkpoint", "dp", ("mean_pairs", "table_model", "public_checkpoint"), "make",

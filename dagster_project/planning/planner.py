@@ -103,6 +103,7 @@ def build_plan(
     Raises:
         ValueError: If epsilon or delta is out of range, or no noise meets them.
     """
+    calibration.require_target(target_epsilon, target_delta)
     people = replace(schema, n_public=n_public) if n_public is not None else schema
     recipe = with_steps(recipe, target_epsilon, people.n_public)
     recipe = _with_rounds(people, recipe, target_epsilon, target_delta, mechanisms)

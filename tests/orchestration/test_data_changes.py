@@ -20,7 +20,9 @@ from dagster_project.settings.recipe import Recipe
 from tests.ledger.toys import SHA, executed, plan, population
 from tests.toy_project import PEOPLE, ledger_of, materialise, settings_arguments, write_project
 
-TO_TABLE_MODEL = ("dataset", "privacy_plan", "public_images", "pairs", "table_model")
+TO_TABLE_MODEL = (
+    "dataset", "privacy_plan", "public_images", "pairs", "minimum_people", "table_model",
+)  # fmt: skip
 NEW = 120
 ASKED = ("--epsilon", "5", "--delta", "1e-4")
 

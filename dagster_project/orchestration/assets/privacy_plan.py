@@ -5,7 +5,12 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from dagster_project.orchestration.resources import BudgetLedger, DataSet, ReleaseStore
+from dagster_project.orchestration.resources import (
+    BudgetLedger,
+    ComputeResource,
+    DataSet,
+    ReleaseStore,
+)
 from dagster_project.pipeline.order import RELEASED
 from dagster_project.planning.provenance import code_version, git_facts, lock_hash
 from dagster_project.settings.presets import DEFAULT, PRESETS
@@ -51,13 +56,19 @@ def privacy_plan(
     data: DataSet,
     budget: BudgetLedger,
     store: ReleaseStore,
+    compute: ComputeResource,
 ):  # type: ignore[no-untyped-def]  # Dagster takes no annotation with a check
     """Solve every sigma from epsilon and delta by the joint composition of all mechanisms, price
     the plan and reserve it in the ledger. Refuses a plan that does not fit; reads no record."""
+    from dagster_project.pipeline import beforehand
     from dagster_project.pipeline.privacy_plan import solve
 
     ledger, population, schema = budget.open(), budget.population(), data.schema()
     try:
+        compute.settings().require_device()
+        beforehand.require_numbers(schema, population, ledger.cohorts(), config.people)
+        people = None if config.people == "all" else ledger.cohort(config.people)
+        beforehand.require_people(people.n_public if people else schema.n_public, data.path)
         version = data.version().text
         if population.keyed_version(version) != dataset:
             raise dg.Failure(
@@ -73,7 +84,7 @@ def privacy_plan(
             settings=config.settings,
             preset_name=config.preset,
             data_version=version,
-            people=None if config.people == "all" else ledger.cohort(config.people),
+            people=people,
         )
         price = ledger.price(plan, schema_public=schema.public, allow_delta=config.allow_delta)
         if price.fits:
