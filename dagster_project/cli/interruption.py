@@ -6,11 +6,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dagster_project.cli.place import open_ledger
-from dagster_project.ledger.errors import LedgerError
-from dagster_project.ledger.records import ReleaseRecord
+
+if TYPE_CHECKING:
+    from dagster_project.ledger.records import ReleaseRecord
 
 # How Dagster reports Ctrl-C in a step, in an event that holds only names of classes.
 _INTERRUPTS = {"DagsterExecutionInterruptedError", "KeyboardInterrupt"}
@@ -33,6 +34,8 @@ def sentence(root: Path, release_id: str | None, arguments: Sequence[str] | None
         release_id: The release that was running, None if it had no plan yet.
         arguments: Arguments of the command; None takes those of this process.
     """
+    from dagster_project.ledger.errors import LedgerError
+
     again = shlex.join(["dptabimage", *(sys.argv[1:] if arguments is None else arguments)])
     known = None
     if release_id is not None:

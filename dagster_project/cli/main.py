@@ -20,13 +20,15 @@ from dagster_project.cli import (
     audit,
     checking,
     compare,
+    doctor,
     importing,
     ledger,
+    place,
     private,
     release,
+    starting,
     steward,
 )
-from dagster_project.cli.place import ensure_account
 from dagster_project.settings.presets import DEFAULT, PRESETS
 
 OK, WRONG_REQUEST, REFUSED, FAILED = 0, 2, 3, 4
@@ -38,9 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
-    ensure_account()
+    place.ensure_account()
     command: Command = options.command
     try:
+        place.require_filled(options)
         return command(options)
     except KeyboardInterrupt:
         print("dptabimage: stopped; `dptabimage ledger show` says what is spent", file=sys.stderr)
@@ -82,20 +85,28 @@ def build_parser() -> argparse.ArgumentParser:
     _data(new)
     checking.arguments(new)
 
+    new = add("init", starting.run, "draft schema.yaml and population.yaml for a folder of data")
+    starting.arguments(new)
+
     new = add("import", importing.run, "import a data set of another format into a data folder")
     importing.arguments(new)
 
     new = add("plan", steward.plan, "price a release without reading a record; spends nothing")
     _data(new)
-    _request(new)
+    _request(new, epsilon=3.0)
     new.add_argument(
         "--modes", action="store_true", help="price the modes reuse, new people only and refresh"
     )
+    text = "compare epsilon .5 to 10: what each gives, costs and leaves"
+    new.add_argument("--explore", action="store_true", help=text)
+    text = "write --explore's comparison as a self-contained page"
+    new.add_argument("--html", type=Path, metavar="OUT", help=text)
 
     new = add("release", release.release, "make a private release by running the whole graph")
     _data(new)
-    _request(new)
+    _request(new, epsilon=None)
     _sampling(new)
+    new.add_argument("--yes", "-y", action="store_true", help="spend without asking at a terminal")
     new.add_argument(
         "--extractor",
         default="efficientnet-lite0",
@@ -110,6 +121,8 @@ def build_parser() -> argparse.ArgumentParser:
     _place(new)
     new.add_argument("release", help="release id")
     _sampling(new)
+    text = "only pairs that meet a condition, such as \"finding == 'effusion' and age >= 60\""
+    new.add_argument("--where", metavar="CONDITION", help=text)
     new.add_argument("--out", type=Path, help="output folder of the bundle")
     new.add_argument("--json", action="store_true")
 
@@ -120,8 +133,10 @@ def build_parser() -> argparse.ArgumentParser:
     new.add_argument("--html", type=Path, metavar="OUT", help="write a self-contained page")
     new.add_argument("--public", action="store_true", help="omit what is itself private")
 
-    new = add("verify", ask.verify, "recompute the hashes and the epsilon of a bundle")
+    new = add("verify", ask.verify, "verify a bundle: files, epsilon, card and the ledger's charge")
     new.add_argument("bundle", type=Path)
+    text = "folder whose ledger must agree (default: the bundle's or this one, if it has a ledger)"
+    new.add_argument("--root", type=Path, help=text)
 
     new = add(
         "ledger", ledger.show, "manage the budget: show, verify, export, anchor, void, add-cohort"
@@ -132,6 +147,10 @@ def build_parser() -> argparse.ArgumentParser:
     new = add("private", private.purge, "delete the private zone of releases: purge")
     _place(new)
     private.arguments(new)
+
+    new = add("doctor", doctor.doctor, "say whether this machine and folder can make a release")
+    _data(new)
+    new.add_argument("--json", action="store_true")
 
     new = add("audit", audit.audit, "try to refute the privacy claims; spends nothing")
     _place(new)
@@ -155,8 +174,12 @@ def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path("data"), help="data folder")
 
 
-def _request(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--epsilon", type=float, default=3.0)
+def _request(parser: argparse.ArgumentParser, *, epsilon: float | None) -> None:
+    """Add the arguments of a request; without a default, epsilon must be given."""
+    text = "epsilon of the release"
+    parser.add_argument(
+        "--epsilon", type=float, default=epsilon, required=epsilon is None, help=text
+    )
     parser.add_argument("--delta", type=float, default=1e-6)
     parser.add_argument("--name", default="release", help="prefix of the release id")
     parser.add_argument(
@@ -191,7 +214,7 @@ def _request(parser: argparse.ArgumentParser) -> None:
 
 
 def _sampling(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--n", type=int, default=4000, help="number of synthetic pairs")
+    parser.add_argument("--n", "-n", type=int, default=4000, help="number of synthetic pairs")
     parser.add_argument("--seed", type=int, default=1, help="public seed of the sampling")
 
 

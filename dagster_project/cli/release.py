@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dagster_project.cli import interruption
+from dagster_project.cli.confirming import confirmed
 from dagster_project.cli.place import data_of, open_ledger, root_of, settings_of
-from dagster_project.ledger import errors
 
 _WRONG_REQUEST, _REFUSED, _FAILED = 2, 3, 4
 # What a wrong request or malformed data raises; Dagster passes on only the class names.
@@ -31,6 +31,9 @@ def release(options: argparse.Namespace) -> int:
     _require_sampling(options)
     _require_report(options)
     root, data = root_of(options), data_of(options)
+    if not confirmed(options):
+        print("dptabimage: not confirmed, so nothing was spent", file=sys.stderr)
+        return _WRONG_REQUEST
     started = time.monotonic()
     result, faults = _run_job(root, _run_config(options, root, data))
     if result is None:
@@ -48,6 +51,7 @@ def sample(options: argparse.Namespace) -> int:
     """Sample another bundle from committed models; post-processing, at no cost."""
     from dagster_project.orchestration.resources import ComputeResource, ReleaseStore
     from dagster_project.pipeline import synthetic_release
+    from dagster_project.table.conditions import Condition
 
     _require_sampling(options)
     root, compute = root_of(options), ComputeResource(bars=True)
@@ -55,16 +59,30 @@ def sample(options: argparse.Namespace) -> int:
     ledger = open_ledger(root)
     try:
         made = store.load(options.release, ledger, compute.settings())
-        folder = options.out or store.bundle(made, n=options.n, seed=options.seed)
+        where = (options.where or "").strip() or None
+        if where:  # refused before any model is loaded
+            Condition.parse(where, made.schema)
+        folder = options.out or store.bundle(made, n=options.n, seed=options.seed, where=where)
         progress = compute.progress("sample", print)
         stated = synthetic_release.make(
-            made, folder, n=options.n, seed=options.seed, progress=progress
+            made, folder, n=options.n, seed=options.seed, where=where, progress=progress
         )
         synthetic_release.commit(made, folder)
     finally:
         ledger.close()
+    sampling = stated["sampling"]
     found = {"release": made.id, "bundle": str(folder), "files": len(stated["files"])}
-    print(json.dumps(found, indent=1) if options.json else f"{options.n} pairs in {folder}")
+    found |= {name: sampling[name] for name in ("where", "share", "people") if name in sampling}
+    if options.json:
+        print(json.dumps(found, indent=1))
+        return 0
+    print(f"{options.n} pairs in {folder}")
+    if where:
+        print(
+            f"each meets {where}; the table model expects this of {sampling['share']:.2%} of all, "
+            f"about {sampling['people']:g} people"
+            + (", so few that noise decides what they look like" * (sampling["people"] < 20))
+        )
     return 0
 
 
@@ -158,6 +176,8 @@ def _planned(home: Path, since: float) -> str | None:
 
 def _fault(failure: Any) -> tuple[int, str]:
     """Return the exit code and the sentence of a failed step."""
+    from dagster_project.ledger import errors
+
     error = failure.error
     while error is not None and error.cause is not None:
         error = error.cause

@@ -9,47 +9,38 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from dagster_project.cli.place import data_of, pricing_ledger, root_of, settings_of
-from dagster_project.ledger import Ledger
-from dagster_project.ledger.population import Population
+from dagster_project.cli.place import data_of, pricing_ledger, request_of, root_of
 
 if TYPE_CHECKING:
     from dagster_project.data.schema import Schema
+    from dagster_project.ledger import Ledger
+    from dagster_project.ledger.population import Population
 
 
 def plan(options: argparse.Namespace) -> int:
     """Print the plan's mechanisms, epsilon and price; reads no record, reserves nothing."""
-    from dagster_project.data.layout import column_faults
-    from dagster_project.data.schema import Schema
+    if options.explore or options.html:
+        from dagster_project.cli.exploring import explore
+
+        return explore(options)
     from dagster_project.data.versions import data_version
     from dagster_project.pipeline import beforehand
-    from dagster_project.pipeline.fidelity_report import mechanism_rows
-    from dagster_project.pipeline.privacy_plan import solve
+    from dagster_project.pipeline.request import price_of, schema_of
+    from dagster_project.planning.costs import mechanism_rows
     from dagster_project.privacy.accounting import true_positive_rates
 
     root, folder = root_of(options), data_of(options)
-    schema = Schema.from_file(folder / "schema.yaml")
-    if faults := column_faults(folder, schema):
-        raise ValueError(" ".join(faults))
+    schema = schema_of(folder)
     with pricing_ledger(root) as (ledger, population, real):
         beforehand.require_numbers(schema, population, ledger.cohorts(), options.people)
         people = None if options.people == "all" else ledger.cohort(options.people)
         beforehand.require_people(people.n_public if people else schema.n_public, folder)
+        version = data_version(folder).text
         if options.modes:
-            return _modes(options, schema, population, ledger, data_version(folder).text)
-        solved = solve(
-            schema,
-            population,
-            name=options.name,
-            epsilon=options.epsilon,
-            delta=options.delta,
-            settings=settings_of(options),
-            preset_name=options.preset,
-            data_version=data_version(folder).text,
-            people=people,
-        )
-        price = ledger.price(solved, schema_public=schema.public, allow_delta=options.allow_delta)
-        keyed_version = population.keyed_version(solved.data_version)
+            return _modes(options, schema, population, ledger, version)
+        priced = price_of(request_of(options), schema, population, ledger, data_version=version)
+        keyed_version = population.keyed_version(version)
+    solved, price, verdict = priced.plan, priced.price, priced.verdict
     (power,) = true_positive_rates(solved.events, [0.01], discretization=solved.discretization)
     if options.json:
         shown = solved.to_json()
@@ -59,7 +50,8 @@ def plan(options: argparse.Namespace) -> int:
             shown["release_id"] = shown["data_version"] = None  # its key is not made yet
         content = {
             "plan": shown,
-            "price": {**asdict(price), "fits": price.fits},
+            "price": asdict(price),
+            "pictures": verdict.to_json(),
             "true_positives_at_1_percent_false_positives": power,
         }
         print(json.dumps(content, indent=1))
@@ -70,6 +62,7 @@ def plan(options: argparse.Namespace) -> int:
         print(f"attacker  at most {most:.2%} true positives at 1 % false positives")
         for row in mechanism_rows(solved):
             print(f"  {row['mechanism']:24} {row['epsilon alone']:8.4f}   {row['event']}")
+        print(f"pictures  {verdict}: {verdict.reason}")
         print(price)
         if price.advice:
             print(price.advice)
@@ -88,15 +81,7 @@ def _modes(
     """Print the prices of reuse, of a release on only the new people, and of a refresh."""
     from dagster_project.pipeline import proposal
 
-    request = proposal.ReleaseRequest(
-        name=options.name,
-        epsilon=options.epsilon,
-        delta=options.delta,
-        settings=settings_of(options),
-        preset=options.preset,
-        allow_delta=options.allow_delta,
-    )
-    modes = proposal.propose(schema, population, ledger, request, data_version=version)
+    modes = proposal.propose(schema, population, ledger, request_of(options), data_version=version)
     print(
         json.dumps(proposal.as_json(modes), indent=1) if options.json else proposal.as_text(modes)
     )

@@ -38,7 +38,10 @@ def header_cause(
     if isinstance(header, list) and set(needed) <= set(header):
         return _unnamed(file.name, header, table)
     with file.open("rb") as stream:
-        line = stream.readline(_LINE)
+        # If carriage returns end the lines, what follows the first one is a record.
+        line = stream.readline(_LINE).split(b"\r")[0]
+    if line.startswith(codecs.BOM_UTF32_LE):
+        return None
     if (line.startswith(_UTF16) or b"\0" in line) and table.encoding != "utf-16":
         return (
             f'{file.name} is encoded as UTF-16 (Excel\'s "Unicode text"): state '

@@ -11,21 +11,23 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from dagster_project.data import causes
-from dagster_project.data.images import UnusableImage
+from dagster_project.data.image_faults import UnusableImage
 from dagster_project.data.layout import Layout, find_layout
-from dagster_project.data.lines import WIDTH
+from dagster_project.data.lines import WIDTH, csv_fields, csv_header, text_lines
 from dagster_project.data.look import Fault, Look, Part, Reason
 from dagster_project.data.persons import canonical_id
 from dagster_project.data.reading import image_place, images_of
 from dagster_project.data.rows import Batch, row_count, stream
 from dagster_project.data.schema import Attribute, Schema, SchemaError
 from dagster_project.data.schema_rules import read_yaml, schema_faults
+from dagster_project.data.table_format import TableFormat
 
 
 def check(
@@ -127,6 +129,15 @@ class _Book:
                 text = f"{person!r:.60} is also in heldout.parquet and is not used for training."
                 self.add("person also held out", Fault(training, text, rows[0]), lost=False)
 
+    def _few(self) -> list[str]:
+        stated = self.schema.n_public
+        if 2 * len(self.able) >= stated:
+            return []
+        return [
+            f"{len(self.able)} people are left, fewer than half of n_public: {stated}, so that a "
+            "release would end after its count of people."
+        ]
+
     def closed(self) -> Look:
         """Return the look, with the largest losses first."""
         values = [
@@ -153,7 +164,7 @@ class _Book:
                 )
             ),
             notes=tuple(self.notes),
-            causes=(*self.causes, *filter(None, found)),
+            causes=(*self.causes, *filter(None, found), *self._few()),
         )
 
 
@@ -174,8 +185,9 @@ def _read(file: Path, layout: Layout, book: _Book, report: Callable[[float], Non
     for reason, some in broken.items():
         book.nobody += len(some)
         book.add(reason, _broken(file.name, reason, some), lost=True, rows=len(some))
-    if file.suffix == ".csv" and (cause := _width_cause(file, len(broken[WIDTH.reason]), done)):
-        book.causes.append(cause)
+    if file.suffix == ".csv" and broken[WIDTH.reason]:
+        cause = _width_cause(file, len(broken[WIDTH.reason]), done, schema.table)
+        book.causes += [cause] if cause else []
     report(1.0)
     if done == 0:
         book.notes.append(Fault(file.name, "the table is empty."))
@@ -252,14 +264,13 @@ def _values(
         )
 
 
-def _width_cause(file: Path, wrong: int, rows: int) -> str | None:
+def _width_cause(file: Path, wrong: int, rows: int, table: TableFormat) -> str | None:
     """Explain broken rows that are one empty field longer than the header."""
-    if not wrong:
-        return None
-    with file.open("rb") as stream:
-        commas = next(stream, b"").count(b",")
-        ends = [line.rstrip(b"\r\n") for line, _ in zip(stream, range(1000), strict=False)]
-    wide = sum(line.endswith(b",") and line.count(b",") == commas + 1 for line in ends)
+    header = csv_header(file, table)
+    width = len(header) if isinstance(header, list) else 0
+    some = islice(text_lines(file, table.encoding), 2, 1000)
+    ends = [csv_fields(text, table) for _, text in some if isinstance(text, str)]
+    wide = sum(isinstance(end, list) and end[width:] == [""] for end in ends)
     return causes.width_cause(file.name, wrong, rows) if 2 * wide >= len(ends) else None
 
 

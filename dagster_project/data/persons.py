@@ -10,6 +10,7 @@ import unicodedata
 
 import pandas as pd
 
+LEAST_ROWS = 10  # of any set that a report compares; fewer have no k-th nearest neighbours
 HELDOUT_SHARE = 0.1  # expected share of held-out people, unless heldout.parquet names them
 
 

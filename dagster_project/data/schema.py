@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,22 +21,13 @@ import pyarrow as pa
 
 from dagster_project.data.attribute import MISSING, Attribute
 from dagster_project.data.attribute_rules import attributes
+from dagster_project.data.image_spec import ImageSpec
 from dagster_project.data.rules import SchemaError
 from dagster_project.data.schema_rules import read_yaml, schema_faults
 from dagster_project.data.table_format import STANDARD, TableFormat, clean_name
 from dagster_project.data.table_rules import table_format
 
 __all__ = ["MISSING", "Attribute", "ImageSpec", "Schema", "SchemaError"]
-
-
-@dataclass(frozen=True)
-class ImageSpec:
-    """The image column, and the public size in pixels to which every image is brought."""
-
-    column: str
-    channels: Literal[1, 3]
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)
@@ -52,6 +43,7 @@ class Schema:
         n_public: Public rough number of people, never the exact private count.
         image: The image column and target size.
         attributes: The attributes, in the column order of every code matrix.
+        population: Name of the population whose budget pays, "" if the schema does not say.
         table: The form of table files.
     """
 
@@ -62,6 +54,7 @@ class Schema:
     image: ImageSpec
     attributes: tuple[Attribute, ...]
     person_id_rule: str = "exact"
+    population: str = ""
     table: TableFormat = STANDARD
 
     @classmethod
@@ -86,10 +79,11 @@ class Schema:
         return cls(
             name=mapping["name"],
             public=mapping.get("public", False),
+            population=mapping.get("population", ""),
             person_id=clean_name(mapping["person_id"]),
             person_id_rule=mapping.get("person_id_rule", "exact"),
             n_public=mapping["n_public"],
-            image=ImageSpec(**mapping["image"]),
+            image=ImageSpec.from_dict(mapping["image"]),
             attributes=tuple(
                 attribute
                 for name, body in mapping["attributes"].items()
@@ -108,11 +102,12 @@ class Schema:
         return {
             "name": self.name,
             "public": self.public,
+            **({"population": self.population} if self.population else {}),
             "person_id": self.person_id,
             "person_id_rule": self.person_id_rule,
             "n_public": self.n_public,
             **({"table": table} if table else {}),
-            "image": dict(vars(self.image)),
+            "image": self.image.to_dict(),
             "attributes": declared,
         }
 

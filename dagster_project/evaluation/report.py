@@ -16,6 +16,7 @@ import jinja2
 import numpy as np
 
 from dagster_project.data.pairs import Pairs
+from dagster_project.data.persons import LEAST_ROWS
 from dagster_project.data.schema import Attribute, Schema
 from dagster_project.evaluation.fidelity import evaluate
 from dagster_project.evaluation.figures import NOTICE, FidelityReport
@@ -26,7 +27,6 @@ from dagster_project.evaluation.plots import (
     rows_by_attribute,
     shares,
 )
-from dagster_project.evaluation.reference import LEAST_ROWS
 
 __all__ = ["FidelityReport", "evaluate", "render_few", "render_html"]
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dagster_project.data.persons import canonical_id
 from dagster_project.ledger import errors, expiry, files, pricing
 from dagster_project.ledger.chain import Entry, Head
 from dagster_project.ledger.journal import Journal
@@ -94,6 +95,19 @@ class Ledger:
             remedy = "open it with `dptabimage ledger add-cohort`"
             raise errors.PlanRefused(f"the ledger has no cohort {name!r}: {remedy}")
         return found
+
+    def cohort_of(self, person_id: str) -> str | None:
+        """Return the cohort of a person, None if never seen. Private: it reveals members.
+
+        Raises:
+            KeyLost: The population's identity key is gone.
+        """
+        assert self._members is not None, "a ledger without a population has no members"
+        seal = self._journal.fresh().members
+        person = canonical_id(person_id, seal.id_rule if seal is not None else "exact")
+        if person is None:
+            return None
+        return self._members.cohorts_of(self._journal, [person]).get(person)
 
     def price(self, plan: Plan, *, schema_public: bool = False, allow_delta: bool = False) -> Price:
         """Return what `reserve` would charge, and whether it fits.

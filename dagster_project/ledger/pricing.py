@@ -30,9 +30,10 @@ class Price:
         spent, cap, remaining: Account of the cohort before the plan.
         fits: Whether every cohort can pay.
         epsilon_release: The release's own epsilon (joint privacy loss distribution).
-        epsilon_lifetime_cap: The cap, as epsilon.
-        epsilon_lifetime_before, epsilon_lifetime_after: What the filter has spent, as epsilon at
-            the population's delta.
+        share, share_before, share_after: Share of the lifetime budget that the plan takes, and
+            that is used before and after it.
+        releases_left: How many releases at epsilon 1 fit after it.
+        epsilon_that_fits: About the largest epsilon of a release that fits now.
         charges: Cost by cohort.
         advice: A sentence if delta is allowed but larger than advised, otherwise empty.
     """
@@ -44,25 +45,33 @@ class Price:
     remaining: float
     fits: bool
     epsilon_release: float
-    epsilon_lifetime_cap: float
-    epsilon_lifetime_before: float
-    epsilon_lifetime_after: float
+    share: float
+    share_before: float
+    share_after: float
+    releases_left: int
+    epsilon_that_fits: float
     charges: Mapping[str, float]
     advice: str
 
     def __str__(self) -> str:
-        fits = "fits under" if self.fits else "does not fit under"
-        cap = self.epsilon_lifetime_cap
-        return (
-            f"the plan (epsilon {self.epsilon_release:.3f}) {fits} the lifetime cap of {cap:g}: "
-            f"cohort {self.cohort!r} would go from {self.epsilon_lifetime_before:.3f} to "
-            f"{self.epsilon_lifetime_after:.3f}"
+        payers = " and ".join(f"cohort {name!r}" for name in self.charges)
+        told = (
+            f"the plan (epsilon {self.epsilon_release:.3f}) "
+            f"{'fits' if self.fits else 'does not fit'}: it takes {gdp_filter.percent(self.share)} "
+            f"of the lifetime budget of {payers}"
         )
-
-
-def lifetime_epsilon(spent: float, fixed: Mapping[str, Any]) -> float:
-    """Return the epsilon of a sum of costs, at the population's delta."""
-    return gdp_filter.epsilon_of(spent, target_delta=fixed["target_delta"])
+        if len(self.charges) > 1:
+            told += f" each; cohort {self.cohort!r} has the least left"
+        used = gdp_filter.percent(self.share_before)
+        if self.fits:
+            return (
+                f"{told}, where {used} is used so far; afterwards {self.releases_left} more at "
+                "epsilon 1 fit"
+            )
+        if self.epsilon_that_fits < 0.05:
+            return f"{told}, where {used} is used so far, so that no other release fits"
+        smaller = min(self.epsilon_that_fits, math.floor(100 * self.epsilon_release) / 100)
+        return f"{told}, where {used} is used so far; about epsilon {smaller:g} would fit"
 
 
 def accounts(state: State) -> list[CohortStatus]:
@@ -74,11 +83,27 @@ def accounts(state: State) -> list[CohortStatus]:
             spent=float(cohort.spent),
             cap=state.cap,
             remaining=state.cap - float(cohort.spent),
-            epsilon=lifetime_epsilon(float(cohort.spent), state.population),
+            share=float(cohort.spent) / state.cap,
+            releases_left=_releases_left(state.cap - float(cohort.spent), state),
             lifetime_epsilon=state.population["lifetime_epsilon"],
         )
         for name, cohort in state.cohorts.items()
     ]
+
+
+def _releases_left(remaining: float, state: State) -> int:
+    return gdp_filter.releases_left(remaining, target_delta=state.population["target_delta"])
+
+
+def _epsilon_that_fits(remaining: float, state: State) -> float:
+    """Return about the largest epsilon that `remaining` pays for, rounded down.
+
+    A release that is alone with its cohort is judged by its own epsilon (`_cost`).
+    """
+    if remaining >= state.cap:
+        return state.population["lifetime_epsilon"]
+    epsilon = gdp_filter.epsilon_of(remaining, target_delta=state.population["target_delta"])
+    return math.floor(100 * epsilon) / 100
 
 
 def charges(plan: Plan, state: State) -> dict[str, float]:
@@ -98,6 +123,11 @@ def charges(plan: Plan, state: State) -> dict[str, float]:
                 raise errors.PlanRefused("the plan has no finite cost: its noise is too small")
         result[name] = costs[paid]
     return result
+
+
+def cost(plan: Plan, fixed: Mapping[str, Any]) -> float:
+    """Return what everybody pays for a plan that reads everybody."""
+    return sum(_costs(_paid(plan, "all"), fixed))
 
 
 def refunds(plan: Plan, charged: Iterable[str], state: State) -> dict[str, float]:
@@ -178,9 +208,11 @@ def price(
         remaining=state.cap - spent,
         fits=after(worst) <= Fraction(state.cap),
         epsilon_release=plan.epsilon,
-        epsilon_lifetime_cap=state.population["lifetime_epsilon"],
-        epsilon_lifetime_before=lifetime_epsilon(spent, state.population),
-        epsilon_lifetime_after=lifetime_epsilon(float(after(worst)), state.population),
+        share=costs[worst] / state.cap,
+        share_before=spent / state.cap,
+        share_after=float(after(worst)) / state.cap,
+        releases_left=_releases_left(state.cap - float(after(worst)), state),
+        epsilon_that_fits=_epsilon_that_fits(state.cap - spent, state),
         charges=dict(costs),
         advice=_advice(plan.target_delta, _people(plan, state)),
     )

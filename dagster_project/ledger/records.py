@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from dagster_project.ledger.gdp_filter import percent
+
 
 @dataclass(frozen=True, kw_only=True)
 class Artifacts:
@@ -158,12 +160,28 @@ class Reservation:
 
 @dataclass(frozen=True, kw_only=True)
 class CohortStatus:
-    """A cohort's account: costs (see `gdp_filter`) and the corresponding lifetime epsilon."""
+    """A cohort's account.
+
+    Attributes:
+        spent, cap, remaining: Sums of costs (see `gdp_filter`).
+        share: Share of the lifetime budget that is used.
+        releases_left: How many releases at epsilon 1 still fit.
+        lifetime_epsilon: What the whole budget stands for.
+    """
 
     name: str
     n_public: int
     spent: float
     cap: float
     remaining: float
-    epsilon: float
+    share: float
+    releases_left: int
     lifetime_epsilon: float
+
+    def __str__(self) -> str:
+        more = (
+            "1 more release at epsilon 1 fits"
+            if self.releases_left == 1
+            else (f"{self.releases_left} more releases at epsilon 1 fit")
+        )
+        return f"{percent(self.share)} of the lifetime budget used; {more}"

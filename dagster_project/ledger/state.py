@@ -16,6 +16,7 @@ from typing import Any
 
 from dagster_project.ledger import errors
 from dagster_project.ledger.chain import Entry, Head
+from dagster_project.ledger.gdp_filter import percent
 from dagster_project.ledger.records import Artifacts, Cohort, ReleaseRecord, Seal, Stage
 from dagster_project.privacy.plan import canonical_hash, canonical_json, is_identifier
 
@@ -169,8 +170,8 @@ class State:
             remaining = cap - self.cohorts[cohort].spent
             if cost > remaining:
                 raise errors.BudgetExceeded(
-                    f"release {name!r} costs cohort {cohort!r} {float(cost):.6g} of its budget, "
-                    f"and {float(remaining):.6g} of {float(cap):.6g} remain under the lifetime cap"
+                    f"release {name!r} takes {percent(float(cost / cap))} of the lifetime budget "
+                    f"of cohort {cohort!r}, where {percent(1 - float(remaining / cap))} is used"
                 )
 
     def _opened(self, _entry: Entry, body: Mapping[str, Any]) -> None:

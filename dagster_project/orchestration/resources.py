@@ -113,17 +113,19 @@ class ReleaseStore(dg.ConfigurableResource):
 
         Release(plan=plan, schema=schema, ledger=ledger, root=self.path).write_schema()
 
-    def bundle(self, release: Release, *, n: int, seed: int) -> Path:
+    def bundle(self, release: Release, *, n: int, seed: int, where: str | None = None) -> Path:
         """Return the bundle's folder: the release's own for the first n and seed, else another."""
         from dagster_project.pipeline.synthetic_release import stage_name
 
+        asked = stage_name(n, seed, where)
         first = next(
             (s for s in release.ledger.release(release.id).stages if s.startswith("synthetic_")),
             stage_name(n, seed),
         )
-        if first == stage_name(n, seed):
+        if first == asked:
             return release.bundle
-        return release.bundle.with_name(f"{release.id}-n{n}-seed{seed}")
+        suffix = asked.removeprefix("synthetic_release").replace(".", "-")
+        return release.bundle.with_name(f"{release.id}{suffix}")
 
     def note_seconds(self, release: Release, stage: str, seconds: float) -> dict[str, float]:
         """Add a stage's wall time to the release's private notes and return all wall times."""

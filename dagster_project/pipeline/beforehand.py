@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dagster_project.data.persons import HELDOUT_SHARE
+from dagster_project.data.persons import HELDOUT_SHARE, LEAST_ROWS
 from dagster_project.data.schema import Schema
-from dagster_project.evaluation.reference import LEAST_ROWS
 from dagster_project.ledger import CohortStatus
 from dagster_project.ledger.population import Population
 

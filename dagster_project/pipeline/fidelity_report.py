@@ -11,7 +11,6 @@ import resource
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -29,8 +28,7 @@ from dagster_project.image.features import make_extractor
 from dagster_project.pipeline import table_model
 from dagster_project.pipeline.pairs import load_heldout, load_train
 from dagster_project.pipeline.release import Release
-from dagster_project.privacy.accounting import cost_table
-from dagster_project.privacy.plan import Plan
+from dagster_project.planning.costs import mechanism_rows
 from dagster_project.release.bundle import image_column
 
 _TABLE_RECORDS = 100_000
@@ -100,26 +98,6 @@ def make(
     rows = mechanism_rows(release.plan)
     render_html(report, heldout, synthetic, schema, rows, page, became)
     return report
-
-
-def mechanism_rows(plan: Plan) -> list[dict[str, Any]]:
-    """Return the privacy cost of each mechanism, and in a last row that of all together."""
-    table = cost_table(
-        plan.mechanisms, target_delta=plan.target_delta, discretization=plan.discretization
-    )
-    return [
-        {
-            "mechanism": row["name"],
-            "event": _words(row["event"]) if row["event"] else "joint composition",
-            "epsilon alone": row["epsilon"],
-        }
-        for row in table
-    ]
-
-
-def _words(event: dict[str, object]) -> str:
-    shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in event.items())
-    return ", ".join(shown).removeprefix("type ")
 
 
 def read_bundle(folder: Path, schema: Schema, *, most: int) -> Pairs:

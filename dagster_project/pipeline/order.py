@@ -14,11 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import signature
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from dagster_project.data.progress import Progress
-from dagster_project.pipeline.release import Release
 from dagster_project.planning.provenance import code_version
+
+if TYPE_CHECKING:
+    from dagster_project.data.progress import Progress
+    from dagster_project.pipeline.release import Release
 
 Zone = Literal["private", "dp", "public"]
 

@@ -46,7 +46,7 @@ class PlanConfig(dg.Config):
             "within_budget",
             asset="privacy_plan",
             blocking=True,
-            description="The plan fits under the lifetime cap of everybody it touches.",
+            description="The plan fits the lifetime budget of everybody it touches.",
         )
     ],
 )
@@ -108,6 +108,8 @@ def privacy_plan(
             "epsilon of the Gaussian events by PRV": plan.epsilon_prv or "not available",
             "mechanisms": dg.MetadataValue.md(_table(plan)),
             "price": str(price),
+            "share of the lifetime budget used afterwards": price.share_after,
+            "releases at epsilon 1 that fit afterwards": price.releases_left,
         },
         # The id contains a keyed hash of everything that determines the plan; the plan's own hash
         # would confirm a guess.
@@ -121,7 +123,7 @@ def privacy_plan(
 
 
 def _table(plan: Any) -> str:
-    from dagster_project.pipeline.fidelity_report import mechanism_rows
+    from dagster_project.planning.costs import mechanism_rows
 
     rows = ["| mechanism | event | epsilon alone |", "|---|---|---|"]
     for row in mechanism_rows(plan):
