@@ -11,7 +11,6 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +19,12 @@ import pandas as pd
 from dagster_project.data import causes
 from dagster_project.data.image_faults import UnusableImage
 from dagster_project.data.layout import Layout, find_layout
-from dagster_project.data.lines import WIDTH, csv_fields, csv_header, text_lines
 from dagster_project.data.look import Fault, Look, Part, Reason
 from dagster_project.data.persons import canonical_id
 from dagster_project.data.reading import image_place, images_of
 from dagster_project.data.rows import Batch, row_count, stream
 from dagster_project.data.schema import Attribute, Schema, SchemaError
 from dagster_project.data.schema_rules import read_yaml, schema_faults
-from dagster_project.data.table_format import TableFormat
 
 
 def check(
@@ -185,9 +182,9 @@ def _read(file: Path, layout: Layout, book: _Book, report: Callable[[float], Non
     for reason, some in broken.items():
         book.nobody += len(some)
         book.add(reason, _broken(file.name, reason, some), lost=True, rows=len(some))
-    if file.suffix == ".csv" and broken[WIDTH.reason]:
-        cause = _width_cause(file, len(broken[WIDTH.reason]), done, schema.table)
-        book.causes += [cause] if cause else []
+    if file.suffix == ".csv":
+        counts = {reason: len(some) for reason, some in broken.items()}
+        book.causes += causes.line_causes(file, schema.table, counts, done)
     report(1.0)
     if done == 0:
         book.notes.append(Fault(file.name, "the table is empty."))
@@ -247,31 +244,31 @@ def _batch(file: str, batch: Batch, layout: Layout, book: _Book) -> np.ndarray:
 def _values(
     attribute: Attribute, column: pd.Series, outside: Counter[str]
 ) -> Iterator[tuple[int, str, str, bool]]:
-    """Yield position, reason, description and fate of each value outside the attribute's domain."""
-    raw, (codes, keep) = attribute.raw_codes(column), attribute.encode(column)
+    """Yield position, reason, description and fate of each value outside the attribute's domain.
+
+    The labels of a column are absent or unknown together, so that only the first one counts.
+    """
+    if attribute.label > 0:
+        return
+    name, raw, (codes, keep) = (
+        attribute.declared_name,
+        attribute.raw_codes(column),
+        attribute.encode(column),
+    )
+    thing = {"date": "a date", "age": "an age"}.get(attribute.form, "a number")
     for i in np.flatnonzero(raw < -int(attribute.missing)):
         cell = column.iloc[i]
-        what = "is absent or not a number" if attribute.kind == "numeric" else "is absent"
+        what = f"is absent or not {thing}" if attribute.kind == "numeric" else "is absent"
         what = what if raw[i] == -1 else "is outside the domain"
         fate = f"it becomes {attribute.labels[codes[i]]!r}" if keep[i] else "the row is dropped"
         if isinstance(cell, str) and (cell in outside or len(outside) < 1000):
             outside[cell] += 1
         yield (
             int(i),
-            f"{attribute.name} {what}",
-            f"{attribute.name} {f'{cell!r:.60}'} {what}; {fate}.",
+            f"{name} {what}",
+            f"{name} {f'{cell!r:.60}'} {what}; {fate}.",
             bool(keep[i]),
         )
-
-
-def _width_cause(file: Path, wrong: int, rows: int, table: TableFormat) -> str | None:
-    """Explain broken rows that are one empty field longer than the header."""
-    header = csv_header(file, table)
-    width = len(header) if isinstance(header, list) else 0
-    some = islice(text_lines(file, table.encoding), 2, 1000)
-    ends = [csv_fields(text, table) for _, text in some if isinstance(text, str)]
-    wide = sum(isinstance(end, list) and end[width:] == [""] for end in ends)
-    return causes.width_cause(file.name, wrong, rows) if 2 * wide >= len(ends) else None
 
 
 def _broken(file: str, reason: str, rows: Sequence[int]) -> Fault:

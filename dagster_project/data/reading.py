@@ -138,10 +138,11 @@ def encode_records(batch: Batch, schema: Schema, reasons: Counter[str]) -> _Reco
         column = pd.Series(values_of[attribute.column], dtype=object)
         codes[:, i], keep = attribute.encode(column)
         values[:, i] = attribute.values(column)
-        changed = sound & keep & (attribute.raw_codes(column) < -attribute.missing)
-        reasons[f"{attribute.name}: row dropped"] += int((sound & ~keep).sum())
-        reasons[f"{attribute.name}: value changed"] += int(changed.sum())
         usable &= keep
+        if attribute.label == 0:  # the labels of a column are absent or unknown together
+            changed = sound & keep & (attribute.raw_codes(column) < -attribute.missing)
+            reasons[f"{attribute.declared_name}: row dropped"] += int((sound & ~keep).sum())
+            reasons[f"{attribute.declared_name}: value changed"] += int(changed.sum())
     return _Records(ids, codes, values, usable)
 
 

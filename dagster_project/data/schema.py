@@ -94,10 +94,7 @@ class Schema:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of schema.yaml; `from_dict` reads it back."""
-        declared = {
-            a.group.name if a.group else a.name: a.to_dict(self.table.missing_values)
-            for a in self.attributes
-        }
+        declared = {a.declared_name: a.to_dict(self.table.missing_values) for a in self.attributes}
         table = self.table.to_dict()
         return {
             "name": self.name,
