@@ -206,7 +206,7 @@ def test_texts_with_line_breaks_are_named_as_such(tmp_path, schema_path):
 def test_values_of_declared_kinds_get_their_cause(tmp_path, schema_path):
     kinds = {
         "kind": {"kind": "labels", "labels": ["ball", "doll"]},
-        "weight": {"kind": "date", "edges": ["2020-01-01", "2021-01-01"]},
+        "weight": {"kind": "date", "edges": ["2020-01-01", "2020-07-01", "2021-01-01"]},
         "new": {"kind": "boolean"},
         "age": {"kind": "age", "unit": "years", "edges": [0, 50, 100]},
     }
