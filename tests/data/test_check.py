@@ -210,7 +210,9 @@ def test_values_of_declared_kinds_get_their_cause(tmp_path, schema_path):
         "new": {"kind": "boolean"},
         "age": {"kind": "age", "unit": "years", "edges": [0, 50, 100]},
     }
-    schema_path.write_text(yaml.safe_dump({**SCHEMA.to_dict(), "attributes": kinds}))
+    schema_path.write_text(
+        yaml.safe_dump({**SCHEMA.to_dict(), "attributes": kinds}, sort_keys=False)
+    )
     rows = [f"{i},ball|car,{i % 28 + 1}.03.2020,ja,N/A" for i in range(30)]
     folder = write_csv(tmp_path / "data", ["id,kind,weight,new,age", *rows], {})
     found = look(folder, schema_path, examples=1)
