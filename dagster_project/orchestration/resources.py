@@ -113,11 +113,13 @@ class ReleaseStore(dg.ConfigurableResource):
 
         Release(plan=plan, schema=schema, ledger=ledger, root=self.path).write_schema()
 
-    def bundle(self, release: Release, *, n: int, seed: int, where: str | None = None) -> Path:
+    def bundle(
+        self, release: Release, *, n: int, seed: int, where: str | None = None, csv: bool = False
+    ) -> Path:
         """Return the bundle's folder: the release's own for the first n and seed, else another."""
         from dagster_project.pipeline.synthetic_release import stage_name
 
-        asked = stage_name(n, seed, where)
+        asked = stage_name(n, seed, where, csv)
         first = next(
             (s for s in release.ledger.release(release.id).stages if s.startswith("synthetic_")),
             stage_name(n, seed),

@@ -45,6 +45,8 @@ def make(
     seed: int,
     progress: Progress,
     where: str | None = None,
+    licence: str | None = None,
+    csv: bool = False,
 ) -> Mapping[str, Any]:
     """Write a bundle of `n` pairs to `folder` and return its manifest.
 
@@ -53,6 +55,9 @@ def make(
 
     Args:
         where: A condition that every record meets (`table.conditions`), or None for all records.
+        licence: The publisher's licence for the synthetic data, if possible an identifier that
+            Hugging Face knows ("cc-by-4.0"), or None if not stated.
+        csv: Whether to add the pairs as a CSV table with picture files.
     """
     models: dict[str, str] = {}
     for stage in parents(release):
@@ -95,6 +100,7 @@ def make(
             drawn.records[rows.start : rows.stop] if drawn else None,
         )
     sampling: dict[str, Any] = {"n": n, "seed": seed, **sampler.model_dump(mode="json")}
+    sampling |= ({"licence": licence} if licence else {}) | ({"format": "csv"} if csv else {})
     if drawn:
         # The measurements are of everybody, so they say nothing of these records.
         report = {}
@@ -113,10 +119,18 @@ def make(
     return writer.finish(stated, text, report)
 
 
-def write(release: Release, folder: Path, *, n: int, seed: int, progress: Progress) -> None:
+def write(
+    release: Release,
+    folder: Path,
+    *,
+    n: int,
+    seed: int,
+    progress: Progress,
+    licence: str | None = None,
+) -> None:
     """Make a bundle and enter it in the ledger, unless it is already committed."""
     if not is_committed(release, folder, n=n, seed=seed):
-        make(release, folder, n=n, seed=seed, progress=progress)
+        make(release, folder, n=n, seed=seed, licence=licence, progress=progress)
         commit(release, folder)
 
 
@@ -148,18 +162,19 @@ def _rests_on(release: Release) -> str:
     return release.ledger.entries()[newest - 1].hash
 
 
-def stage_name(n: int, seed: int, where: str | None = None) -> str:
+def stage_name(n: int, seed: int, where: str | None = None, csv: bool = False) -> str:
     """Return the name of a bundle's stage in the ledger.
 
     A condition appears as a hash, since names of stages cannot hold it; the manifest states it.
     """
-    asked = f".where-{canonical_hash(where)[:12]}" if where else ""
+    asked = (f".where-{canonical_hash(where)[:12]}" if where else "") + ".csv" * csv
     return f"synthetic_release.n{n}.seed{seed}{asked}"
 
 
 def stage_of(sampling: Mapping[str, Any]) -> str:
     """Return the name of a bundle's stage from the sampling in its manifest."""
-    return stage_name(sampling["n"], sampling["seed"], sampling.get("where"))
+    csv = sampling.get("format") == "csv"
+    return stage_name(sampling["n"], sampling["seed"], sampling.get("where"), csv)
 
 
 def newest_bundle(release: Release) -> Path:

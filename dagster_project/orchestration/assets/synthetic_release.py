@@ -16,6 +16,7 @@ class SampleConfig(dg.Config):
 
     n: int = Field(4000, gt=0)
     seed: int = Field(1, ge=0)
+    licence: str | None = Field(None, description="Licence of the synthetic data: cc-by-4.0, ...")
 
 
 @stage(config=SampleConfig)
