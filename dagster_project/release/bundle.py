@@ -4,7 +4,7 @@
     previews/*.png                      grids by attribute
     quality.json, README.md             public quality, data card
     croissant.json                      the same for machines, in the Croissant format
-    csv/records.csv, csv/images/*.png   only if asked for: the pairs as a table and picture files
+    csv/metadata.csv, csv/images/*.png   only if asked for: the pairs as a table and picture files
     manifest.json                       written last, removed first: marks the bundle as complete
 
 Files are written completely or not at all, and the same pairs give the same bytes. No private

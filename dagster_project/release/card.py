@@ -15,7 +15,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dagster_project.data.schema import Attribute, Schema
-from dagster_project.release.features import image_column
+from dagster_project.release.features import card_features, image_column
 from dagster_project.release.verdict import judge
 
 _SIZES = {
@@ -122,6 +122,7 @@ def _front_matter(schema: Schema, n: int, licence: str | None) -> str:
         "size_categories": [
             next((label for most, label in _SIZES.items() if n < most), "1B<n<10B"),
         ],
+        "dataset_info": {"features": card_features(schema)},
         # Without explicit names the previews would be treated as data too.
         "configs": [
             {

@@ -16,43 +16,24 @@ from dagster_project.ledger.files import file_sha256
 from dagster_project.release.features import image_column
 
 NAME = "croissant.json"
+_CR = (
+    "citeAs", "column", "equivalentProperty", "extract", "field", "fileObject", "fileProperty",
+    "fileSet", "format", "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField",
+    "path", "recordSet", "references", "regex", "repeated", "replace", "samplingRate", "separator",
+    "source", "subField", "transform",
+)  # fmt: skip
 _CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
     "conformsTo": "dct:conformsTo",
     "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
     "data": {"@id": "cr:data", "@type": "@json"},
-    "dataBiases": "cr:dataBiases",
-    "dataCollection": "cr:dataCollection",
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
     "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "personalSensitiveInformation": "cr:personalSensitiveInformation",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
     "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
+    **{name: f"cr:{name}" for name in _CR},
 }
 
 
@@ -78,6 +59,7 @@ def describe(folder: Path, schema: Schema, *, licence: str | None) -> dict[str, 
         "guarantee.",
         **({"license": licence} if licence else {}),
         "isLiveDataset": False,
+        "version": "1.0.0",
         "distribution": [
             {
                 "@type": "cr:FileObject",
@@ -106,7 +88,7 @@ def _records(shard: str, schema: Schema) -> dict[str, Any]:
         "field": [
             {
                 "@type": "cr:Field",
-                "@id": f"{name}/{column}",
+                "@id": f"{name}/{number}",  # a name may hold spaces, an id may not
                 "name": column,
                 "dataType": kind,
                 "source": {
@@ -115,7 +97,7 @@ def _records(shard: str, schema: Schema) -> dict[str, Any]:
                     **({"transform": {"jsonPath": "bytes"}} if kind == "sc:ImageObject" else {}),
                 },
             }
-            for column, kind in columns.items()
+            for number, (column, kind) in enumerate(columns.items())
         ],
     }
 

@@ -1,6 +1,7 @@
 """The pairs of a bundle once more as a CSV table with picture files, for tools without Parquet.
 
-`records.csv` has a column `file_name`, by which `datasets` and other tools join pictures and rows.
+The name of the table and its column `file_name` are those by which `load_dataset("csv")` of Hugging
+Face, given this folder, joins pictures and rows.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ FILE_NAME = "file_name"
 
 
 def write_table(folder: Path, shards: Sequence[Path], image_column: str) -> None:
-    """Write `records.csv` and `images/*.png`.
+    """Write `metadata.csv` and `images/*.png`.
 
     A missing value is an empty field, a truth value "true" or "false", and a date ISO 8601.
 
@@ -31,7 +32,7 @@ def write_table(folder: Path, shards: Sequence[Path], image_column: str) -> None
     """
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
-    with (folder / "records.csv").open("w", encoding="utf-8", newline="") as stream:
+    with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         for number, shard in enumerate(shards):
             table = pq.read_table(shard)

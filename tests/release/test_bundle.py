@@ -68,7 +68,7 @@ def test_shards_say_how_datasets_must_decode_them(bundle: Path) -> None:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         assert features.pop("image") == {"_type": "Image"}
         assert features == {
-            "kind of thing": {"names": ["a|b", "ü", "c"], "_type": "ClassLabel"},
+            "kind of thing": {"dtype": "string", "_type": "Value"},
             "weight": {"dtype": "float64", "_type": "Value"},
         }
         assert schema.field("image").type == pa.struct({"bytes": pa.binary(), "path": pa.string()})
@@ -103,7 +103,7 @@ def test_a_table_with_picture_files_holds_the_same_pairs(
 ) -> None:
     asked = manifest | {"sampling": {**manifest["sampling"], "format": "csv"}}
     folder = write_bundle(tmp_path / "toy", schema, asked).folder
-    table = pd.read_csv(folder / "csv" / "records.csv")
+    table = pd.read_csv(folder / "csv" / "metadata.csv")
     pairs = pd.read_parquet(folder / "data")
     pd.testing.assert_frame_equal(table[list(schema.names)], pairs[list(schema.names)])
     files = [(folder / "csv" / name).read_bytes() for name in table["file_name"]]
@@ -115,7 +115,7 @@ def test_a_table_with_picture_files_holds_the_same_pairs(
 
 
 def test_croissant_describes_every_shard_by_its_hash(bundle: Path, schema: Schema) -> None:
-    """The form was also held against mlcroissant 1.0, which is not among the packages here."""
+    """The form was also held against mlcroissant 1.1, which is not among the packages here."""
     found = json.loads((bundle / "croissant.json").read_text())
     assert found["conformsTo"] == "http://mlcommons.org/croissant/1.0" and "license" not in found
     listed = json.loads((bundle / "manifest.json").read_text())["files"]

@@ -31,6 +31,14 @@ def test_front_matter_names_the_data_files_and_a_licence_that_the_hub_takes(
     found = front(licence="cc-by-4.0")
     assert found["license"] == "cc-by-4.0" and found["size_categories"] == ["n<1K"]
     assert found["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
+    assert found["dataset_info"]["features"] == [
+        {"name": "image", "dtype": "image"},
+        {
+            "name": "kind of thing",
+            "dtype": {"class_label": {"names": {"0": "a|b", "1": "ü", "2": "c"}}},
+        },
+        {"name": "weight", "dtype": "float64"},
+    ]
     assert front(n=2_000_000)["size_categories"] == ["1M<n<10M"]
     assert front()["license"] == "unknown"
     own = front(licence="Terms of St. Mary's, 2026")
