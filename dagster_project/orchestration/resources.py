@@ -200,11 +200,15 @@ class Tracking(dg.ConfigurableResource):
     root: str = str(ROOT)
     experiment: str = "dp-tabimage"
 
-    def log_release(self, release: Release, bundle: Path, dagster_run: str) -> str:
-        """Log settings, events, manifest and model as one MLflow run and return its id."""
+    def log_release(
+        self, release: Release, bundle: Path, dagster_run: str, data_version: str
+    ) -> str:
+        """Log a release as one MLflow run, with a model that draws pairs, and return its id."""
         from dagster_project.orchestration import tracking
 
-        return tracking.log_release(self._store(), release, bundle, dagster_run=dagster_run)
+        return tracking.log_release(
+            self._store(), release, bundle, dagster_run=dagster_run, data_version=data_version
+        )
 
     def log_fidelity(self, mlflow_run: str, report: FidelityReport, *, public: bool) -> bool:
         """Log the figures of the report if the store is private or the data is public."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from dagster_project.data.progress import Progress
@@ -22,10 +23,12 @@ from dagster_project.image.unet import UNet
 from dagster_project.ledger.errors import WrongState
 from dagster_project.ledger.files import file_sha256
 from dagster_project.pipeline import image_model, public_images, table_model
-from dagster_project.pipeline.release import Release
+from dagster_project.pipeline.release import Drawable, Models, Release
 from dagster_project.privacy.plan import canonical_hash
 from dagster_project.release import card, manifest, quality
 from dagster_project.release.bundle import BundleWriter
+from dagster_project.release.features import image_column
+from dagster_project.release.previews import encode_png
 from dagster_project.table.conditions import Condition, draw
 
 PARENTS = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model")
@@ -226,13 +229,33 @@ def is_committed(release: Release, folder: Path, *, n: int, seed: int) -> bool:
     return True
 
 
+def draw_pairs(models: Models, *, n: int, seed: int, where: str | None = None) -> pd.DataFrame:
+    """Return `n` pairs as a table: the PNG bytes of each image, and the columns of the schema.
+
+    They are the pairs of a bundle of the same number and seed, if it has a single chunk.
+    """
+    fitted, rng = table_model.load(models), np.random.default_rng([seed, 0])
+    if where:
+        drawn = draw(fitted.model, Condition.parse(where, models.schema), n, rng)
+        codes, records = drawn.codes, drawn.records
+    else:
+        codes = fitted.model.sample(n, rng)
+        records = models.schema.decode(codes, np.random.default_rng([seed, 1, 0]))
+    network = image_model.load(models).to(models.compute.torch_device)
+    generator = torch.Generator().manual_seed(hash_seed(seed, 0))
+    images = _draw(models, network, codes, generator, lambda fraction: None)
+    table = models.schema.to_columns(records)
+    table.insert(0, image_column(models.schema), [encode_png(image) for image in images])
+    return table
+
+
 def hash_seed(seed: int, index: int) -> int:
     """Return a well-mixed 63-bit seed for a chunk, from the public seed and the chunk's number."""
     return int(np.random.SeedSequence([seed, 2, index]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _draw(
-    release: Release,
+    release: Drawable,
     network: UNet | ImageGenerator,
     codes: np.ndarray,
     generator: torch.Generator,

@@ -28,7 +28,8 @@ def synthetic_release(run: StageRun, config: SampleConfig) -> Mapping[str, Any]:
     release = run.release
     folder = run.store.bundle(release, n=config.n, seed=config.seed)
     facts = {"dagster_run": run.context.run_id}
-    facts["mlflow_run"] = run.tracking.log_release(release, folder, run.context.run_id)
+    keyed = run.budget.population().keyed_version(release.plan.data_version)
+    facts["mlflow_run"] = run.tracking.log_release(release, folder, run.context.run_id, keyed)
     release.ledger.attach(release.id, **facts)
     return {
         "pairs": config.n,
