@@ -63,10 +63,20 @@ def sample(options: argparse.Namespace) -> int:
         where = (options.where or "").strip() or None
         if where:  # refused before any model is loaded
             Condition.parse(where, made.schema)
-        folder = options.out or store.bundle(made, n=options.n, seed=options.seed, where=where)
+        csv = options.format == "csv"
+        folder = options.out or store.bundle(
+            made, n=options.n, seed=options.seed, where=where, csv=csv
+        )
         progress = compute.progress("sample", print)
         stated = synthetic_release.make(
-            made, folder, n=options.n, seed=options.seed, where=where, progress=progress
+            made,
+            folder,
+            n=options.n,
+            seed=options.seed,
+            where=where,
+            licence=options.licence,
+            csv=csv,
+            progress=progress,
         )
         synthetic_release.commit(made, folder)
     finally:
@@ -122,7 +132,10 @@ def _run_config(options: argparse.Namespace, root: Path, data: Path) -> dict[str
                     "people": options.people,
                 }
             },
-            "synthetic_release": {"config": {"n": options.n, "seed": options.seed}},
+            "synthetic_release": {
+                "config": {"n": options.n, "seed": options.seed}
+                | ({"licence": options.licence} if options.licence else {})
+            },
             "fidelity_report": {
                 "config": {"extractor": options.extractor}
                 | ({"weights": options.weights} if options.weights else {})
