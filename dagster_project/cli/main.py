@@ -23,11 +23,12 @@ from dagster_project.cli import (
     doctor,
     importing,
     ledger,
+    place,
     private,
     release,
+    starting,
     steward,
 )
-from dagster_project.cli.place import ensure_account
 from dagster_project.settings.presets import DEFAULT, PRESETS
 
 OK, WRONG_REQUEST, REFUSED, FAILED = 0, 2, 3, 4
@@ -39,9 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
-    ensure_account()
+    place.ensure_account()
     command: Command = options.command
     try:
+        place.require_filled(options)
         return command(options)
     except KeyboardInterrupt:
         print("dptabimage: stopped; `dptabimage ledger show` says what is spent", file=sys.stderr)
@@ -82,6 +84,9 @@ def build_parser() -> argparse.ArgumentParser:
     new = add("check", checking.check, "say what would train, and why the rest would not (private)")
     _data(new)
     checking.arguments(new)
+
+    new = add("init", starting.run, "draft schema.yaml and population.yaml for a folder of data")
+    starting.arguments(new)
 
     new = add("import", importing.run, "import a data set of another format into a data folder")
     importing.arguments(new)

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dagster_project.data.blanks import BLANK, blanks, unfilled
+
 if TYPE_CHECKING:
     from dagster_project.ledger import Ledger
     from dagster_project.ledger.population import Population
@@ -57,6 +59,32 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     if options.minimum_people is not None:
         settings["minimum_people"] = options.minimum_people
     return settings
+
+
+def require_filled(options: argparse.Namespace) -> None:
+    """Refuse every command while a draft of `dptabimage init` has a blank, naming all of them.
+
+    Raises:
+        ValueError: population.yaml or schema.yaml has one.
+    """
+    files = [getattr(options, "root", None), getattr(options, "data", None)]
+    names = ("population.yaml", "schema.yaml")
+    found: dict[str, list[str]] = {}
+    for folder, name in zip(files, names, strict=True):
+        if folder is not None and (folder / name).is_file():
+            found[name] = _blanks(folder / name)
+    if any(found.values()):
+        raise ValueError(unfilled(found))
+
+
+def _blanks(file: Path) -> list[str]:
+    import yaml
+
+    try:
+        text = file.read_text(encoding="utf-8")
+        return blanks(yaml.safe_load(text)) if BLANK in text else []
+    except (OSError, ValueError, yaml.YAMLError):
+        return []  # the command itself says what is wrong with the file
 
 
 def open_ledger(root: Path) -> Ledger:

@@ -30,6 +30,7 @@ def release(options: argparse.Namespace) -> int:
     """Run the whole graph; print the release id, the output paths and the seconds per asset."""
     _require_sampling(options)
     _require_report(options)
+    _require_device(options)
     root, data = root_of(options), data_of(options)
     if not confirmed(options):
         print("dptabimage: not confirmed, so nothing was spent", file=sys.stderr)
@@ -94,6 +95,13 @@ def sample(options: argparse.Namespace) -> int:
             + (", so few that noise decides what they look like" * (sampling["people"] < 20))
         )
     return 0
+
+
+def _require_device(options: argparse.Namespace) -> None:
+    if options.device == "cuda":
+        from dagster_project.pipeline.release import Compute
+
+        Compute(device="cuda").require_device()
 
 
 def _require_sampling(options: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ MAX_CELLS = 1000
 TRUE_VALUES = ("true", "t", "yes", "y", "on", "1")
 FALSE_VALUES = ("false", "f", "no", "n", "off", "0")
 
-_ALL = {"kind", "column", "missing_values", "out_of_domain"}
+COMMON = {"kind", "column", "missing_values", "out_of_domain"}
 _SPELLED = {"aliases", "ignore_case"}
 # kind: what it needs, and what it may have beside what all may have
 KINDS: Mapping[str, tuple[set[str], set[str]]] = {
@@ -42,7 +42,7 @@ def attributes(name: Any, body: Any, table: TableFormat = STANDARD) -> list[Attr
     """
     name = plain_name(name, "an attribute")
     where = f"attribute {name!r}"
-    allowed = set().union(_ALL, *(needed | optional for needed, optional in KINDS.values()))
+    allowed = set().union(COMMON, *(needed | optional for needed, optional in KINDS.values()))
     kind = section(body, where, allowed, {"kind"})["kind"]
     if not isinstance(kind, str) or kind not in KINDS:
         *most, last = KINDS
@@ -51,7 +51,7 @@ def attributes(name: Any, body: Any, table: TableFormat = STANDARD) -> list[Attr
     for key in sorted(needed - {"unit"}):
         if not isinstance(body.get(key), list):
             raise SchemaError(f"{where} is {kind} and needs a list of {key}.")
-    section(body, f"{where} is {kind} and", _ALL | needed | optional, needed)
+    section(body, f"{where} is {kind} and", COMMON | needed | optional, needed)
     fields = {
         "name": name,
         "column": column_name(body.get("column", name), f"{where}: column"),

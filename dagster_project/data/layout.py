@@ -1,12 +1,14 @@
 """The layout of records and images in a data folder, found without reading a record.
 
 Three layouts are known: train.parquet (and heldout.parquet) with image bytes; records.parquet with
-image bytes; records.csv or records.parquet beside a folder images/. `rows` streams the rows, and
+image bytes; records.csv or records.parquet beside a folder images/. Files may be links into the
+cache that the schema declares, as DVC makes them, and no other links. `rows` streams the rows, and
 `reading` decides what a row means.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dagster_project.data.causes import header_cause
+from dagster_project.data.image_files import leads_into
 from dagster_project.data.lines import BrokenRow, csv_header
 from dagster_project.data.schema import Attribute, Schema
 from dagster_project.data.table_format import clean_name
@@ -31,13 +34,15 @@ class Layout:
         records: The file of training records (or of all records, where `heldout` is None).
         heldout: The file of held-out records, if there is one.
         images: The folder of images, unless the records hold their bytes.
-        image_column: Whether the records name or hold the image; otherwise it is <person_id>.png.
+        image_column: Whether the records name or hold the image; otherwise the person id names it.
+        cache: The folder into which files may be links, with all links on its path resolved.
     """
 
     records: Path
     heldout: Path | None
     images: Path | None
     image_column: bool
+    cache: Path | None = None
 
 
 def find_layout(data_dir: str | Path, schema: Schema) -> tuple[Layout | None, list[str]]:
@@ -66,12 +71,15 @@ def find_layout(data_dir: str | Path, schema: Schema) -> tuple[Layout | None, li
         ]
     records, heldout = found[0], folder / "heldout.parquet"
     files = [records, heldout] if _exists(heldout) else [records]
+    cache = link_cache(folder, schema)
     faults: list[str] = []
+    if cache and Path(os.path.realpath(folder)).is_relative_to(cache):
+        faults.append("image.link_cache must not be a folder that contains the data folder.")
     types: dict[Path, pa.DataType | None] = {}
     for file in files:
-        types[file], some = _file_faults(file, schema)
+        types[file], some = _file_faults(file, schema, cache)
         faults += some
-    in_folder = {kind is None or _is_text(kind) for kind in types.values()}
+    in_folder = {kind is None or _names_files(kind) for kind in types.values()}
     if not faults and len(in_folder) > 1:
         faults.append("One record file holds the images' bytes and the other does not.")
     images = folder / "images"
@@ -85,6 +93,7 @@ def find_layout(data_dir: str | Path, schema: Schema) -> tuple[Layout | None, li
         heldout=heldout if heldout in files else None,
         images=images if True in in_folder else None,
         image_column=types[records] is not None,
+        cache=cache,
     )
     return (None if faults else layout), faults
 
@@ -102,23 +111,34 @@ def empty_frame(layout: Layout, schema: Schema) -> pd.DataFrame:
         header = csv_header(layout.records, schema.table)
         frame = pd.DataFrame(columns=header if isinstance(header, list) else [])
     frame = frame.rename(columns=clean_name)
-    wanted = _wanted(schema)
+    wanted = schema.used
     unknown = schema.table.unknown(frame.columns, wanted)
     return frame[[name for name in frame.columns if name in wanted or name in unknown]]
+
+
+def link_cache(folder: Path, schema: Schema) -> Path | None:
+    """Return the folder into which links may lead, with its own path resolved, if one is stated."""
+    stated = schema.image.link_cache
+    return Path(os.path.realpath(folder / stated)) if stated else None
 
 
 def _exists(path: Path) -> bool:
     return path.exists() or path.is_symlink()
 
 
-def _file_faults(file: Path, schema: Schema) -> tuple[pa.DataType | None, list[str]]:
+def _file_faults(
+    file: Path, schema: Schema, cache: Path | None
+) -> tuple[pa.DataType | None, list[str]]:
     """Return the type of the image column (None if absent, null if unknown) and a file's faults."""
-    wanted, image = _wanted(schema), clean_name(schema.image.column)
-    # Without image bytes, the column may be absent: images are then <person_id>.png.
+    wanted, image = schema.used, clean_name(schema.image.column)
+    # Without image bytes, the column may be absent: the person id then names the image.
     optional = {image} if file.name.startswith("records") else set()
     needed = [name for name in wanted if name not in optional]
-    if file.is_symlink() or not file.is_file():
-        return pa.null(), [f"{file.name} must be a plain file, not a link."]
+    if not file.is_file() or (file.is_symlink() and not leads_into(file, cache)):
+        return pa.null(), [
+            f"{file.name} must be a plain file, not a link (image.link_cache can state the folder "
+            "into which links may lead)."
+        ]
     try:
         if file.suffix == ".parquet":
             if fault := _footer_fault(file):
@@ -155,10 +175,6 @@ def _file_faults(file: Path, schema: Schema) -> tuple[pa.DataType | None, list[s
     return (pa.null() if image in absent else types.get(image)), faults
 
 
-def _wanted(schema: Schema) -> list[str]:
-    return [clean_name(n) for n in (schema.person_id, schema.image.column, *schema.columns)]
-
-
 def _header_fault(file: Path, broken: BrokenRow, schema: Schema) -> str:
     table = schema.table
     return (
@@ -188,13 +204,12 @@ def _footer_fault(file: Path) -> str | None:
 
 
 def _fits(kind: pa.DataType, name: str, schema: Schema) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+    kind = _plain(kind)
     if name == clean_name(schema.image.column):
         if pa.types.is_struct(kind):
             where = kind.get_field_index("bytes")
             kind = kind.field(where).type if where >= 0 else pa.null()
-        return _is_text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+        return _names_files(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
     if name == schema.person_id:
         return _is_text(kind) or pa.types.is_integer(kind)
     attribute: Attribute = next(a for a in schema.attributes if a.column == name)
@@ -206,6 +221,16 @@ def _fits(kind: pa.DataType, name: str, schema: Schema) -> bool:
     if attribute.group and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         return _is_text(kind.value_type)
     return plain or (attribute.kind == "categorical" and (time or pa.types.is_boolean(kind)))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _names_files(kind: pa.DataType) -> bool:
+    """Return whether a column of images holds names, or numbers that serve as such."""
+    kind = _plain(kind)
+    return _is_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -16,7 +16,6 @@ steward's list of all faults in `check`.
 from __future__ import annotations
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dagster_project.data.images import UnusableImage, decode_image, read_inside
+from dagster_project.data.image_faults import UnusableImage
+from dagster_project.data.image_files import file_name, read_inside
+from dagster_project.data.images import decode_image
 from dagster_project.data.layout import Layout, column_faults, find_layout
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.persons import HELDOUT_SHARE, canonical_id, is_held_out
@@ -137,10 +138,11 @@ def encode_records(batch: Batch, schema: Schema, reasons: Counter[str]) -> _Reco
         column = pd.Series(values_of[attribute.column], dtype=object)
         codes[:, i], keep = attribute.encode(column)
         values[:, i] = attribute.values(column)
-        changed = sound & keep & (attribute.raw_codes(column) < -attribute.missing)
-        reasons[f"{attribute.name}: row dropped"] += int((sound & ~keep).sum())
-        reasons[f"{attribute.name}: value changed"] += int(changed.sum())
         usable &= keep
+        if attribute.label == 0:  # the labels of a column are absent or unknown together
+            changed = sound & keep & (attribute.raw_codes(column) < -attribute.missing)
+            reasons[f"{attribute.declared_name}: row dropped"] += int((sound & ~keep).sum())
+            reasons[f"{attribute.declared_name}: value changed"] += int(changed.sum())
     return _Records(ids, codes, values, usable)
 
 
@@ -152,7 +154,9 @@ def images_of(
         try:
             content = image_place(batch, i, layout, schema)
             if layout.images is not None:
-                content = read_inside(layout.images, None if content is None else str(content))
+                name = None if content is None else str(content)
+                limit = schema.image.max_bytes
+                content = read_inside(layout.images, name, limit=limit, cache=layout.cache)
             yield decode_image(content, schema.image)
         except UnusableImage as error:
             yield error
@@ -160,11 +164,13 @@ def images_of(
 
 def image_place(batch: Batch, row: int, layout: Layout, schema: Schema) -> object:
     """Return the bytes of a row's image, or its name in the folder of images; None if absent."""
-    if layout.image_column:
-        return batch.columns[schema.image.column][row]
-    rule = schema.person_id_rule if schema.person_id_rule.endswith("digits") else "exact"
-    person = canonical_id(batch.columns[schema.person_id][row], rule)
-    return person and f"{person}.png"
+    cell = batch.columns[image_column(layout, schema)][row]
+    if layout.images is None:
+        return cell
+    if not layout.image_column and schema.person_id_rule.endswith("digits"):
+        cell = canonical_id(cell, schema.person_id_rule)
+    pattern = "{name}" if layout.image_column else "{name}.png"
+    return file_name(layout.images, cell, schema.image, pattern=pattern)
 
 
 def image_column(layout: Layout, schema: Schema) -> str:
@@ -246,7 +252,7 @@ def _records(
     columns = [schema.person_id, *schema.columns]
     rows = row_count(file)
     batches: list[_Records] = []
-    for batch in stream(file, columns, schema.table):
+    for batch in stream(file, columns, schema):
         progress(0.1 * min(1.0, len(batches) * BATCH / rows), "reading records")
         batches.append(encode_records(batch, schema, reasons))
     empty = Batch((), {name: [] for name in columns}, {})
@@ -286,20 +292,18 @@ def _images(
     kept: list[int] = []
     start = seen = 0
     columns = [image_column(layout, schema)] if len(rows) else []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's warnings are about single images
-        for batch in stream(file, columns, schema.table) if columns else ():
-            size = len(batch)
-            until = int(np.searchsorted(rows, start + size))
-            wanted = rows[seen:until]
-            for row, image in zip(
-                wanted, images_of(batch, layout, schema, wanted - start), strict=True
-            ):
-                if isinstance(image, UnusableImage):
-                    reasons[f"image {image}: row dropped"] += 1
-                else:
-                    images[len(kept)] = image
-                    kept.append(int(row))
-            start, seen = start + size, until
-            report(seen / len(rows))
+    for batch in stream(file, columns, schema) if columns else ():
+        size = len(batch)
+        until = int(np.searchsorted(rows, start + size))
+        wanted = rows[seen:until]
+        for row, image in zip(
+            wanted, images_of(batch, layout, schema, wanted - start), strict=True
+        ):
+            if isinstance(image, UnusableImage):
+                reasons[f"image {image}: row dropped"] += 1
+            else:
+                images[len(kept)] = image
+                kept.append(int(row))
+        start, seen = start + size, until
+        report(seen / len(rows))
     return images[: len(kept)], np.array(kept, dtype=np.int64)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,22 +21,13 @@ import pyarrow as pa
 
 from dagster_project.data.attribute import MISSING, Attribute
 from dagster_project.data.attribute_rules import attributes
+from dagster_project.data.image_spec import ImageSpec
 from dagster_project.data.rules import SchemaError
 from dagster_project.data.schema_rules import read_yaml, schema_faults
 from dagster_project.data.table_format import STANDARD, TableFormat, clean_name
 from dagster_project.data.table_rules import table_format
 
 __all__ = ["MISSING", "Attribute", "ImageSpec", "Schema", "SchemaError"]
-
-
-@dataclass(frozen=True)
-class ImageSpec:
-    """The image column, and the public size in pixels to which every image is brought."""
-
-    column: str
-    channels: Literal[1, 3]
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)
@@ -52,6 +43,7 @@ class Schema:
         n_public: Public rough number of people, never the exact private count.
         image: The image column and target size.
         attributes: The attributes, in the column order of every code matrix.
+        population: Name of the population whose budget pays, "" if the schema does not say.
         table: The form of table files.
     """
 
@@ -62,6 +54,7 @@ class Schema:
     image: ImageSpec
     attributes: tuple[Attribute, ...]
     person_id_rule: str = "exact"
+    population: str = ""
     table: TableFormat = STANDARD
 
     @classmethod
@@ -86,10 +79,11 @@ class Schema:
         return cls(
             name=mapping["name"],
             public=mapping.get("public", False),
+            population=mapping.get("population", ""),
             person_id=clean_name(mapping["person_id"]),
             person_id_rule=mapping.get("person_id_rule", "exact"),
             n_public=mapping["n_public"],
-            image=ImageSpec(**mapping["image"]),
+            image=ImageSpec.from_dict(mapping["image"]),
             attributes=tuple(
                 attribute
                 for name, body in mapping["attributes"].items()
@@ -100,19 +94,17 @@ class Schema:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of schema.yaml; `from_dict` reads it back."""
-        declared = {
-            a.group.name if a.group else a.name: a.to_dict(self.table.missing_values)
-            for a in self.attributes
-        }
+        declared = {a.declared_name: a.to_dict(self.table.missing_values) for a in self.attributes}
         table = self.table.to_dict()
         return {
             "name": self.name,
             "public": self.public,
+            **({"population": self.population} if self.population else {}),
             "person_id": self.person_id,
             "person_id_rule": self.person_id_rule,
             "n_public": self.n_public,
             **({"table": table} if table else {}),
-            "image": dict(vars(self.image)),
+            "image": self.image.to_dict(),
             "attributes": declared,
         }
 
@@ -132,6 +124,11 @@ class Schema:
     def columns(self) -> dict[str, pa.DataType]:
         """The columns of the table, which hold the attributes, and their types in a release."""
         return {a.column: a.arrow_type for a in self.attributes}
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The columns of the table that are used, if it has them, as their names are compared."""
+        return (self.person_id, clean_name(self.image.column), *self.columns)
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -13,19 +13,23 @@ from typing import Any
 
 import yaml
 
+from dagster_project.data import image_rules
 from dagster_project.data.attribute_rules import attributes as attributes_of
+from dagster_project.data.blanks import blanks, unfilled
 from dagster_project.data.rules import SchemaError, flag, integer, plain_name, section
 from dagster_project.data.table_format import STANDARD
 from dagster_project.data.table_rules import column_name, table_format
 
-_TOP = {"name", "public", "person_id", "person_id_rule", "n_public", "table", "image", "attributes"}
-_OPTIONAL = {"public", "person_id_rule", "table"}
-_IMAGE = {"column", "channels", "height", "width"}
+TOP = {
+    "name", "public", "population", "person_id", "person_id_rule", "n_public", "table", "image",
+    "attributes",
+}  # fmt: skip
+OPTIONAL = {"public", "population", "person_id_rule", "table"}
 # Where texts are expected, YAML's numbers, dates and truth values are texts as they are written.
 _TEXTS = {
-    "name", "person_id", "person_id_rule", "column", "delimiter", "encoding", "decimal", "format",
-    "ignore", "missing_values", "categories", "aliases", "true_values", "false_values", "labels",
-    "separator", "none", "out_of_domain",
+    "name", "population", "person_id", "person_id_rule", "column", "delimiter", "encoding",
+    "decimal", "format", "ignore", "missing_values", "categories", "aliases", "true_values",
+    "false_values", "labels", "separator", "none", "out_of_domain",
 }  # fmt: skip
 _TEXT_TAG = "tag:yaml.org,2002:str"
 _TRAP = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-9_]+)+(\.[0-9_]*)?)")
@@ -137,6 +141,8 @@ def schema_faults(content: Any) -> list[str]:
     """Return every fault of a schema's content, one sentence each."""
     if not isinstance(content, Mapping):
         return ["The schema must be a mapping of keys to values."]
+    if places := blanks(content):
+        return [unfilled({"schema.yaml": places}) + "."]
     faults: list[str] = []
 
     def attempt(rule: Callable[..., Any], *arguments: Any) -> Any:
@@ -146,11 +152,11 @@ def schema_faults(content: Any) -> list[str]:
             faults.append(str(fault))
             return None
 
-    attempt(section, content, "the schema", _TOP, _TOP - _OPTIONAL)
+    attempt(section, content, "the schema", TOP, TOP - OPTIONAL)
     image, attributes = content.get("image"), content.get("attributes")
     if "image" in content:
-        attempt(section, image, "image", _IMAGE, _IMAGE)
-    for part, where, rules in ((content, "", _TOP_RULES), (image, "image: ", _IMAGE_RULES)):
+        attempt(section, image, "image", set(image_rules.RULES), image_rules.REQUIRED)
+    for part, where, rules in ((content, "", _TOP_RULES), (image, "image: ", image_rules.RULES)):
         for key, rule in rules.items():
             if isinstance(part, Mapping) and key in part:
                 attempt(rule, part[key], where + key)
@@ -179,22 +185,11 @@ def _id_rule(given: Any, where: str) -> str:
     return given
 
 
-def _channels(given: Any, where: str) -> int:
-    if isinstance(given, bool) or given not in (1, 3):
-        raise SchemaError(f"{where} must be 1 (grey) or 3 (RGB).")
-    return given
-
-
 _TOP_RULES: dict[str, Callable[[Any, str], Any]] = {
     "name": plain_name,
     "public": flag,
+    "population": plain_name,
     "person_id": column_name,
     "person_id_rule": _id_rule,
     "n_public": partial(integer, low=1, high=10**10),
-}
-_IMAGE_RULES: dict[str, Callable[[Any, str], Any]] = {
-    "column": plain_name,
-    "channels": _channels,
-    "height": partial(integer, low=8, high=64),
-    "width": partial(integer, low=8, high=64),
 }

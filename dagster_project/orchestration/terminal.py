@@ -53,20 +53,23 @@ class Lines:
         end()  # stages run one after the other
         _current = self
         self._stage, self._out, self._every = stage, out, every
-        self._started, self._done = time.monotonic(), 0.0
+        self._started, self._done, self._reached = time.monotonic(), 0.0, 0.0
         self._ended = threading.Event()
         threading.Thread(target=self._run, name=f"progress of {stage}", daemon=True).start()
 
     def show(self, fraction: float) -> None:
         """Note the fraction done; 1 ends the lines."""
-        self._done = max(self._done, fraction)
+        if fraction > self._done:
+            self._done, self._reached = fraction, time.monotonic() - self._started
         if fraction >= 1:
             self._ended.set()
 
     def _run(self) -> None:
         while not self._ended.wait(self._every):
             passed = time.monotonic() - self._started
-            left = f", about {_span(passed / self._done - passed)} left" if self._done > 0 else ""
+            # The fraction moves in steps, so the time of its last step is what it tells of.
+            left = self._reached / self._done - passed if self._done > 0 else 0.0
+            left = f", about {_span(left)} left" if left > 0 else ""
             text = f"{self._stage}: {100 * self._done:.0f} % after {_span(passed)}{left}"
             print(text, file=self._out, flush=True)
 
@@ -81,7 +84,7 @@ def bar(stage: str, out: TextIO) -> Callable[[float, str], None]:
         delay=2,
         file=out,
         leave=False,
-        dynamic_ncols=True,
+        ncols=os.get_terminal_size(out.fileno()).columns or 80,  # 0 in a pseudo-terminal
         bar_format="{desc} {percentage:3.0f}% |{bar:30}| {elapsed}<{remaining} {postfix}",
     )
 

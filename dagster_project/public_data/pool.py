@@ -22,7 +22,7 @@ from zipfile import BadZipFile
 import numpy as np
 from PIL import Image, ImageOps
 
-from dagster_project.data.images import MAX_PIXELS, MAX_SIDE, UnusableImage, read_inside
+from dagster_project.data.images import UnusableImage, read_inside
 from dagster_project.data.schema import ImageSpec
 
 MAX_IMAGES = 1_000_000
@@ -215,7 +215,7 @@ def decode_public(content: bytes, spec: ImageSpec) -> np.ndarray:
         raise UnusableImage("not a readable image") from None
     with image:
         width, height = image.size
-        if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        if width * height > spec.max_pixels:
             raise UnusableImage("too many pixels")
         try:
             array = np.asarray(_fit(image, spec))

@@ -180,6 +180,26 @@ def test_one_hot():
         schema.attributes[0].decode(np.array([-1]), np.random.default_rng(0))
 
 
+def test_what_an_image_section_states_is_read_back_and_part_of_the_hash():
+    stated = {
+        "window": {"low": -1000, "high": 1000.5},
+        "background": "black",
+        "max_pixels": 90_000_000,
+        "file": ["{name}.jpg", "{stem}.png", "{name:5}", "{name:lower}"],
+        "separator": "\\",
+        "strip_prefix": "C:\\images",
+        "link_cache": "../.dvc/cache",
+        "pictures_per_person": "one",
+    }
+    changed = schema_with(**{f"image__{key}": value for key, value in stated.items()})
+    assert changed.image.window == (-1000.0, 1000.5)
+    assert changed.to_dict()["image"].items() >= stated.items()
+    assert Schema.from_dict(changed.to_dict()) == changed
+    hashes = {schema_with(**{f"image__{key}": value}).hash for key, value in stated.items()}
+    assert len(hashes) == len(stated)  # "one" is the default
+    assert schema_with(image__file="{name}.jpg").image.file == ("{name}.jpg",)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -192,6 +212,20 @@ def test_one_hot():
         ({"image__channels": 2}, "channels"),
         ({"image__height": 65}, "height"),
         ({"image__depth": 8}, "unknown key: depth"),
+        ({"image__window": [0, 4095]}, "window must be a mapping"),
+        ({"image__window": {"low": 0}}, "lacks high"),
+        ({"image__window": {"low": 5, "high": 5}}, "low must be below high"),
+        ({"image__window": {"low": 0, "high": float("nan")}}, "high must be a number"),
+        ({"image__background": "grey"}, "white or black"),
+        ({"image__max_pixels": 10**9}, "from 4096 to 150000000"),
+        ({"image__file": "a.png"}, "'a.png' is not one"),
+        ({"image__file": "{name:05d}.png"}, "is not one"),
+        ({"image__file": "../{name}"}, "lead out"),
+        ({"image__file": []}, "one pattern or a list"),
+        ({"image__separator": ";"}, "separator must be"),
+        ({"image__strip_prefix": 7}, "strip_prefix must be a path"),
+        ({"image__link_cache": "/"}, "below the root"),
+        ({"image__pictures_per_person": "all"}, "must be one"),
         ({"attributes": {}}, "at least one attribute"),
         ({"attributes__kind": None}, "mapping"),
         ({"attributes__kind__kind": "ordinal"}, "kind must be categorical, numeric"),

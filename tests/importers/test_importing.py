@@ -139,7 +139,7 @@ def test_broken_images_are_counted_and_end_nothing(tmp_path, capsys):
     assert bring("celeba", source, tmp_path / "data", "--validation", "train") == 0
     out = capsys.readouterr()
     assert out.err.startswith("PRIVATE")
-    for reason in ("missing", "not a readable PNG or JPEG", "symbolic link"):
+    for reason in ("missing", "not a readable PNG", "symbolic link"):
         assert f"1 left out: image {reason}" in out.out
     assert "1 left out: line with a wrong number of fields" in out.out
     faults = check(tmp_path / "data", tmp_path / "data" / "schema.yaml")

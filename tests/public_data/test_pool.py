@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from dagster_project.data.schema import ImageSpec
-from dagster_project.public_data import pool as public_pool
 from dagster_project.public_data.pool import PublicPool, decode_public, read_folder
 from dagster_project.public_data.procedural_pool import CLASSES, draw_pool
 
@@ -58,7 +59,7 @@ def test_depth_and_small_labels_join_the_folder_above(folder):
     assert read(folder, smallest=1).names == ("food/bread", "food/fruit", "food/rare", "tools")
 
 
-def test_damaged_hostile_and_foreign_files_are_counted_and_left_out(folder, tmp_path, monkeypatch):
+def test_damaged_hostile_and_foreign_files_are_counted_and_left_out(folder):
     (folder / "tools" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"rubbish" * 9)
     whole = write(folder, "tools/whole.png", size=(300, 300)).read_bytes()
     (folder / "tools" / "cut.png").write_bytes(whole[: len(whole) // 2])
@@ -66,9 +67,8 @@ def test_damaged_hostile_and_foreign_files_are_counted_and_left_out(folder, tmp_
     (folder / "tools" / "notes.txt").write_text("no picture, and not counted")
     (folder / "top.png").write_bytes(whole)  # outside any folder: no label
     write(folder, ".hidden/secret.png")
-    monkeypatch.setattr(public_pool, "MAX_PIXELS", 95_000)
     write(folder, "tools/huge.png", size=(400, 300))
-    pool = read(folder)
+    pool = read(folder, replace(GREY, max_pixels=95_000))
     assert pool.counts.tolist() == [4, 4, 5]
     assert pool.skipped == {
         "not a readable image": 2,

@@ -70,7 +70,6 @@ def test_a_count_that_could_not_decide_is_left_out():
 
 
 def test_it_is_the_first_mechanism_of_every_plan():
-    (first, *_) = mechanisms(
-        schema(5000), Recipe().changed({"table.rounds": 1, "dp_sgd.steps": 8}), 0.3
-    )
+    recipe = Recipe().changed({"table.rounds": 1, "dp_sgd.steps": 8})
+    (first, *_) = mechanisms(schema(5000), recipe, 0.3)
     assert first.stage == "minimum_people" and first.declared["minimum"] == 2250
