@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dagster_project.data.image_faults import Reason
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from dagster_project.data import layout
+from dagster_project.data.image_faults import Reason
 from dagster_project.data.images import UnusableImage, decode_image, read_inside
 from dagster_project.data.persons import is_held_out
 from dagster_project.data.reading import ReadingError, column_faults, read_pairs
