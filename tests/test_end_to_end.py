@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import doctest
 import io
 import json
 import math
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dagster_project.audits.toys import N_PUBLIC
+from dagster_project.audits.toys import N_PUBLIC, SETTINGS
 from dagster_project.cli import main as cli
 from dagster_project.image.mean_pairs import MeanPairs
 from dagster_project.ledger import Ledger
@@ -24,7 +25,7 @@ from dagster_project.ledger.population import Population
 from dagster_project.orchestration import checks
 from dagster_project.pipeline import image_model, table_model
 from dagster_project.privacy.events import PoissonSampledGaussian
-from dagster_project.release import manifest
+from dagster_project.release import manifest, verification
 from tests.toy_project import (
     ODD_NUMBER,
     PAIRS,
@@ -41,7 +42,10 @@ from tests.toy_project import (
 )
 
 STAGES = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model")
-TO_TABLE = ("dataset", "privacy_plan", "public_images", "pairs", "subsample", "table_model")
+TO_TABLE = (
+    "dataset", "privacy_plan", "public_images", "pairs", "minimum_people", "subsample",
+    "table_model",
+)  # fmt: skip
 TO_MEAN_PAIRS = (*TO_TABLE, "mean_pairs")
 
 
@@ -124,7 +128,7 @@ def test_private_data_moves_the_anchor_of_the_population(root, release_id):
 
 
 def test_manifest_and_ledger_state_one_epsilon(root, release_id):
-    found = manifest.verify(root / "releases" / release_id)
+    found = verification.verify(root / "releases" / release_id)
     with ledger_of(root) as ledger:
         plan = ledger.release(release_id).plan
     assert found.epsilon == pytest.approx(plan["composed_epsilon"], abs=1e-6)
@@ -225,7 +229,7 @@ def test_materialising_again_spends_nothing_and_draws_nothing(root, release_id):
     assert code == 0, err
     found = json.loads(out)
     assert found["release"] == release_id and found["bundle"] == str(bundle)
-    assert found["epsilon"] == pytest.approx(manifest.verify(bundle).epsilon)
+    assert found["epsilon"] == pytest.approx(verification.verify(bundle).epsilon)
     assert Path(found["report"]).is_file() and Path(found["models"]).is_dir()
     assert spending(root) == before
     assert {p: p.read_bytes() for p in files} == files
@@ -248,8 +252,36 @@ def test_sampling_is_bit_identical_for_one_seed_and_free(root, release_id, tmp_p
     assert all((first / p).read_bytes() == (bundle / p).read_bytes() for p in data)
     assert manifest.read(first) == manifest.read(bundle)
     assert all((tmp_path / "b" / p).read_bytes() != (bundle / p).read_bytes() for p in data)
-    manifest.verify(tmp_path / "b")
+    verification.verify(tmp_path / "b")
     assert spending(root)["spent"] == spent
+
+
+def test_the_page_about_python_is_right(root, release_id, monkeypatch):
+    """Its release is the one that was made, so that the page costs nothing."""
+    before = spending(root)["spent"]
+    monkeypatch.chdir(root)
+    page = Path(__file__).parents[1] / "docs" / "how-to" / "python.md"
+    failed, ran = doctest.testfile(str(page), module_relative=False, globs={"settings": SETTINGS})
+    assert ran == 10 and not failed
+    assert spending(root)["spent"] == before
+
+
+def test_a_condition_is_drawn_free_and_recorded(root, release_id, tmp_path):
+    spent, folder = spending(root)["spent"], tmp_path / "some"
+    place = ["sample", "--root", str(root), release_id, "-n", "20", "--out", str(folder)]
+    code, out, err = run_command(root, *place, "--where", "shape == 'disc' and weight > 2.5")
+    assert code == 0, err
+    assert "each meets shape == 'disc' and weight > 2.5; the table model expects this of" in out
+    frame = bundle_frame(folder)
+    assert len(frame) == 20 and (frame["shape"] == "disc").all() and (frame["weight"] > 2.5).all()
+    stated = manifest.read(folder)["sampling"]
+    assert stated["where"] == "shape == 'disc' and weight > 2.5" and 0 < stated["share"] < 1
+    assert "`shape == 'disc' and weight > 2.5` holds" in (folder / "README.md").read_text()
+    assert spending(root)["spent"] == spent
+    code, out, err = run_command(root, "verify", "--root", str(root), str(folder))
+    assert code == 0 and "the ledger agrees" in out, err
+    code, _, err = run_command(root, *place, "--where", "shape == 'ring'")
+    assert code == 2 and "its categories are bar, disc, cross" in err and one_sentence(err)
 
 
 @pytest.mark.parametrize(
@@ -277,6 +309,7 @@ def test_verdicts_of_the_auditor(root, release_id, tmp_path):
     bundle = root / "releases" / release_id
     code, out, _ = run_command(root, "verify", str(bundle))
     assert code == 0 and out.startswith(f"{release_id}: ") and "true positives" in out
+    assert "the ledger agrees" in out
     code, out, _ = run_command(root, "ledger", "--root", str(root), "verify")
     assert code == 0 and "verified" in out
     code, out, _ = run_command(root, "ledger", "--root", str(root))

@@ -27,7 +27,7 @@ FLOORS = (
     ("public_data", "release", "evaluation", "example"),
     ("planning",),
     ("pipeline",),
-    ("audits", "benchmark"),
+    ("api", "audits", "benchmark"),
     ("orchestration",),
     ("cli",),
 )

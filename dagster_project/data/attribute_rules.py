@@ -12,7 +12,7 @@ from typing import Any
 
 from dagster_project.data.attribute import FALLBACK, MISSING, TRUTH, Attribute
 from dagster_project.data.label_columns import LabelColumn
-from dagster_project.data.raw_values import AGE_UNITS, EPOCH, category_text
+from dagster_project.data.raw_values import AGE_UNITS, EPOCH, Spellings, category_text
 from dagster_project.data.rules import SchemaError, flag, one_of, plain_name, section
 from dagster_project.data.table_format import STANDARD, TableFormat
 from dagster_project.data.table_rules import column_name, texts
@@ -76,6 +76,7 @@ def attributes(name: Any, body: Any, table: TableFormat = STANDARD) -> list[Attr
     if attribute.missing and MISSING in attribute.categories:
         raise SchemaError(f"{where}: {MISSING!r} is both a category and the extra cell.")
     _policy(where, attribute)
+    _not_missing(where, attribute.categories, attribute.missing_values)
     return [attribute]
 
 
@@ -144,6 +145,7 @@ def _labels(where: str, body: Mapping[str, Any], fields: dict[str, Any]) -> list
     inside = [word for word in (*labels, none) if (separator.strip() or " ") in word]
     if inside:
         raise SchemaError(f"{where}: the separator occurs within {inside[0]!r}.")
+    _not_missing(where, (*labels, none), fields["missing_values"])
     policy = one_of(
         body.get("out_of_domain", "drop"), f"{where}: out_of_domain", ("drop", "ignore")
     )
@@ -182,6 +184,12 @@ def _words(given: list[Any], where: str, what: str) -> tuple[str, ...]:
     if len({category_text(word) for word in words}) < len(words):
         raise SchemaError(f"{where} lists a {what} twice.")
     return words
+
+
+def _not_missing(where: str, words: Sequence[str], missing_values: Sequence[str]) -> None:
+    absent = Spellings(tuple(missing_values))
+    if both := [word for word in words if word and absent.find(word) is not None]:
+        raise SchemaError(f"{where}: {both[0]!r:.40} is listed, and also among missing_values.")
 
 
 def _spellings(where: str, body: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dagster_project.data.causes import header_cause
 from dagster_project.data.image_files import leads_into
 from dagster_project.data.lines import BrokenRow, csv_header
 from dagster_project.data.schema import Attribute, Schema
@@ -129,6 +130,10 @@ def _file_faults(
     file: Path, schema: Schema, cache: Path | None
 ) -> tuple[pa.DataType | None, list[str]]:
     """Return the type of the image column (None if absent, null if unknown) and a file's faults."""
+    wanted, image = _wanted(schema), clean_name(schema.image.column)
+    # Without image bytes, the column may be absent: the person id then names the image.
+    optional = {image} if file.name.startswith("records") else set()
+    needed = [name for name in wanted if name not in optional]
     if not file.is_file() or (file.is_symlink() and not leads_into(file, cache)):
         return pa.null(), [
             f"{file.name} must be a plain file, not a link (image.link_cache can state the folder "
@@ -143,15 +148,14 @@ def _file_faults(
             types = dict(zip(names, arrow.types, strict=True))
         else:
             header = csv_header(file, schema.table)
+            if cause := header_cause(file, header, needed, schema.table):
+                return pa.null(), [cause]
             if isinstance(header, BrokenRow):
                 return pa.null(), [_header_fault(file, header, schema)]
             names, types = header, dict.fromkeys(header, pa.string())
     except (OSError, ValueError, pa.ArrowException):
         return pa.null(), [f"{file.name} cannot be read as {file.suffix[1:].upper()}."]
-    # Without image bytes, the column may be absent: the person id then names the image.
-    wanted, image = _wanted(schema), clean_name(schema.image.column)
-    optional = {image} if file.name.startswith("records") else set()
-    absent = [name for name in wanted if name not in types and name not in optional]
+    absent = [name for name in needed if name not in types]
     faults = [f"{file.name} lacks the column {name!r}." for name in absent]
     # If the header was forgotten, the first line of a CSV file is a record: do not quote it.
     quote = ": {!r:.200}" if file.suffix == ".parquet" or not absent else ""

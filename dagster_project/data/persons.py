@@ -10,6 +10,9 @@ import unicodedata
 
 import pandas as pd
 
+LEAST_ROWS = 10  # of any set that a report compares; fewer have no k-th nearest neighbours
+HELDOUT_SHARE = 0.1  # expected share of held-out people, unless heldout.parquet names them
+
 
 def canonical_id(value: object, rule: str = "exact") -> str | None:
     """Return the canonical id: text in Unicode NFC without outer spaces; None if absent.

@@ -30,7 +30,7 @@ from dagster_project.data.image_files import file_name, read_inside
 from dagster_project.data.images import decode_image
 from dagster_project.data.layout import Layout, column_faults, find_layout
 from dagster_project.data.pairs import Pairs
-from dagster_project.data.persons import canonical_id, is_held_out
+from dagster_project.data.persons import HELDOUT_SHARE, canonical_id, is_held_out
 from dagster_project.data.progress import Progress, silent
 from dagster_project.data.rows import BATCH, Batch, row_count, stream
 from dagster_project.data.schema import Schema
@@ -53,12 +53,14 @@ class Counts:
         train: Training pairs kept, one for each person.
         held_out: Held-out pairs kept.
         reasons: Number of rows dropped, or of values changed by policy, for each reason.
+        values: People with a usable record and how many of them are kept, by attribute and value.
     """
 
     rows: int
     train: int
     held_out: int
     reasons: Mapping[str, int]
+    values: Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def read_pairs(
     schema: Schema,
     *,
     heldout_key: bytes | None,
-    heldout_share: float = 0.1,
+    heldout_share: float = HELDOUT_SHARE,
     admit: Admit = lambda people, held_out: np.ones(len(people), dtype=bool),
     progress: Progress = silent,
     scratch: str | Path | None = None,
@@ -208,6 +210,7 @@ def _read(
     admitted = admit(list(records.ids[train_rows]), list(held_records.ids[held_rows]))
     reasons["person outside the release's cohorts: row dropped"] += int((~admitted).sum())
     parts = []
+    tally = np.zeros((2, len(schema.attributes), max(schema.sizes)), dtype=np.int64)
     for name, file, source, take, start, end in (
         ("train", layout.records, records, train_rows[admitted], 0.1, 0.8),
         ("heldout", held_file, held_records, held_rows, 0.8, 1.0),
@@ -219,10 +222,24 @@ def _read(
 
         images, kept = _images(file, layout, schema, take, reasons, store, report)
         parts.append(Pairs(images, source.codes[kept], source.values[kept]))
+        tally += np.stack([_tally(source.codes[some], schema) for some in (take, kept)])
     progress(1.0, "pairs read")
     train, held_out = parts
-    counts = Counts(rows, len(train), len(held_out), {k: n for k, n in reasons.items() if n})
+    values = {
+        f"{attribute.name} {label}": (int(tally[0, i, j]), int(tally[1, i, j]))
+        for i, attribute in enumerate(schema.attributes)
+        for j, label in enumerate(attribute.labels)
+    }
+    counts = Counts(
+        rows, len(train), len(held_out), {k: n for k, n in reasons.items() if n}, values
+    )
     return train, held_out, counts
+
+
+def _tally(codes: np.ndarray, schema: Schema) -> np.ndarray:
+    """Count each cell of each attribute (d, largest size)."""
+    size = max(schema.sizes)
+    return np.stack([np.bincount(column, minlength=size) for column in codes.T])
 
 
 def _records(

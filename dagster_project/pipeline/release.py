@@ -48,6 +48,18 @@ class Compute:
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device)
 
+    def require_device(self) -> None:
+        """Refuse a device that this machine does not have.
+
+        Raises:
+            ValueError: It is "cuda", and torch finds no GPU.
+        """
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError(
+                "this machine has no GPU that torch can use: choose the device cpu, which also "
+                "continues a release that was begun with another device, at no further cost"
+            )
+
     def autocast(self) -> torch.autocast:
         """Return a mixed-precision context, inactive for float32."""
         device = self.torch_device.type

@@ -23,8 +23,10 @@ from dagster_project.ledger.errors import WrongState
 from dagster_project.ledger.files import file_sha256
 from dagster_project.pipeline import image_model, public_images, table_model
 from dagster_project.pipeline.release import Release
+from dagster_project.privacy.plan import canonical_hash
 from dagster_project.release import card, manifest, quality
 from dagster_project.release.bundle import BundleWriter
+from dagster_project.table.conditions import Condition, draw
 
 PARENTS = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model")
 _FORWARD = 500  # images in one pass of the network
@@ -36,12 +38,21 @@ def parents(release: Release) -> tuple[str, ...]:
 
 
 def make(
-    release: Release, folder: Path, *, n: int, seed: int, progress: Progress
+    release: Release,
+    folder: Path,
+    *,
+    n: int,
+    seed: int,
+    progress: Progress,
+    where: str | None = None,
 ) -> Mapping[str, Any]:
     """Write a bundle of `n` pairs to `folder` and return its manifest.
 
     It can be restarted: finished chunks with the same parameters are kept. Every parent is verified
     against the ledger first, so that nothing is made from altered or uncommitted models.
+
+    Args:
+        where: A condition that every record meets (`table.conditions`), or None for all records.
     """
     models: dict[str, str] = {}
     for stage in parents(release):
@@ -53,12 +64,18 @@ def make(
         release.schema,
         n,
         sampler.chunk,
-        parameters={"seed": seed, "models": models, "sampler": sampler.model_dump(mode="json")},
+        parameters={"seed": seed, "models": models, "sampler": sampler.model_dump(mode="json")}
+        | ({"where": where} if where else {}),
     )
     fitted = table_model.load(release)
     device = release.compute.torch_device
     network = image_model.load(release).to(device)
-    codes = fitted.model.sample(n, np.random.default_rng([seed, 0]))
+    rng, drawn = np.random.default_rng([seed, 0]), None
+    if where:
+        drawn = draw(fitted.model, Condition.parse(where, release.schema), n, rng)
+        codes = drawn.codes
+    else:
+        codes = fitted.model.sample(n, rng)
     for index in writer.missing_chunks():
         rows = writer.rows(index)
         part = codes[rows.start : rows.stop]
@@ -70,12 +87,25 @@ def make(
             torch.Generator().manual_seed(hash_seed(seed, index)),
             lambda f, start=start, span=span: progress(start + span * f, "drawing images"),
         )
-        writer.write_chunk(index, images, part, np.random.default_rng([seed, 1, index]))
-    report = quality.public_quality(codes, release.schema, fitted.measurements)
+        writer.write_chunk(
+            index,
+            images,
+            part,
+            np.random.default_rng([seed, 1, index]),
+            drawn.records[rows.start : rows.stop] if drawn else None,
+        )
+    sampling: dict[str, Any] = {"n": n, "seed": seed, **sampler.model_dump(mode="json")}
+    if drawn:
+        # The measurements are of everybody, so they say nothing of these records.
+        report = {}
+        people = round(drawn.share * fitted.model.total, 1)
+        sampling |= {"where": where, "share": round(drawn.share, 6), "people": people}
+    else:
+        report = quality.public_quality(codes, release.schema, fitted.measurements)
     stated = manifest.build(
         release.plan,
         release.schema,
-        sampling={"n": n, "seed": seed, **sampler.model_dump(mode="json")},
+        sampling=sampling,
         ledger_head=_rests_on(release),
         public_images=public_images.facts(release),
     )
@@ -97,13 +127,15 @@ def commit(release: Release, folder: Path) -> None:
     stage, named after both.
     """
     stated = manifest.read(folder)
-    stage = stage_name(stated["sampling"]["n"], stated["sampling"]["seed"])
+    stage = stage_of(stated["sampling"])
     if release.ledger.committed(release.id, stage) is not None:
         release.ledger.verify_artifacts(release.id, stage, folder)
         return
     hashes = {name: entry["sha256"] for name, entry in stated["files"].items()}
     hashes[manifest.NAME] = file_sha256(folder / manifest.NAME)
     release.ledger.commit(release.id, stage, hashes, list(parents(release)))
+    if where := stated["sampling"].get("where"):
+        release.ledger.attach(release.id, **{f"condition of {stage}": where})
 
 
 def _rests_on(release: Release) -> str:
@@ -116,20 +148,33 @@ def _rests_on(release: Release) -> str:
     return release.ledger.entries()[newest - 1].hash
 
 
-def stage_name(n: int, seed: int) -> str:
-    """Return the name of a bundle's stage in the ledger."""
-    return f"synthetic_release.n{n}.seed{seed}"
+def stage_name(n: int, seed: int, where: str | None = None) -> str:
+    """Return the name of a bundle's stage in the ledger.
+
+    A condition appears as a hash, since names of stages cannot hold it; the manifest states it.
+    """
+    asked = f".where-{canonical_hash(where)[:12]}" if where else ""
+    return f"synthetic_release.n{n}.seed{seed}{asked}"
+
+
+def stage_of(sampling: Mapping[str, Any]) -> str:
+    """Return the name of a bundle's stage from the sampling in its manifest."""
+    return stage_name(sampling["n"], sampling["seed"], sampling.get("where"))
 
 
 def newest_bundle(release: Release) -> Path:
-    """Return the folder of the bundle that was committed last."""
+    """Return the folder of the bundle without a condition that was committed last."""
     stages = release.ledger.release(release.id).stages
-    made = [s.artifacts for name, s in stages.items() if name.startswith("synthetic_release.")]
+    made = [
+        stage.artifacts
+        for name, stage in stages.items()
+        if name.startswith("synthetic_release.") and ".where-" not in name
+    ]
     last = max((m for m in made if m is not None), key=lambda m: m.entry)
     folders = [release.bundle, *sorted(release.bundle.parent.glob(f"{release.id}-n*"))]
     for folder in folders:
         stated = manifest.read(folder)["sampling"] if folder.is_dir() else {}
-        if stated and stage_name(stated["n"], stated["seed"]) == last.stage:
+        if stated and stage_of(stated) == last.stage:
             return folder
     raise WrongState(
         f"the newest bundle of release {release.id!r} is not in {release.bundle.parent}"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -88,7 +89,12 @@ class BundleWriter:
         return [index for index in range(self.chunks) if not self._is_written(index)]
 
     def write_chunk(
-        self, index: int, images: np.ndarray, codes: np.ndarray, rng: np.random.Generator
+        self,
+        index: int,
+        images: np.ndarray,
+        codes: np.ndarray,
+        rng: np.random.Generator,
+        records: pd.DataFrame | None = None,
     ) -> Path:
         """Write one chunk of synthetic pairs.
 
@@ -98,6 +104,7 @@ class BundleWriter:
             codes: (n, d) cells in schema order.
             rng: Public randomness of this chunk (numbers are drawn within their bins). Derive it
                 from seed and index, or a resumed run will differ.
+            records: The values of the cells, if they are drawn already.
 
         Raises:
             ValueError: If a shape or type does not match the schema.
@@ -109,7 +116,8 @@ class BundleWriter:
             raise ValueError(f"Chunk {index}: the images have the wrong type or shape.")
         if codes.shape != (len(numbers), len(self.schema.attributes)):
             raise ValueError(f"Chunk {index}: the codes have the wrong shape.")
-        records = self.schema.decode(codes, rng)
+        if records is None:
+            records = self.schema.decode(codes, rng)
         columns: dict[str, pa.Array] = {
             self.image_column: pa.array(
                 [
@@ -201,7 +209,8 @@ def _features(schema: Schema) -> bytes:
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    # Keys keep their order, because that of the schema's attributes is a part of its hash.
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     return text.encode() + b"\n"
 
 

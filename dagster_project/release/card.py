@@ -6,6 +6,7 @@ It explains the numbers of the manifest in plain words. Nothing is computed from
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dagster_project.data.schema import Attribute, Schema
 from dagster_project.release.bundle import image_column
+from dagster_project.release.verdict import judge
 
 _SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M"}
 _KINDS = {
@@ -55,6 +57,7 @@ def write_card(
         front_matter=_front_matter(schema, sampling["n"], licence),
         name=schema.name,
         n=sampling["n"],
+        condition=_condition(sampling),
         privacy=privacy,
         factor=_significant(math.exp(epsilon)),
         even=_percent((math.exp(epsilon) + delta) / (1 + math.exp(epsilon))),
@@ -79,6 +82,13 @@ def write_card(
         },
         numeric=any(a.kind == "numeric" for a in schema.attributes),
         quality=quality,
+        verdict=judge(
+            schema,
+            n_public=privacy["n_public"],
+            epsilon=epsilon,
+            settings=manifest["settings"],
+            mechanisms=privacy["mechanisms"],
+        ),
         model=_image_model(sampling, privacy["mechanisms"]),
         mechanisms=[_mechanism(item["name"], item["event"]) for item in privacy["mechanisms"]],
         public_images=manifest.get("public_images"),
@@ -156,6 +166,25 @@ def _cell(text: str) -> str:
     for character in "\\|`*_<>[]":
         text = text.replace(character, "\\" + character)
     return text
+
+
+def _condition(sampling: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return what the pairs were conditioned on, None if they were not."""
+    if "where" not in sampling:
+        return None
+    return {
+        "code": _code(sampling["where"]),
+        "share": _percent(sampling["share"], decimals=3),
+        "people": f"{sampling['people']:,.0f}",
+    }
+
+
+def _code(text: str) -> str:
+    """Return text as a Markdown code span, which nothing in it can end."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    edge = " " if longest else ""
+    return f"{fence}{edge}{' '.join(text.split())}{edge}{fence}"
 
 
 def _percent(share: float, *, decimals: int = 1) -> str:

@@ -70,7 +70,7 @@ def moved(path: Path, *, link: bool = False):
 def run(root: Path, command: str, *more: str, data: str | None = None) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
     request = ["--root", str(root), "--data", data or str(root / "data")]
-    request += ["--delta", "1e-4", *settings_arguments(), *more]
+    request += ["--epsilon", "3", "--delta", "1e-4", *settings_arguments(), *more]
     with (
         pytest.MonkeyPatch.context() as patch,
         contextlib.redirect_stdout(out),
@@ -168,7 +168,7 @@ def test_delta_that_allows_whole_records(project):
 
 
 def test_plan_over_the_cap(project):
-    refused(project, 3, "does not fit under the lifetime cap of 12", "--epsilon", "14")
+    refused(project, 3, "does not fit: it takes", "--epsilon", "14")
 
 
 def test_anchored_ledger_that_is_gone(project):

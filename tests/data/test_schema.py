@@ -257,6 +257,7 @@ def test_what_an_image_section_states_is_read_back_and_part_of_the_hash():
             {"attributes__kind__categories": ["a", "A"], "attributes__kind__ignore_case": True},
             "only in case",
         ),
+        ({"attributes__kind__missing_values": ["3.0"]}, "also among missing_values"),
         ({"attributes__weight__integer": "yes"}, "true or false"),
         (
             {"attributes__weight": {"kind": "numeric", "edges": [0, 0.2, 0.8, 2], "integer": True}},

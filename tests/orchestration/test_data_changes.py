@@ -20,7 +20,9 @@ from dagster_project.settings.recipe import Recipe
 from tests.ledger.toys import SHA, executed, plan, population
 from tests.toy_project import PEOPLE, ledger_of, materialise, settings_arguments, write_project
 
-TO_TABLE_MODEL = ("dataset", "privacy_plan", "public_images", "pairs", "table_model")
+TO_TABLE_MODEL = (
+    "dataset", "privacy_plan", "public_images", "pairs", "minimum_people", "table_model",
+)  # fmt: skip
 NEW = 120
 ASKED = ("--epsilon", "5", "--delta", "1e-4")
 
@@ -147,7 +149,7 @@ def test_three_modes_are_priced_and_nothing_is_spent(grown: Path) -> None:
     assert (reuse["name"], new["name"], refresh["name"]) == ("reuse", "new people only", "refresh")
     assert "nothing has been released" in reuse["price"]  # none is complete here
     assert "'newcomers'" in new["price"] and "--people newcomers" in new["command"]
-    assert "lifetime cap" in refresh["price"] and refresh["fits"]
+    assert "lifetime budget" in refresh["price"] and refresh["fits"]
     assert "- **refresh**" in command(grown, "plan", "--modes", *arguments)[1]
     assert spent(grown) == before
 

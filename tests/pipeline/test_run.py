@@ -22,7 +22,7 @@ def test_every_stage_runs_after_those_it_goes_on_with() -> None:
     for place, known in enumerate(STAGES):
         assert set(known.after) <= set(names[:place]), known.name
     assert [s.name for s in between("pairs", "semantic_query")] == [
-        "pairs", "table_model", "semantic_query",
+        "pairs", "minimum_people", "table_model", "semantic_query",
     ]  # fmt: skip
     assert stage("mean_pairs").after == ("subsample", "table_model")
 
