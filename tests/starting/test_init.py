@@ -21,6 +21,7 @@ from dagster_project.data.schema import Schema, SchemaError
 from dagster_project.data.schema_rules import OPTIONAL, TOP, read_yaml, schema_faults
 from dagster_project.data.table_format import TableFormat
 from dagster_project.ledger.population import Population, PopulationError
+from dagster_project.pipeline.beforehand import require_numbers
 from dagster_project.starting import json_schema as described
 from dagster_project.starting.draft import image_column
 from dagster_project.starting.folder import UnknownFolder, look, open_table
@@ -282,8 +283,8 @@ def test_schema_and_population_must_agree(tmp_path):
     )
     population = Population.load(tmp_path / "population.yaml")
     for change in ({}, {"population": "clinic"}):
-        population.require_agreement(Schema.from_dict({**VALID, **change}))
-    with pytest.raises(PopulationError, match="belongs to the population 'other'"):
-        population.require_agreement(Schema.from_dict({**VALID, "population": "other"}))
-    with pytest.raises(PopulationError, match=r"n_public is 11 in schema\.yaml and 10"):
-        population.require_agreement(Schema.from_dict({**VALID, "n_public": 11}))
+        require_numbers(Schema.from_dict({**VALID, **change}), population, [], "all")
+    with pytest.raises(ValueError, match="belongs to the population 'other'"):
+        require_numbers(Schema.from_dict({**VALID, "population": "other"}), population, [], "all")
+    with pytest.raises(ValueError, match=r"n_public: 11, and population\.yaml 10"):
+        require_numbers(Schema.from_dict({**VALID, "n_public": 11}), population, [], "all")
