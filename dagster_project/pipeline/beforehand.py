@@ -44,6 +44,16 @@ def require_numbers(
         )
 
 
+def require_for_new_ledger(schema: Schema, population: Population) -> None:
+    """Refuse a schema of other people before the population's first ledger fixes its numbers.
+
+    Raises:
+        ValueError: See `require_numbers`. Nothing is checked once there is a ledger.
+    """
+    if population.anchor is None and not population.key_path.exists():
+        require_numbers(schema, population, (), "all")
+
+
 def require_people(n_public: int, data_dir: Path) -> None:
     """Refuse a number of people of whom too few would be held out for the report.
 

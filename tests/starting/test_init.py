@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from dagster_project.api import release
 from dagster_project.cli import main as cli
 from dagster_project.data import image_rules
 from dagster_project.data.attribute_rules import COMMON, KINDS
@@ -21,6 +22,8 @@ from dagster_project.data.schema import Schema, SchemaError
 from dagster_project.data.schema_rules import OPTIONAL, TOP, read_yaml, schema_faults
 from dagster_project.data.table_format import TableFormat
 from dagster_project.ledger.population import Population, PopulationError
+from dagster_project.orchestration.assets.dataset import dataset
+from dagster_project.orchestration.resources import BudgetLedger, DataSet
 from dagster_project.pipeline.beforehand import require_numbers
 from dagster_project.starting import json_schema as described
 from dagster_project.starting.draft import image_column
@@ -28,6 +31,10 @@ from dagster_project.starting.folder import UnknownFolder, look, open_table
 from dagster_project.starting.json_schema import json_schema
 
 SECRET = "zqxsecret"
+POPULATION = (
+    "population: clinic\nunit: person\nrelation: add_remove\nlifetime_epsilon: 10.0\n"
+    "target_delta: 1.0e-6\nn_public: 10\n"
+)
 HEADER = "PatientID;sex;Age (years);admission_date;Frontal/Lateral;notes;file_name"
 
 
@@ -277,10 +284,7 @@ def test_the_image_column_is_known_by_its_name(tmp_path, columns, image):
 
 
 def test_schema_and_population_must_agree(tmp_path):
-    (tmp_path / "population.yaml").write_text(
-        "population: clinic\nunit: person\nrelation: add_remove\nlifetime_epsilon: 10.0\n"
-        "target_delta: 1.0e-6\nn_public: 10\n"
-    )
+    (tmp_path / "population.yaml").write_text(POPULATION)
     population = Population.load(tmp_path / "population.yaml")
     for change in ({}, {"population": "clinic"}):
         require_numbers(Schema.from_dict({**VALID, **change}), population, [], "all")
@@ -288,3 +292,18 @@ def test_schema_and_population_must_agree(tmp_path):
         require_numbers(Schema.from_dict({**VALID, "population": "other"}), population, [], "all")
     with pytest.raises(ValueError, match=r"n_public: 11, and population\.yaml 10"):
         require_numbers(Schema.from_dict({**VALID, "n_public": 11}), population, [], "all")
+
+
+def test_a_wrong_population_gets_no_ledger(tmp_path):
+    """A ledger fixes name and number for good, so the first one must be right."""
+    data, schema = tmp_path / "data", {**VALID, "n_public": 500}
+    (data / "images").mkdir(parents=True)
+    (data / "records.csv").write_text("p,i,s\n")
+    (data / "schema.yaml").write_text(yaml.safe_dump(schema))
+    (tmp_path / "population.yaml").write_text(POPULATION)
+    with pytest.raises(ValueError, match="n_public: 500"):
+        release(tmp_path, epsilon=1.0, delta=1e-6, approved_by="me")
+    budget, folder = BudgetLedger(root=str(tmp_path)), DataSet(folder=str(data), root=str(tmp_path))
+    with pytest.raises(ValueError, match="n_public: 500"):
+        dataset(folder, budget)
+    assert not (tmp_path / "ledger").exists()
