@@ -28,7 +28,10 @@ def dataset(data: DataSet, budget: BudgetLedger) -> dg.MaterializeResult[str]:
     """Read data.dvc, schema.yaml, file names and column headers, but no record. The version is
     a keyed hash of the DVC md5, so new data makes everything downstream stale, and nobody without
     the population's identity key can test guesses of the data."""
+    from dagster_project.pipeline import beforehand
+
     schema, version = data.schema(), data.version()
+    beforehand.require_for_new_ledger(schema, budget.population())
     budget.open().close()  # creates the ledger and its key if there are none yet
     keyed = budget.population().keyed_version(version.text)
     table = "\n".join(
