@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 2000  # characters
 _PROBES = 200  # values drawn of each cell to see whether the condition can hold there
-_BATCH, _MOST_DRAWS = 20_000, 200  # records drawn at a time, and at most for each one wanted
+_BATCH, _MOST_DRAWS = 20_000, 2000  # records drawn at a time, and at most for each one wanted
 _COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -40,7 +40,8 @@ class ConditionError(ValueError):
     """The condition cannot be used; one sentence says why."""
 
 
-Holds = Callable[[pd.DataFrame], np.ndarray]
+Values = Mapping[str, np.ndarray]  # by attribute: float64 if numeric, NaN if missing; else objects
+Holds = Callable[[Values], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class Condition:
         """Read a condition.
 
         Names that are not Python's, such as `kind of thing`, stand in backticks. `None` is a
-        missing value, which meets no comparison except `!=` and `not in`.
+        missing value, which meets no comparison except `!=` and `not in`. Dates are texts as the
+        schema's format has them, ages numbers of the schema's unit, truth values True and False.
 
         Raises:
             ConditionError: If it is malformed, or names an attribute or category that the schema
@@ -100,7 +102,11 @@ class Condition:
 
     def holds(self, records: pd.DataFrame) -> np.ndarray:
         """Return where the condition holds: bool (n,)."""
-        return np.logical_and.reduce([part.holds(records) for part in self.parts])
+        values = {
+            attribute.name: _values(attribute, records[attribute.name])
+            for attribute in self.schema.attributes
+        }
+        return np.logical_and.reduce([part.holds(values) for part in self.parts])
 
     def possible(self) -> dict[str, np.ndarray]:
         """Return, for each attribute that a part restricts by itself, the cells where it can hold.
@@ -165,18 +171,27 @@ def draw(model: GraphicalModel, condition: Condition, n: int, rng: np.random.Gen
     )
 
 
+def _values(attribute: Attribute, column: pd.Series) -> np.ndarray:
+    """Return the values of a column in the form in which they are compared."""
+    return attribute.numbers(column) if attribute.kind == "numeric" else column.to_numpy(object)
+
+
 def _possible_cells(attribute: Attribute, part: _Part) -> np.ndarray:
     rng = np.random.default_rng(0)
     cells = np.repeat(np.arange(attribute.size), _PROBES)
-    values = attribute.decode(cells, rng)
-    if part.numbers and pd.api.types.is_numeric_dtype(values.dtype):
-        named = np.array(sorted(part.numbers), dtype=np.float64)
-        near = np.concatenate([np.nextafter(named, -np.inf), named, np.nextafter(named, np.inf)])
-        codes, keep = attribute.encode(pd.Series(near))
-        inside = keep & (near >= attribute.edges[0]) & (near <= attribute.edges[-1])
-        cells = np.concatenate([cells, codes[inside]])
-        values = pd.concat([values, pd.Series(near[inside])], ignore_index=True)
-    met = part.holds(pd.DataFrame({attribute.name: values}))
+    values = _values(attribute, attribute.decode(cells, rng))
+    if part.numbers and attribute.kind == "numeric":
+        named = np.array(sorted(part.numbers))
+        if attribute.form == "number":
+            beside = [np.nextafter(named, -np.inf), named, np.nextafter(named, np.inf)]
+        else:
+            beside = [np.floor(named) - 1, np.floor(named), np.ceil(named), np.ceil(named) + 1]
+        edges, near = attribute.edges, np.concatenate(beside)
+        near = near[(near >= edges[0]) & (near <= edges[-1])]
+        found = np.searchsorted(edges, near, side="right") - 1
+        cells = np.concatenate([cells, np.minimum(found, len(edges) - 2)])
+        values = np.concatenate([values, near])
+    met = part.holds({attribute.name: values})
     return np.bincount(cells[met], minlength=attribute.size) > 0
 
 
@@ -192,11 +207,11 @@ class _Reader:
             parts = [self.read(value) for value in node.values]
             both = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
             return _joined(
-                parts, lambda records: both.reduce([part.holds(records) for part in parts])
+                parts, lambda values: both.reduce([part.holds(values) for part in parts])
             )
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
             part = self.read(node.operand)
-            return _joined([part], lambda records: ~part.holds(records))
+            return _joined([part], lambda values: ~part.holds(values))
         if isinstance(node, ast.Compare):
             operands = [node.left, *node.comparators]
             steps = [
@@ -205,7 +220,7 @@ class _Reader:
             ]
             return _joined(
                 steps,
-                lambda records: np.logical_and.reduce([step.holds(records) for step in steps]),
+                lambda values: np.logical_and.reduce([step.holds(values) for step in steps]),
             )
         raise ConditionError(
             f"a condition compares attributes with values, joined by and, or, not: "
@@ -230,24 +245,23 @@ class _Reader:
         else:
             wanted = (value,)
         wanted = [self._value(attribute, item) for item in wanted]
-        numbers = frozenset(item for item in wanted if isinstance(item, float))
+        numeric = attribute.kind == "numeric"
+        numbers = frozenset(item for item in wanted if numeric and item is not None)
         compare = _COMPARISONS.get(type(operation))
         if compare is not None:
-            if attribute.kind == "categorical" or wanted[0] is None:
+            if not numeric or wanted[0] is None:
                 raise ConditionError(f"{name} has no order: compare it with ==, !=, in or not in")
             bound = wanted[0]
-            return _Part(
-                frozenset({name}),
-                numbers,
-                lambda records: np.asarray(compare(records[name], bound)),
-            )
+            return _Part(frozenset({name}), numbers, lambda values: compare(values[name], bound))
         negated = isinstance(operation, ast.NotEq | ast.NotIn | ast.IsNot)
-        missing, known = None in wanted, [item for item in wanted if item is not None]
+        known = [item for item in wanted if item is not None]
 
-        def equal(records: pd.DataFrame) -> np.ndarray:
-            column = records[name]
-            met = column.isin(known) | (column.isna() if missing else False)
-            return np.asarray(met) ^ negated
+        def equal(values: Values) -> np.ndarray:
+            column = values[name]
+            met = np.isin(column, np.array(known, dtype=column.dtype))
+            if None in wanted:
+                met |= pd.isna(column)
+            return met ^ negated
 
         return _Part(frozenset({name}), numbers, equal)
 
@@ -279,17 +293,30 @@ class _Reader:
         """Return the value as the attribute's column holds it."""
         if value is None:
             return None
-        if attribute.kind == "categorical":
-            text = category_text(value)
-            if text not in attribute.categories:
-                known = ", ".join(attribute.categories[:20])
-                raise ConditionError(
-                    f"{attribute.name} has no category {value!r}: its categories are {known}"
-                )
-            return text
-        if isinstance(value, bool | str):
-            raise ConditionError(f"{attribute.name} is a number, and {value!r} is none")
-        return float(value)
+        if attribute.kind == "numeric":
+            return self._number(attribute, value)
+        if attribute.form == "boolean":
+            text = str(value).lower()
+            if text not in ("true", "false"):
+                raise ConditionError(f"{attribute.name} is True or False, not {value!r}")
+            return text == "true"
+        text = category_text(value)
+        if text not in attribute.categories:
+            known = ", ".join(attribute.categories[:20])
+            raise ConditionError(
+                f"{attribute.name} has no category {value!r}: its categories are {known}"
+            )
+        return text
+
+    def _number(self, attribute: Attribute, value: Any) -> float:
+        """Return the number behind a value: of a date or an age also of its text."""
+        spelled = isinstance(value, str) and attribute.form in ("date", "age")
+        if spelled or (isinstance(value, int | float) and not isinstance(value, bool)):
+            number = float(attribute.numbers(pd.Series([value], dtype=object))[0])
+            if np.isfinite(number):
+                return number
+        wanted = "a date, written as text" if attribute.form == "date" else "a number"
+        raise ConditionError(f"{attribute.name} is {wanted}, and {value!r} is none")
 
     def _text(self, node: ast.expr) -> str:
         text = ast.unparse(node)
