@@ -96,7 +96,9 @@ class Condition:
                 f"the condition {text!r} cannot be read: write it like "
                 "\"finding == 'effusion' and age >= 60\""
             ) from None
-        parts = tree.values if _is(tree, ast.And) else [tree]
+        parts = [tree]
+        if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And):
+            parts = tree.values
         reader = _Reader(schema, quoted)
         return cls(text=text, schema=schema, parts=tuple(reader.read(part) for part in parts))
 
@@ -296,10 +298,10 @@ class _Reader:
         if attribute.kind == "numeric":
             return self._number(attribute, value)
         if attribute.form == "boolean":
-            text = str(value).lower()
-            if text not in ("true", "false"):
+            truth = str(value).lower()
+            if truth not in ("true", "false"):
                 raise ConditionError(f"{attribute.name} is True or False, not {value!r}")
-            return text == "true"
+            return truth == "true"
         text = category_text(value)
         if text not in attribute.categories:
             known = ", ".join(attribute.categories[:20])
@@ -331,7 +333,3 @@ def _joined(parts: Sequence[_Part], holds: Holds) -> _Part:
         frozenset().union(*(part.numbers for part in parts)),
         holds,
     )
-
-
-def _is(node: ast.expr, operation: type[ast.boolop]) -> bool:
-    return isinstance(node, ast.BoolOp) and isinstance(node.op, operation)
