@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         file.write_text(content, encoding="utf-8")
     for file in (schema, population):
         left = blanks(read_yaml(file))
-        print(f"{file}: {len(left)} blanks" + "".join(f"\n  {place}" for place in left))
+        print(f"{file}: blanks to fill in: {', '.join(left) or 'none'}")
     print(_advice(found, folder, root))
     return 0
 
@@ -106,7 +106,8 @@ def _known(options: argparse.Namespace, population: Path) -> dict[str, Any]:
 def _advice(found: Look, folder: Path, root: Path) -> str:
     from dagster_project.data.layout import RECORD_FILES
 
-    table, places = found.table.path, [place for place in found.places if place != "images"]
+    table = found.table.path
+    places = [place for place in found.places if place.partition("/")[0] != "images"]
     if table.parent == folder and table.name in RECORD_FILES and not places:
         where = "" if root == Path.cwd() else f" --root {root}"
         return f"fill them in, then: dptabimage check{where} --data {folder}"

@@ -107,7 +107,8 @@ def _files(source: Path) -> list[tuple[Path, Part | None]]:
     found = [file for file in found if not file.name.startswith("cache-")]
     if not found:
         raise WrongArchive(
-            f".arrow files (of save_to_disk) or .parquet files were expected in {source}"
+            f".arrow files (of save_to_disk) or .parquet files were expected in {source}; "
+            "`dptabimage import table` reads folders with metadata.csv"
         )
     files: list[tuple[Path, Part | None]] = []
     for file in found:

@@ -17,8 +17,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from dagster_project.data.image_faults import UnusableImage
-from dagster_project.data.image_files import file_name, read_inside
 from dagster_project.data.image_rules import file_patterns
 from dagster_project.data.image_spec import ImageSpec
 from dagster_project.data.lines import BrokenRow
@@ -31,7 +29,8 @@ from dagster_project.data.table_rules import table_format
 from dagster_project.importers import domains
 from dagster_project.importers.archive import Archive, ImportRequest, Part, Row, WrongArchive
 from dagster_project.importers.imagefolder import METADATA, parts_of
-from dagster_project.importers.table_rows import FILE, RowSource, open_rows
+from dagster_project.importers.table_rows import FILE, RowSource, image_content, open_rows
+from dagster_project.starting.folder import only_table
 from dagster_project.starting.names import attribute_name
 
 _NO_PERSON = BrokenRow("row that names no person")
@@ -140,25 +139,28 @@ def _image(request: ImportRequest, schema: Schema | None) -> ImageSpec:
 
 
 def _tables(source: Path, request: ImportRequest, form: TableFormat) -> list[_Table]:
-    """Return the table, or each metadata file of a Hugging Face folder and its parts."""
+    """Return the table, the only one of a folder, or each metadata file of its parts."""
     found: list[tuple[Path, Part | None]] = [(source, None)]
     if source.is_dir():
         tops = parts_of(source) or [(source, None)]
         files = [(top / name, part) for top, part in tops for name in METADATA]
-        found = [(file, part) for file, part in files if file.is_file()] or found
+        found = [(file, part) for file, part in files if file.is_file()]
+        if not found:
+            found = [(source if request.name_pattern else only_table(source), None)]
         if {part for _, part in found} == {"train"}:
             found = [(file, None) for file, _ in found]
     for folder in request.images:
         if not folder.is_dir():
             raise WrongArchive(f"there is no folder {folder}")
     return [
-        _Table(
-            open_rows(path, form),
-            request.images or (path if path.is_dir() else path.parent,),
-            part,
-        )
-        for path, part in found
+        _Table(open_rows(path, form), request.images or _beside(path), part) for path, part in found
     ]
+
+
+def _beside(path: Path) -> tuple[Path, ...]:
+    """Return where the images of a table lie, if nothing is stated."""
+    folder = path if path.is_dir() else path.parent
+    return (folder / "images", folder) if (folder / "images").is_dir() else (folder,)
 
 
 def _columns(
@@ -193,6 +195,8 @@ def _columns(
         known = table.rows.columns
         if known and (absent := [name for name in columns.needed if name not in known]):
             raise WrongArchive(f"there is no column {absent[0]!r} in the table (see --separator)")
+        if twice := [name for name in columns.needed if known.count(name) > 1]:
+            raise WrongArchive(f"the column {twice[0]!r} occurs twice in the table")
     return columns
 
 
@@ -224,7 +228,12 @@ def _attributes(
             "--categories and --edges are needed (or --schema): the columns to keep and what they "
             "may hold, as it may be published"
         )
-    return {attribute_name(column): (column, body) for column, body in stated.items()}
+    named: dict[str, tuple[str, Mapping[str, Any]]] = {
+        attribute_name(column): (column, body) for column, body in stated.items()
+    }
+    if len(named) < len(stated):
+        raise WrongArchive("two columns have names that differ only in special characters")
+    return named
 
 
 def _name_pattern(text: str | None) -> re.Pattern[str] | None:
@@ -275,7 +284,7 @@ def _row(
             attribute: _cell(cells.get(column), types[attribute])
             for attribute, (column, _) in columns.attributes.items()
         },
-        image=partial(_content, table.folders, image, spec),
+        image=partial(image_content, table.folders, image, spec),
         part=table.part,
     )
 
@@ -283,19 +292,3 @@ def _row(
 def _cell(value: object, kind: pa.DataType) -> object:
     text = category_text(value)
     return text if text is None or pa.types.is_string(kind) else value
-
-
-def _content(folders: Sequence[Path], cell: object, spec: ImageSpec) -> object:
-    """Return an image's bytes, or those of the first file in the folders to which a cell leads."""
-    if isinstance(cell, dict):
-        cell = cell.get("bytes") or cell.get("path")
-    if cell is None or isinstance(cell, bytes):
-        return cell
-    faults = []
-    for folder in folders:
-        try:
-            name = file_name(folder, cell, spec, pattern="{name}")
-            return read_inside(folder, name, limit=spec.max_bytes)
-        except UnusableImage as fault:
-            faults.append(fault)
-    raise faults[0]

@@ -1,4 +1,4 @@
-"""Rows of a table in one of several forms: CSV, Parquet, JSON Lines, or the names of files.
+"""Rows and images of a table in one of several forms: CSV, Parquet, JSON Lines, or file names.
 
 Each row is read by itself and becomes a mapping of column names to cells. What the columns mean
 belongs to `table`.
@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from dagster_project.data.image_faults import UnusableImage
+from dagster_project.data.image_files import file_name, read_inside
+from dagster_project.data.image_spec import ImageSpec
 from dagster_project.data.lines import BrokenRow, csv_header, csv_rows, text_lines
 from dagster_project.data.table_format import TableFormat
 from dagster_project.importers.archive import WrongArchive
@@ -85,3 +88,19 @@ def _json_rows(file: Path) -> Iterator[Mapping[str, object] | BrokenRow]:
         except (ValueError, RecursionError):
             row = None
         yield row if isinstance(row, dict) else _NO_JSON
+
+
+def image_content(folders: Sequence[Path], cell: object, spec: ImageSpec) -> object:
+    """Return an image's bytes, or those of the first file in the folders to which a cell leads."""
+    if isinstance(cell, dict):
+        cell = cell.get("bytes") or cell.get("path")
+    if cell is None or isinstance(cell, bytes):
+        return cell
+    faults = []
+    for folder in folders:
+        try:
+            name = file_name(folder, cell, spec, pattern="{name}")
+            return read_inside(folder, name, limit=spec.max_bytes)
+        except UnusableImage as fault:
+            faults.append(fault)
+    raise faults[0]

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from dagster_project.data.blanks import blanks, unfilled
-from dagster_project.data.schema import Schema
 from dagster_project.ledger import gdp_filter, identity
 from dagster_project.ledger.chain import Head
 
@@ -130,23 +129,6 @@ class Population:
             path=path,
             **texts,
         )
-
-    def require_agreement(self, schema: Schema) -> None:
-        """Refuse a schema that belongs to another population.
-
-        Raises:
-            PopulationError: It names another population, or states another number of people.
-        """
-        if schema.population and schema.population != self.name:
-            raise PopulationError(
-                f"schema.yaml belongs to the population {schema.population!r}, but "
-                f"{self.path.name} describes {self.name!r}"
-            )
-        if schema.n_public != self.n_public:
-            raise PopulationError(
-                f"n_public is {schema.n_public} in schema.yaml and {self.n_public} in "
-                f"{self.path.name}: both state the same people"
-            )
 
     @property
     def cap(self) -> float:

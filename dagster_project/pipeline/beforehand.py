@@ -18,7 +18,7 @@ _LEAST_EXPECTED = 1.5 * LEAST_ROWS
 def require_numbers(
     schema: Schema, population: Population, cohorts: Sequence[CohortStatus], people: str
 ) -> None:
-    """Refuse public numbers of people that contradict each other.
+    """Refuse public numbers and names of people that contradict each other.
 
     Args:
         schema: The public contract.
@@ -27,9 +27,14 @@ def require_numbers(
         people: The cohort that is charged, or "all".
 
     Raises:
-        ValueError: The schema's number is not that of the population, of all its cohorts together,
-            or of the cohort that is charged.
+        ValueError: The schema names another population, or its number is not that of the
+            population, of all its cohorts together, or of the cohort that is charged.
     """
+    if schema.population and schema.population != population.name:
+        raise ValueError(
+            f"schema.yaml belongs to the population {schema.population!r}, and population.yaml "
+            f"describes {population.name!r}: their budget is not for these data"
+        )
     allowed = {population.n_public, sum(cohort.n_public for cohort in cohorts)}
     allowed |= {cohort.n_public for cohort in cohorts if cohort.name == people}
     if schema.n_public not in allowed:
@@ -37,6 +42,16 @@ def require_numbers(
             f"schema.yaml says n_public: {schema.n_public}, and population.yaml "
             f"{population.n_public}: the same people have one public number, so make them agree"
         )
+
+
+def require_for_new_ledger(schema: Schema, population: Population) -> None:
+    """Refuse a schema of other people before the population's first ledger fixes its numbers.
+
+    Raises:
+        ValueError: See `require_numbers`. Nothing is checked once there is a ledger.
+    """
+    if population.anchor is None and not population.key_path.exists():
+        require_numbers(schema, population, (), "all")
 
 
 def require_people(n_public: int, data_dir: Path) -> None:

@@ -34,10 +34,8 @@ def solve(
     that is only priced is solved in half the time.
 
     Raises:
-        ValueError: If the schema and the population disagree, a setting is invalid or no plan can
-            be solved; the message is one sentence.
+        ValueError: If a setting is invalid or no plan can be solved; the message is one sentence.
     """
-    population.require_agreement(schema)
     recipe = preset(preset_name).changed(dict(settings))
     return build_plan(
         schema,

@@ -131,7 +131,8 @@ def _image(look: Look, column: str | None) -> Iterator[str]:
     if any(suffix in _DEEP for suffix in look.pictures):
         yield f"window: {{low: {BLANK}, high: {BLANK}}}  # {IMAGE['window']['description']}"
     elif ".png" in look.pictures:
-        yield f"# window: {{low: 0, high: 4095}}  # {IMAGE['window']['description']}"
+        about = IMAGE["window"]["description"].partition(":")[0]
+        yield f"# window: {{low: 0, high: 4095}}  # {about}"
     if look.pictures:
         yield f"# file: '{{name}}{look.pictures[0]}'  # {IMAGE['file']['description']}"
     if look.links:
@@ -157,12 +158,12 @@ def _asked(column: str, kind: Kind) -> list[str]:
         )
         return ["kind: date", edges, *form, _line("out_of_domain", "clamp", policy), missing]
     if kind in ("number", "integer") or names.is_number(column):
-        whole = kind == "integer" or (kind != "number" and names.is_whole(column))
+        whole = _line("integer", True, ATTRIBUTE["integer"]["description"])
         about = ATTRIBUTE["edges"]["description"]
         return [
             "kind: numeric  # or categorical, if numbers are codes, or age, with a unit, for 047Y",
             f"edges: [{BLANK}]  # {about}",
-            *([_line("integer", True, ATTRIBUTE["integer"]["description"])] if whole else []),
+            *([] if kind == "number" else [whole if kind == "integer" else f"# {whole}"]),
             _line("out_of_domain", "clamp", policy),
             missing,
         ]

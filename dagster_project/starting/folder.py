@@ -22,7 +22,7 @@ from dagster_project.data.lines import LINE_LIMIT
 
 Kind = Literal["text", "number", "integer", "boolean", "date", "image", "unknown"]
 TEXT_TABLES = (".csv", ".tsv", ".tab", ".txt")
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm")
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".dcm")
 SHEETS = (".xlsx", ".xls", ".ods", ".sav", ".dta", ".sas7bdat")
 _DELIMITERS = ",;\t|"
 _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -86,7 +86,7 @@ def look(folder: Path, table: Path | None = None) -> Look:
         places |= {Path(place).relative_to(folder).as_posix()} if found else set()
         links = links or any(os.path.islink(os.path.join(place, file)) for file in found)
     return Look(
-        table=open_table(table or _only_table(folder)),
+        table=open_table(table or only_table(folder)),
         pictures=tuple(sorted(pictures)),
         places=tuple(sorted(places)),
         links=links,
@@ -119,14 +119,21 @@ def open_table(file: Path) -> Table:
     return Table(file, dict.fromkeys(names, "unknown"), delimiter, encoding)
 
 
-def _only_table(folder: Path) -> Path:
+def only_table(folder: Path) -> Path:
+    """Return the record file or the only table of a folder.
+
+    Raises:
+        UnknownFolder: There is none, or more than one.
+    """
     files = sorted(path for path in folder.iterdir() if path.is_file())
     known = [folder / name for name in RECORD_FILES if folder / name in files]
     tables = known or [f for f in files if f.suffix.lower() in (*TEXT_TABLES, ".parquet")]
     if len(tables) == 1:
         return tables[0]
     if tables:
-        raise UnknownFolder(f"{folder} holds {len(tables)} tables: name one with --table")
+        raise UnknownFolder(
+            f"{folder} holds {len(tables)} tables: name one of them (for init with --table)"
+        )
     if any(file.suffix.lower() in SHEETS for file in files):
         raise UnknownFolder(f"{folder} holds a spreadsheet: save it as CSV (UTF-8) or Parquet")
     raise UnknownFolder(

@@ -15,8 +15,10 @@ _PROSE = {
     *("surname", "firstname", "lastname", "address", "street", "phone", "email", "ssn", "unnamed"),
     *("comment", "comments", "note", "notes", "remark", "remarks", "report", "description", "text"),
 }
-_WHOLE = {"age", "year", "count", "follow"}
-_NUMBER = _WHOLE | {"weight", "height", "bmi", "dose", "score", "size", "duration"}
+_NUMBER = {
+    *("age", "year", "count", "follow", "weight", "height", "bmi", "dose", "score", "size"),
+    *("duration", "alter", "gewicht"),
+}
 _DATE = {"date", "day", "dob", "birthday", "datum"}
 
 
@@ -47,11 +49,6 @@ def is_prose(column: str) -> bool:
 def is_number(column: str) -> bool:
     """Whether a column seems to hold numbers."""
     return bool(_NUMBER & words(column))
-
-
-def is_whole(column: str) -> bool:
-    """Whether a column seems to hold whole numbers."""
-    return bool(_WHOLE & words(column))
 
 
 def is_date(column: str) -> bool:

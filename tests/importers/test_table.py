@@ -242,4 +242,7 @@ def test_what_is_not_declared_is_asked_for_in_one_sentence(tmp_path, capsys, tol
 def test_a_folder_without_telling_names_is_refused(tmp_path, capsys):
     save(tmp_path / "images" / "1.png", pixels(1, 20, 20))
     assert bring(tmp_path / "images", tmp_path / "data", "--unit", "image") == 2
+    assert "no table" in capsys.readouterr().err
+    pattern = ("--name-pattern", "(?P<age>[0-9]+)")
+    assert bring(tmp_path / "images", tmp_path / "data", "--unit", "image", *pattern) == 2
     assert "--categories" in capsys.readouterr().err
