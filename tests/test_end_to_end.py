@@ -170,6 +170,32 @@ def test_mlflow_has_one_linked_run_without_the_exact_number_of_people(root, resu
     assert "plan_hash" not in tags
 
 
+def test_mlflow_names_the_data_and_shows_only_what_is_published(root, release_id):
+    with sqlite3.connect(root / "mlflow.db") as store:
+        data = store.execute("select name, digest, dataset_profile from datasets").fetchall()
+    with ledger_of(root) as ledger:
+        version = ledger.release(release_id).plan["data_version"]
+    keyed = Population.load(root / "population.yaml").keyed_version(version)
+    assert data == [("toys", keyed[:32], None)]
+    bundle = root / "releases" / release_id
+    (shown,) = (root / "mlartifacts").rglob("previews")
+    assert {p.name: p.read_bytes() for p in shown.iterdir()} == {
+        p.name: p.read_bytes() for p in (bundle / "previews").iterdir()
+    }
+
+
+def test_the_registered_model_draws_the_pairs_of_its_release(root, release_id, monkeypatch):
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
+    model = mlflow.pyfunc.load_model("models:/dp-tabimage/1")
+    pairs = model.predict(PAIRS)
+    assert list(pairs.columns) == ["image", "shape", "bright", "weight"]
+    assert all(image.startswith(b"\x89PNG") for image in pairs["image"])
+    discs = model.predict({"n": 4, "seed": SEED, "where": "shape == 'disc'"})
+    assert set(discs["shape"]) == {"disc"} and len(pairs) == PAIRS
+
+
 def test_sample_of_people_is_destroyed_once_it_served(root, release_id):
     private = root / "private" / release_id
     assert not (private / "subsample.npy").exists()

@@ -123,6 +123,8 @@ def build_parser() -> argparse.ArgumentParser:
     _sampling(new)
     text = "only pairs that meet a condition, such as \"finding == 'effusion' and age >= 60\""
     new.add_argument("--where", metavar="CONDITION", help=text)
+    text = "csv adds a table and picture files to the Parquet shards"
+    new.add_argument("--format", choices=("parquet", "csv"), default="parquet", help=text)
     new.add_argument("--out", type=Path, help="output folder of the bundle")
     new.add_argument("--json", action="store_true")
 
@@ -216,6 +218,8 @@ def _request(parser: argparse.ArgumentParser, *, epsilon: float | None) -> None:
 def _sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n", "-n", type=int, default=4000, help="number of synthetic pairs")
     parser.add_argument("--seed", type=int, default=1, help="public seed of the sampling")
+    text = "licence of the synthetic data, such as cc-by-4.0; stated in card and manifest"
+    parser.add_argument("--licence", "--license", metavar="NAME", help=text)
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -30,6 +30,7 @@ def release(options: argparse.Namespace) -> int:
     """Run the whole graph; print the release id, the output paths and the seconds per asset."""
     _require_sampling(options)
     _require_report(options)
+    _require_device(options)
     root, data = root_of(options), data_of(options)
     if not confirmed(options):
         print("dptabimage: not confirmed, so nothing was spent", file=sys.stderr)
@@ -62,10 +63,20 @@ def sample(options: argparse.Namespace) -> int:
         where = (options.where or "").strip() or None
         if where:  # refused before any model is loaded
             Condition.parse(where, made.schema)
-        folder = options.out or store.bundle(made, n=options.n, seed=options.seed, where=where)
+        csv = options.format == "csv"
+        folder = options.out or store.bundle(
+            made, n=options.n, seed=options.seed, where=where, csv=csv
+        )
         progress = compute.progress("sample", print)
         stated = synthetic_release.make(
-            made, folder, n=options.n, seed=options.seed, where=where, progress=progress
+            made,
+            folder,
+            n=options.n,
+            seed=options.seed,
+            where=where,
+            licence=options.licence,
+            csv=csv,
+            progress=progress,
         )
         synthetic_release.commit(made, folder)
     finally:
@@ -84,6 +95,13 @@ def sample(options: argparse.Namespace) -> int:
             + (", so few that noise decides what they look like" * (sampling["people"] < 20))
         )
     return 0
+
+
+def _require_device(options: argparse.Namespace) -> None:
+    if options.device == "cuda":
+        from dagster_project.pipeline.release import Compute
+
+        Compute(device="cuda").require_device()
 
 
 def _require_sampling(options: argparse.Namespace) -> None:
@@ -114,7 +132,10 @@ def _run_config(options: argparse.Namespace, root: Path, data: Path) -> dict[str
                     "people": options.people,
                 }
             },
-            "synthetic_release": {"config": {"n": options.n, "seed": options.seed}},
+            "synthetic_release": {
+                "config": {"n": options.n, "seed": options.seed}
+                | ({"licence": options.licence} if options.licence else {})
+            },
             "fidelity_report": {
                 "config": {"extractor": options.extractor}
                 | ({"weights": options.weights} if options.weights else {})

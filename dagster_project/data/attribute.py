@@ -115,6 +115,11 @@ class Attribute:
         return ((edges[1:] + edges[:-1]) / 2 - edges[0]) / (edges[-1] - edges[0])
 
     @property
+    def declared_name(self) -> str:
+        """The name of its declaration, which all labels of a column share."""
+        return self.group.name if self.group else self.name
+
+    @property
     def declared_kind(self) -> str:
         """The kind that schema.yaml states."""
         return "labels" if self.group else _KINDS.get(self.form, self.form)

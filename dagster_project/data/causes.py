@@ -9,13 +9,23 @@ the others look at values, and what they say is private.
 from __future__ import annotations
 
 import codecs
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from dagster_project.data.attribute import Attribute
-from dagster_project.data.lines import BrokenRow, text_lines
+from dagster_project.data.lines import (
+    QUOTE,
+    WIDTH,
+    BrokenRow,
+    csv_fields,
+    csv_header,
+    text_lines,
+)
+from dagster_project.data.raw_values import day
 from dagster_project.data.table_format import TableFormat, clean_name
 
 _LINE = 2**16  # bytes of the first line that are looked at
@@ -38,7 +48,10 @@ def header_cause(
     if isinstance(header, list) and set(needed) <= set(header):
         return _unnamed(file.name, header, table)
     with file.open("rb") as stream:
-        line = stream.readline(_LINE)
+        # If carriage returns end the lines, what follows the first one is a record.
+        line = stream.readline(_LINE).split(b"\r")[0]
+    if line.startswith(codecs.BOM_UTF32_LE):
+        return None
     if (line.startswith(_UTF16) or b"\0" in line) and table.encoding != "utf-16":
         return (
             f'{file.name} is encoded as UTF-16 (Excel\'s "Unicode text"): state '
@@ -104,14 +117,38 @@ def _alike(name: str, header: Sequence[str], absent: Sequence[str]) -> str | Non
     return None
 
 
-def width_cause(file: str, wide: int, rows: int) -> str | None:
-    """Explain rows of one field more than the header, the last one empty. Private."""
-    if rows and wide >= _MOST * rows:
-        return (
-            f"{file}: {wide} of {rows} rows end in a delimiter that the first line lacks, so that "
-            "they have one field too many: state `table: {trailing_delimiters: true}`."
+def line_causes(file: Path, table: TableFormat, broken: Mapping[str, int], rows: int) -> list[str]:
+    """Explain the lines of a CSV file that do not parse. Private.
+
+    Args:
+        file: The CSV file.
+        table: Its declared form.
+        broken: How many lines there are for each reason.
+        rows: How many lines there are in all.
+    """
+    wide, quotes = broken.get(WIDTH.reason, 0), broken.get(QUOTE.reason, 0)
+    found = []
+    if wide and wide >= _MOST * rows and _end_empty(file, table):
+        found.append(
+            f"{file.name}: {wide} of {rows} rows end in a delimiter that the first line lacks, so "
+            "that they have one field too many: state `table: {trailing_delimiters: true}`."
         )
-    return None
+    if quotes > 1 and quotes + wide >= _MOST * rows:
+        found.append(
+            f"{file.name}: {quotes} of {rows} lines begin or end within quotes, as texts with line "
+            "breaks do: state `table: {line_breaks: true}` if only ignored columns behind the used "
+            "ones hold them, or save the table as Parquet."
+        )
+    return found
+
+
+def _end_empty(file: Path, table: TableFormat) -> bool:
+    """Return whether most rows have one field more than the header, an empty one."""
+    header = csv_header(file, table)
+    width = len(header) if isinstance(header, list) else 0
+    texts = islice(text_lines(file, table.encoding), 2, 1000)
+    rows = [csv_fields(text, table) for _, text in texts if isinstance(text, str)]
+    return 2 * sum(isinstance(row, list) and row[width:] == [""] for row in rows) >= len(rows)
 
 
 def value_cause(attribute: Attribute, outside: Mapping[str, int]) -> str | None:
@@ -124,7 +161,7 @@ def value_cause(attribute: Attribute, outside: Mapping[str, int]) -> str | None:
     Returns:
         One sentence if one cause explains most of these rows, or the most frequent texts.
     """
-    rows, name = sum(outside.values()), attribute.name
+    rows, name = sum(outside.values()), attribute.declared_name
     if not rows:
         return None
     for fits, why in _RULES[attribute.kind if attribute.kind == "categorical" else "numeric"]:
@@ -153,9 +190,32 @@ def _matching(pattern: str) -> Callable[[str, Attribute], bool]:
     return lambda text, _attribute: re.fullmatch(pattern, text) is not None
 
 
+def _absent(text: str, attribute: Attribute) -> bool:
+    return text.casefold() in _ABSENT
+
+
+def _unlisted(text: str, attribute: Attribute) -> bool:
+    return attribute.group is not None
+
+
+def _no_truth(text: str, attribute: Attribute) -> bool:
+    return attribute.form == "boolean"
+
+
+def _no_date(text: str, attribute: Attribute) -> bool:
+    return attribute.form == "date" and math.isnan(day(text, attribute.date_format))
+
+
+_ABSENT = {"na", "n/a", "nan", "nil", "none", "null", "missing", "unknown", "-", "--", "?", "."}
+_WHY_ABSENT = "which often mean an absent value: list them under `missing_values`"
 Rule = tuple[Callable[[str, Attribute], bool], str]
 _RULES: dict[str, tuple[Rule, ...]] = {
     "categorical": (
+        (_absent, _WHY_ABSENT),
+        (_unlisted, "which hold labels that are not listed: add them, or state "
+                    "`out_of_domain: ignore`"),
+        (_no_truth, "which are none of the texts for true and false: list these under "
+                    "`true_values` and `false_values`"),
         (_cased, "which differ from the categories only in upper and lower case: state "
                  "`ignore_case: true` for the attribute"),
         (_joined, "several labels in one cell: declare `kind: labels` with a `separator`"),
@@ -163,6 +223,8 @@ _RULES: dict[str, tuple[Rule, ...]] = {
                   "as the table spells them"),
     ),
     "numeric": (
+        (_absent, _WHY_ABSENT),
+        (_no_date, "which are not dates in the declared form: state their `format`"),
         (_matching(r"[-+]?\d*,\d+"), "with a decimal comma: state `table: {decimal: \",\"}`"),
         (_matching(r"\d{1,3} ?[DWMY]"), "ages with a unit, as DICOM writes them: declare "
                                         "`kind: age` with a `unit`"),

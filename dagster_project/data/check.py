@@ -19,7 +19,6 @@ import pandas as pd
 from dagster_project.data import causes
 from dagster_project.data.image_faults import UnusableImage
 from dagster_project.data.layout import Layout, find_layout
-from dagster_project.data.lines import WIDTH
 from dagster_project.data.look import Fault, Look, Part, Reason
 from dagster_project.data.persons import canonical_id
 from dagster_project.data.reading import image_place, images_of
@@ -173,7 +172,7 @@ def _read(file: Path, layout: Layout, book: _Book, report: Callable[[float], Non
     broken: dict[str, list[int]] = defaultdict(list)
     seen = np.zeros_like(book.seen[0])
     done, rows = 0, row_count(file)
-    for batch in stream(file, columns, schema.table):
+    for batch in stream(file, columns, schema):
         for i, row in batch.broken.items():
             broken[row.reason].append(batch.numbers[i])
         seen += _batch(file.name, batch, layout, book)
@@ -183,8 +182,9 @@ def _read(file: Path, layout: Layout, book: _Book, report: Callable[[float], Non
     for reason, some in broken.items():
         book.nobody += len(some)
         book.add(reason, _broken(file.name, reason, some), lost=True, rows=len(some))
-    if file.suffix == ".csv" and (cause := _width_cause(file, len(broken[WIDTH.reason]), done)):
-        book.causes.append(cause)
+    if file.suffix == ".csv":
+        counts = {reason: len(some) for reason, some in broken.items()}
+        book.causes += causes.line_causes(file, schema.table, counts, done)
     report(1.0)
     if done == 0:
         book.notes.append(Fault(file.name, "the table is empty."))
@@ -244,32 +244,31 @@ def _batch(file: str, batch: Batch, layout: Layout, book: _Book) -> np.ndarray:
 def _values(
     attribute: Attribute, column: pd.Series, outside: Counter[str]
 ) -> Iterator[tuple[int, str, str, bool]]:
-    """Yield position, reason, description and fate of each value outside the attribute's domain."""
-    raw, (codes, keep) = attribute.raw_codes(column), attribute.encode(column)
+    """Yield position, reason, description and fate of each value outside the attribute's domain.
+
+    The labels of a column are absent or unknown together, so that only the first one counts.
+    """
+    if attribute.label > 0:
+        return
+    name, raw, (codes, keep) = (
+        attribute.declared_name,
+        attribute.raw_codes(column),
+        attribute.encode(column),
+    )
+    thing = {"date": "a date", "age": "an age"}.get(attribute.form, "a number")
     for i in np.flatnonzero(raw < -int(attribute.missing)):
         cell = column.iloc[i]
-        what = "is absent or not a number" if attribute.kind == "numeric" else "is absent"
+        what = f"is absent or not {thing}" if attribute.kind == "numeric" else "is absent"
         what = what if raw[i] == -1 else "is outside the domain"
         fate = f"it becomes {attribute.labels[codes[i]]!r}" if keep[i] else "the row is dropped"
         if isinstance(cell, str) and (cell in outside or len(outside) < 1000):
             outside[cell] += 1
         yield (
             int(i),
-            f"{attribute.name} {what}",
-            f"{attribute.name} {f'{cell!r:.60}'} {what}; {fate}.",
+            f"{name} {what}",
+            f"{name} {f'{cell!r:.60}'} {what}; {fate}.",
             bool(keep[i]),
         )
-
-
-def _width_cause(file: Path, wrong: int, rows: int) -> str | None:
-    """Explain broken rows that are one empty field longer than the header."""
-    if not wrong:
-        return None
-    with file.open("rb") as stream:
-        commas = next(stream, b"").count(b",")
-        ends = [line.rstrip(b"\r\n") for line, _ in zip(stream, range(1000), strict=False)]
-    wide = sum(line.endswith(b",") and line.count(b",") == commas + 1 for line in ends)
-    return causes.width_cause(file.name, wrong, rows) if 2 * wide >= len(ends) else None
 
 
 def _broken(file: str, reason: str, rows: Sequence[int]) -> Fault:

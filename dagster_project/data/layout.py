@@ -111,7 +111,7 @@ def empty_frame(layout: Layout, schema: Schema) -> pd.DataFrame:
         header = csv_header(layout.records, schema.table)
         frame = pd.DataFrame(columns=header if isinstance(header, list) else [])
     frame = frame.rename(columns=clean_name)
-    wanted = _wanted(schema)
+    wanted = schema.used
     unknown = schema.table.unknown(frame.columns, wanted)
     return frame[[name for name in frame.columns if name in wanted or name in unknown]]
 
@@ -130,7 +130,7 @@ def _file_faults(
     file: Path, schema: Schema, cache: Path | None
 ) -> tuple[pa.DataType | None, list[str]]:
     """Return the type of the image column (None if absent, null if unknown) and a file's faults."""
-    wanted, image = _wanted(schema), clean_name(schema.image.column)
+    wanted, image = schema.used, clean_name(schema.image.column)
     # Without image bytes, the column may be absent: the person id then names the image.
     optional = {image} if file.name.startswith("records") else set()
     needed = [name for name in wanted if name not in optional]
@@ -173,10 +173,6 @@ def _file_faults(
             if name in types and not _fits(types[name], name, schema)
         ]
     return (pa.null() if image in absent else types.get(image)), faults
-
-
-def _wanted(schema: Schema) -> list[str]:
-    return [clean_name(n) for n in (schema.person_id, schema.image.column, *schema.columns)]
 
 
 def _header_fault(file: Path, broken: BrokenRow, schema: Schema) -> str:

@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -82,43 +82,25 @@ def text_lines(file: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str |
 
 
 def csv_rows(
-    file: Path, table: TableFormat = STANDARD, columns: Sequence[str] = ()
+    file: Path, table: TableFormat = STANDARD, used: Collection[str] = ()
 ) -> Iterator[tuple[int, list[str] | BrokenRow]]:
     """Yield the number and fields of each line of a CSV file from the header on, which is line 1.
 
     Args:
         file: The CSV file.
         table: Its declared form.
-        columns: The columns that are used. Only behind all of them may line breaks be, if the form
-            declares them; the fields from there on are then empty.
+        used: The columns that are used, in the file or not. If the form declares line breaks, they
+            may be in fields behind all of these, and the fields from there on are then empty.
     """
-    header: list[str] | BrokenRow | None = None
-    before = used = 0
-    for number, text in text_lines(file, table.encoding):
-        if header is None and number == 1 and (separator := _declared_separator(text)):
-            before = 1
-            if separator != table.delimiter:
-                header = DELIMITER
-                yield 1, header
-            continue
-        fields = text if isinstance(text, BrokenRow) else csv_fields(text, table)
-        if header is None:
-            header = fields if isinstance(fields, BrokenRow) else _names(fields, table)
-            if isinstance(header, list):
-                used = max((header.index(n) for n in map(clean_name, columns)), default=-1) + 1
-            yield 1, header
-            continue
-        width = len(header) if isinstance(header, list) else 0
-        if table.trailing_delimiters and isinstance(fields, list):
-            fields = _without_empty(fields, width)
-        if isinstance(fields, list) and len(fields) != width:
-            fields = WIDTH
-        if table.line_breaks and isinstance(fields, BrokenRow):
-            start = _fields_before_text(text, table) if fields is QUOTE else []
-            if not used <= len(start) < width:
-                continue
-            fields = start + [""] * (width - len(start))
-        yield number - before, fields
+    lines = text_lines(file, table.encoding)
+    first, header = _header(lines, table)
+    yield 1, header
+    names = header if isinstance(header, list) else []
+    needed = max((i for i, name in enumerate(names, 1) if name in used), default=0)
+    for number, text in lines:
+        row = _row(text, table, len(names), needed)
+        if row is not None:
+            yield number - first + 1, row
 
 
 def csv_header(file: Path, table: TableFormat = STANDARD) -> list[str] | BrokenRow:
@@ -161,6 +143,37 @@ def _patterns(delimiter: str) -> _Patterns:
     )
 
 
+def _header(
+    lines: Iterator[tuple[int, str | BrokenRow]], table: TableFormat
+) -> tuple[int, list[str] | BrokenRow]:
+    """Return the number of the line with the columns' names, and the names."""
+    number, text = next(lines, (1, ""))
+    if separator := _declared_separator(text):
+        if separator != table.delimiter:
+            return number, DELIMITER
+        number, text = next(lines, (2, ""))
+    fields = text if isinstance(text, BrokenRow) else csv_fields(text, table)
+    if isinstance(fields, BrokenRow):
+        return number, fields
+    names = [clean_name(name) for name in fields]
+    return number, _without_empty(names, 1) if table.trailing_delimiters else names
+
+
+def _row(
+    text: str | BrokenRow, table: TableFormat, width: int, needed: int
+) -> list[str] | BrokenRow | None:
+    """Return the fields of one line, or None if it is the rest of a text with line breaks."""
+    fields = text if isinstance(text, BrokenRow) else csv_fields(text, table)
+    if table.trailing_delimiters and isinstance(fields, list):
+        fields = _without_empty(fields, width)
+    if isinstance(fields, list) and len(fields) != width:
+        fields = WIDTH
+    if table.line_breaks and isinstance(fields, BrokenRow):
+        start = _fields_before_text(text, table)
+        return start + [""] * (width - len(start)) if needed <= len(start) < width else None
+    return fields
+
+
 def _fields_before_text(text: str | BrokenRow, table: TableFormat) -> list[str]:
     """Return the fields before a quote that stays open until the line's end."""
     if isinstance(text, BrokenRow) or not (found := _patterns(table.delimiter).cut.fullmatch(text)):
@@ -173,11 +186,6 @@ def _declared_separator(text: str | BrokenRow) -> str:
     """Return the delimiter that Excel's first line states, or nothing if it is no such line."""
     found = None if isinstance(text, BrokenRow) else re.fullmatch(r'"?sep=(.)"?', text, re.I)
     return found[1] if found else ""
-
-
-def _names(header: list[str], table: TableFormat) -> list[str]:
-    names = [clean_name(name) for name in header]
-    return _without_empty(names, 1) if table.trailing_delimiters else names
 
 
 def _without_empty(fields: list[str], width: int) -> list[str]:

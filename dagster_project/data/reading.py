@@ -138,10 +138,11 @@ def encode_records(batch: Batch, schema: Schema, reasons: Counter[str]) -> _Reco
         column = pd.Series(values_of[attribute.column], dtype=object)
         codes[:, i], keep = attribute.encode(column)
         values[:, i] = attribute.values(column)
-        changed = sound & keep & (attribute.raw_codes(column) < -attribute.missing)
-        reasons[f"{attribute.name}: row dropped"] += int((sound & ~keep).sum())
-        reasons[f"{attribute.name}: value changed"] += int(changed.sum())
         usable &= keep
+        if attribute.label == 0:  # the labels of a column are absent or unknown together
+            changed = sound & keep & (attribute.raw_codes(column) < -attribute.missing)
+            reasons[f"{attribute.declared_name}: row dropped"] += int((sound & ~keep).sum())
+            reasons[f"{attribute.declared_name}: value changed"] += int(changed.sum())
     return _Records(ids, codes, values, usable)
 
 
@@ -251,7 +252,7 @@ def _records(
     columns = [schema.person_id, *schema.columns]
     rows = row_count(file)
     batches: list[_Records] = []
-    for batch in stream(file, columns, schema.table):
+    for batch in stream(file, columns, schema):
         progress(0.1 * min(1.0, len(batches) * BATCH / rows), "reading records")
         batches.append(encode_records(batch, schema, reasons))
     empty = Batch((), {name: [] for name in columns}, {})
@@ -291,7 +292,7 @@ def _images(
     kept: list[int] = []
     start = seen = 0
     columns = [image_column(layout, schema)] if len(rows) else []
-    for batch in stream(file, columns, schema.table) if columns else ():
+    for batch in stream(file, columns, schema) if columns else ():
         size = len(batch)
         until = int(np.searchsorted(rows, start + size))
         wanted = rows[seen:until]

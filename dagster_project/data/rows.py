@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from dagster_project.data.lines import BrokenRow, csv_rows
 from dagster_project.data.raw_values import number_text
-from dagster_project.data.table_format import TableFormat, clean_name
+from dagster_project.data.schema import Schema
+from dagster_project.data.table_format import clean_name
 
 BATCH = 1024
 UNDECODABLE = BrokenRow("cell that cannot be decoded")
@@ -61,21 +62,21 @@ def row_count(file: Path) -> int:
         return max(sum(chunk.count(b"\n") for chunk in chunks) - 1, 1)
 
 
-def stream(file: Path, columns: Sequence[str], table: TableFormat) -> Iterator[Batch]:
+def stream(file: Path, columns: Sequence[str], schema: Schema) -> Iterator[Batch]:
     """Yield batches of rows in file order.
 
     Args:
         file: A CSV or Parquet file.
-        columns: The wanted columns, whatever spaces are around their names in the file.
-        table: The declared form of table files.
+        columns: The wanted columns. Which rows there are does not depend on them.
+        schema: The declared form of the table, and all columns that are used.
 
     Raises:
         OSError, pyarrow.ArrowException: The file itself is damaged.
     """
     read = _parquet if file.suffix == ".parquet" else _csv
     # A number, such as -9, means "absent" in attributes, which look for it, but not as an id.
-    absent = {text for text in table.missing_values if number_text(text) is None}
-    for batch in read(file, columns, table):
+    absent = {text for text in schema.table.missing_values if number_text(text) is None}
+    for batch in read(file, columns, schema):
         for values in batch.columns.values():
             values[:] = [_clean(v, absent) if isinstance(v, str) else v for v in values]
         yield batch
@@ -106,8 +107,8 @@ def _clean(text: str, absent: Collection[str]) -> str | None:
     return None if text in absent else text or None
 
 
-def _csv(file: Path, columns: Sequence[str], table: TableFormat) -> Iterator[Batch]:
-    rows = csv_rows(file, table, columns)
+def _csv(file: Path, columns: Sequence[str], schema: Schema) -> Iterator[Batch]:
+    rows = csv_rows(file, schema.table, schema.used)
     _, header = next(rows, (1, []))
     names = list(map(clean_name, columns)) if isinstance(header, list) else []
     where = [header.index(name) for name in names if isinstance(header, list)]
@@ -121,7 +122,7 @@ def _csv(file: Path, columns: Sequence[str], table: TableFormat) -> Iterator[Bat
         yield Batch([number - 1 for number, _ in some], values, broken)
 
 
-def _parquet(file: Path, columns: Sequence[str], table: TableFormat) -> Iterator[Batch]:
+def _parquet(file: Path, columns: Sequence[str], schema: Schema) -> Iterator[Batch]:
     start = 0
     values: dict[str, list[object]] = {name: [] for name in columns}
     with pq.ParquetFile(file) as parquet:

@@ -94,10 +94,7 @@ class Schema:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of schema.yaml; `from_dict` reads it back."""
-        declared = {
-            a.group.name if a.group else a.name: a.to_dict(self.table.missing_values)
-            for a in self.attributes
-        }
+        declared = {a.declared_name: a.to_dict(self.table.missing_values) for a in self.attributes}
         table = self.table.to_dict()
         return {
             "name": self.name,
@@ -127,6 +124,11 @@ class Schema:
     def columns(self) -> dict[str, pa.DataType]:
         """The columns of the table, which hold the attributes, and their types in a release."""
         return {a.column: a.arrow_type for a in self.attributes}
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The columns of the table that are used, if it has them, as their names are compared."""
+        return (self.person_id, clean_name(self.image.column), *self.columns)
 
     @property
     def sizes(self) -> tuple[int, ...]:

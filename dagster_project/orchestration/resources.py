@@ -113,11 +113,13 @@ class ReleaseStore(dg.ConfigurableResource):
 
         Release(plan=plan, schema=schema, ledger=ledger, root=self.path).write_schema()
 
-    def bundle(self, release: Release, *, n: int, seed: int, where: str | None = None) -> Path:
+    def bundle(
+        self, release: Release, *, n: int, seed: int, where: str | None = None, csv: bool = False
+    ) -> Path:
         """Return the bundle's folder: the release's own for the first n and seed, else another."""
         from dagster_project.pipeline.synthetic_release import stage_name
 
-        asked = stage_name(n, seed, where)
+        asked = stage_name(n, seed, where, csv)
         first = next(
             (s for s in release.ledger.release(release.id).stages if s.startswith("synthetic_")),
             stage_name(n, seed),
@@ -198,11 +200,15 @@ class Tracking(dg.ConfigurableResource):
     root: str = str(ROOT)
     experiment: str = "dp-tabimage"
 
-    def log_release(self, release: Release, bundle: Path, dagster_run: str) -> str:
-        """Log settings, events, manifest and model as one MLflow run and return its id."""
+    def log_release(
+        self, release: Release, bundle: Path, dagster_run: str, data_version: str
+    ) -> str:
+        """Log a release as one MLflow run, with a model that draws pairs, and return its id."""
         from dagster_project.orchestration import tracking
 
-        return tracking.log_release(self._store(), release, bundle, dagster_run=dagster_run)
+        return tracking.log_release(
+            self._store(), release, bundle, dagster_run=dagster_run, data_version=data_version
+        )
 
     def log_fidelity(self, mlflow_run: str, report: FidelityReport, *, public: bool) -> bool:
         """Log the figures of the report if the store is private or the data is public."""

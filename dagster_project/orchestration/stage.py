@@ -64,7 +64,12 @@ class StageRun:
         n, seed = getattr(config, "n", None), getattr(config, "seed", None)
         if n is None or seed is None:
             return {}
-        return {"n": n, "seed": seed, "folder": self.store.bundle(self.release, n=n, seed=seed)}
+        return {
+            "n": n,
+            "seed": seed,
+            "folder": self.store.bundle(self.release, n=n, seed=seed),
+            "licence": getattr(config, "licence", None),
+        }
 
 
 Body = Callable[..., Mapping[str, Any]]

@@ -84,7 +84,7 @@ def bar(stage: str, out: TextIO) -> Callable[[float, str], None]:
         delay=2,
         file=out,
         leave=False,
-        dynamic_ncols=True,
+        ncols=os.get_terminal_size(out.fileno()).columns or 80,  # 0 in a pseudo-terminal
         bar_format="{desc} {percentage:3.0f}% |{bar:30}| {elapsed}<{remaining} {postfix}",
     )
 

@@ -29,7 +29,7 @@ from dagster_project.pipeline import table_model
 from dagster_project.pipeline.pairs import load_heldout, load_train
 from dagster_project.pipeline.release import Release
 from dagster_project.planning.costs import mechanism_rows
-from dagster_project.release.bundle import image_column
+from dagster_project.release.features import image_column
 
 _TABLE_RECORDS = 100_000
 _MOST_SYNTHETIC = 10_000  # pairs that are scored; more would not change the figures shown

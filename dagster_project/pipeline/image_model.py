@@ -29,7 +29,7 @@ from dagster_project.image.private_training import (
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline import pretrained_checkpoint
 from dagster_project.pipeline.pairs import load_train
-from dagster_project.pipeline.release import Release
+from dagster_project.pipeline.release import Drawable, Release
 from dagster_project.privacy.noise import SecureGenerator
 
 FILES = ("image_model.safetensors",)
@@ -94,7 +94,7 @@ def train(release: Release, progress: Progress) -> bool:
     return ran
 
 
-def load(release: Release) -> UNet | ImageGenerator:
+def load(release: Drawable) -> UNet | ImageGenerator:
     """Load the released image model."""
     if pretrained_checkpoint.draws_directly(release):
         return pretrained_checkpoint.load_generator(release, _file(release))
@@ -183,5 +183,5 @@ def load_state(folder: Path) -> TrainingState | None:
     return TrainingState(step=step, **parts)
 
 
-def _file(release: Release) -> Path:
+def _file(release: Drawable) -> Path:
     return release.models / FILES[0]

@@ -22,7 +22,7 @@ from dagster_project.image.pretraining import ByNoiseLevel, pretrain
 from dagster_project.image.procedural import dead_leaves
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline import mean_pairs, public_checkpoint, public_images, table_model
-from dagster_project.pipeline.release import Release
+from dagster_project.pipeline.release import Drawable, Release
 
 CHECKPOINT, GENERATOR = "pretrained.safetensors", "generator.safetensors"
 _GENERATOR_PART = 0.5  # of the stage's time, for the progress bar
@@ -84,7 +84,7 @@ def make(release: Release, progress: Progress) -> bool:
     )
 
 
-def draws_directly(release: Release) -> bool:
+def draws_directly(release: Drawable) -> bool:
     """Return whether the generator draws the release's images itself."""
     return release.recipe.sampler.model == "generator"
 
@@ -94,7 +94,7 @@ def result(release: Release) -> str:
     return GENERATOR if draws_directly(release) else CHECKPOINT
 
 
-def load_generator(release: Release, file: Path) -> ImageGenerator:
+def load_generator(release: Drawable, file: Path) -> ImageGenerator:
     """Load a fitted generator in evaluation mode."""
     generator = ImageGenerator(
         release.schema.width, _shape(release), release.recipe.image_generator
@@ -146,7 +146,7 @@ def _lessons(release: Release, progress: Progress) -> Lessons | None:
     return Lessons(images=images, records=records, shift=0, by_noise_level=further)
 
 
-def _shape(release: Release) -> tuple[int, int, int]:
+def _shape(release: Drawable) -> tuple[int, int, int]:
     image = release.schema.image
     return image.channels, image.height, image.width
 

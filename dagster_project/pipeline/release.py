@@ -199,3 +199,27 @@ class Release:
             root=self.models,
             records=self.private / "finished",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """The released models of a release by themselves, from which pairs can be drawn.
+
+    Attributes:
+        recipe: The release's settings.
+        schema: The public contract.
+        models: Folder of the models' files.
+        compute: Device and limits.
+    """
+
+    recipe: Recipe
+    schema: Schema
+    models: Path
+    compute: Compute = Compute()
+
+    def new_network(self) -> UNet:
+        """Return the untrained diffusion network. Public."""
+        return new_network(self.schema, self.recipe.network, seed=self.recipe.public_seed)
+
+
+Drawable = Release | Models

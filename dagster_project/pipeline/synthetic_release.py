@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from dagster_project.data.progress import Progress
@@ -22,10 +23,12 @@ from dagster_project.image.unet import UNet
 from dagster_project.ledger.errors import WrongState
 from dagster_project.ledger.files import file_sha256
 from dagster_project.pipeline import image_model, public_images, table_model
-from dagster_project.pipeline.release import Release
+from dagster_project.pipeline.release import Drawable, Models, Release
 from dagster_project.privacy.plan import canonical_hash
 from dagster_project.release import card, manifest, quality
 from dagster_project.release.bundle import BundleWriter
+from dagster_project.release.features import image_column
+from dagster_project.release.previews import encode_png
 from dagster_project.table.conditions import Condition, draw
 
 PARENTS = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model")
@@ -45,6 +48,8 @@ def make(
     seed: int,
     progress: Progress,
     where: str | None = None,
+    licence: str | None = None,
+    csv: bool = False,
 ) -> Mapping[str, Any]:
     """Write a bundle of `n` pairs to `folder` and return its manifest.
 
@@ -53,6 +58,9 @@ def make(
 
     Args:
         where: A condition that every record meets (`table.conditions`), or None for all records.
+        licence: The publisher's licence for the synthetic data, if possible an identifier that
+            Hugging Face knows ("cc-by-4.0"), or None if not stated.
+        csv: Whether to add the pairs as a CSV table with picture files.
     """
     models: dict[str, str] = {}
     for stage in parents(release):
@@ -95,6 +103,7 @@ def make(
             drawn.records[rows.start : rows.stop] if drawn else None,
         )
     sampling: dict[str, Any] = {"n": n, "seed": seed, **sampler.model_dump(mode="json")}
+    sampling |= ({"licence": licence} if licence else {}) | ({"format": "csv"} if csv else {})
     if drawn:
         # The measurements are of everybody, so they say nothing of these records.
         report = {}
@@ -113,10 +122,18 @@ def make(
     return writer.finish(stated, text, report)
 
 
-def write(release: Release, folder: Path, *, n: int, seed: int, progress: Progress) -> None:
+def write(
+    release: Release,
+    folder: Path,
+    *,
+    n: int,
+    seed: int,
+    progress: Progress,
+    licence: str | None = None,
+) -> None:
     """Make a bundle and enter it in the ledger, unless it is already committed."""
     if not is_committed(release, folder, n=n, seed=seed):
-        make(release, folder, n=n, seed=seed, progress=progress)
+        make(release, folder, n=n, seed=seed, licence=licence, progress=progress)
         commit(release, folder)
 
 
@@ -148,18 +165,19 @@ def _rests_on(release: Release) -> str:
     return release.ledger.entries()[newest - 1].hash
 
 
-def stage_name(n: int, seed: int, where: str | None = None) -> str:
+def stage_name(n: int, seed: int, where: str | None = None, csv: bool = False) -> str:
     """Return the name of a bundle's stage in the ledger.
 
     A condition appears as a hash, since names of stages cannot hold it; the manifest states it.
     """
-    asked = f".where-{canonical_hash(where)[:12]}" if where else ""
+    asked = (f".where-{canonical_hash(where)[:12]}" if where else "") + ".csv" * csv
     return f"synthetic_release.n{n}.seed{seed}{asked}"
 
 
 def stage_of(sampling: Mapping[str, Any]) -> str:
     """Return the name of a bundle's stage from the sampling in its manifest."""
-    return stage_name(sampling["n"], sampling["seed"], sampling.get("where"))
+    csv = sampling.get("format") == "csv"
+    return stage_name(sampling["n"], sampling["seed"], sampling.get("where"), csv)
 
 
 def newest_bundle(release: Release) -> Path:
@@ -211,13 +229,33 @@ def is_committed(release: Release, folder: Path, *, n: int, seed: int) -> bool:
     return True
 
 
+def draw_pairs(models: Models, *, n: int, seed: int, where: str | None = None) -> pd.DataFrame:
+    """Return `n` pairs as a table: the PNG bytes of each image, and the columns of the schema.
+
+    They are the pairs of a bundle of the same number and seed, if it has a single chunk.
+    """
+    fitted, rng = table_model.load(models), np.random.default_rng([seed, 0])
+    if where:
+        drawn = draw(fitted.model, Condition.parse(where, models.schema), n, rng)
+        codes, records = drawn.codes, drawn.records
+    else:
+        codes = fitted.model.sample(n, rng)
+        records = models.schema.decode(codes, np.random.default_rng([seed, 1, 0]))
+    network = image_model.load(models).to(models.compute.torch_device)
+    generator = torch.Generator().manual_seed(hash_seed(seed, 0))
+    images = _draw(models, network, codes, generator, lambda fraction: None)
+    table = models.schema.to_columns(records)
+    table.insert(0, image_column(models.schema), [encode_png(image) for image in images])
+    return table
+
+
 def hash_seed(seed: int, index: int) -> int:
     """Return a well-mixed 63-bit seed for a chunk, from the public seed and the chunk's number."""
     return int(np.random.SeedSequence([seed, 2, index]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _draw(
-    release: Release,
+    release: Drawable,
     network: UNet | ImageGenerator,
     codes: np.ndarray,
     generator: torch.Generator,

@@ -3,6 +3,8 @@
     data/train-00000-of-00004.parquet   pairs: `image` = {bytes, path}, then the attributes
     previews/*.png                      grids by attribute
     quality.json, README.md             public quality, data card
+    croissant.json                      the same for machines, in the Croissant format
+    csv/metadata.csv, csv/images/*.png   only if asked for: the pairs as a table and picture files
     manifest.json                       written last, removed first: marks the bundle as complete
 
 Files are written completely or not at all, and the same pairs give the same bytes. No private
@@ -27,6 +29,10 @@ from dagster_project.data.schema import Schema
 from dagster_project.privacy.plan import canonical_hash
 from dagster_project.release import manifest as manifests
 from dagster_project.release import previews
+from dagster_project.release.croissant import NAME as CROISSANT
+from dagster_project.release.croissant import describe
+from dagster_project.release.features import IMAGE, features, image_column
+from dagster_project.release.pictures import write_table
 
 _FINGERPRINT = b"dp_tabimage.fingerprint"
 _PREVIEWED = 2000  # pairs that the preview grids are chosen from
@@ -124,14 +130,14 @@ class BundleWriter:
                     {"bytes": previews.encode_png(image), "path": f"{number:08d}.png"}
                     for number, image in zip(numbers, images, strict=True)
                 ],
-                type=_IMAGE,
+                type=IMAGE,
             )
         }
         table_columns = self.schema.to_columns(records)
         for name, kind in self.schema.columns.items():
             columns[name] = pa.array(table_columns[name], type=kind, from_pandas=True)
         table = pa.table(columns).replace_schema_metadata(
-            {b"huggingface": _features(self.schema), _FINGERPRINT: self._fingerprint}
+            {b"huggingface": features(self.schema), _FINGERPRINT: self._fingerprint}
         )
         stream = io.BytesIO()
         pq.write_table(table, stream, compression="zstd", row_group_size=1000)
@@ -158,6 +164,12 @@ class BundleWriter:
             write_atomically(self.folder / "previews" / name, image)
         write_atomically(self.folder / "quality.json", _json(quality))
         write_atomically(self.folder / "README.md", card.encode())
+        sampling = manifest["sampling"]
+        if sampling.get("format") == "csv":
+            shards = [self.path(index) for index in range(self.chunks)]
+            write_table(self.folder / "csv", shards, self.image_column)
+        shown = describe(self.folder, self.schema, licence=sampling.get("licence"))
+        write_atomically(self.folder / CROISSANT, _json(shown))
         whole = {**manifest, "files": manifests.file_hashes(self.folder)}
         write_atomically(self.folder / manifests.NAME, _json(whole))
         return whole
@@ -173,7 +185,7 @@ class BundleWriter:
     def _remove_strays(self) -> None:
         """Remove chunks and previews of an earlier version of this bundle, and partial files."""
         kept = {self.path(index) for index in range(self.chunks)}
-        for pattern in ("data/*.parquet", "previews/*.png", "**/*.tmp"):
+        for pattern in ("data/*.parquet", "previews/*.png", "csv/**/*.*", "**/*.tmp"):
             for path in set(self.folder.glob(pattern)) - kept:
                 path.unlink()
 
@@ -189,23 +201,6 @@ class BundleWriter:
         return previews.draw(
             images, table.select(list(self.schema.columns)).to_pandas(), self.schema
         )
-
-
-_IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-_DTYPES = {"double": "float64", "date32[day]": "date32"}  # Arrow's names to those of `datasets`
-
-
-def image_column(schema: Schema) -> str:
-    """Return the name of the image column: "image", unless another column has that name."""
-    return "image" if "image" not in schema.columns else schema.image.column
-
-
-def _features(schema: Schema) -> bytes:
-    """Return the metadata that makes Hugging Face's `datasets` decode the image column."""
-    features: dict[str, dict[str, str]] = {image_column(schema): {"_type": "Image"}}
-    for name, kind in schema.columns.items():
-        features[name] = {"dtype": _DTYPES.get(str(kind), str(kind)), "_type": "Value"}
-    return json.dumps({"info": {"features": features}}).encode()
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -15,10 +15,26 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dagster_project.data.schema import Attribute, Schema
-from dagster_project.release.bundle import image_column
+from dagster_project.release.features import card_features, image_column
 from dagster_project.release.verdict import judge
 
-_SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M"}
+_SIZES = {
+    10**3: "n<1K",
+    10**4: "1K<n<10K",
+    10**5: "10K<n<100K",
+    10**6: "100K<n<1M",
+    10**7: "1M<n<10M",
+    10**8: "10M<n<100M",
+    10**9: "100M<n<1B",
+}
+# The identifiers of licences for data that the hub knows; it refuses other values of its field.
+LICENCES = {
+    "apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0",
+    "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0",
+    "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0",
+    "cc-by-nc-sa-4.0", "cdla-sharing-1.0", "cdla-permissive-1.0", "cdla-permissive-2.0", "odbl",
+    "odc-by", "pddl", "etalab-2.0", "gfdl", "unlicense", "wtfpl", "other", "unknown",
+}  # fmt: skip
 _KINDS = {
     "gaussian": "Gaussian noise",
     "poisson_sampled_gaussian": "Gaussian noise on Poisson samples",
@@ -31,8 +47,6 @@ def write_card(
     manifest: Mapping[str, Any],
     schema: Schema,
     quality: Mapping[str, Any] | None = None,
-    *,
-    licence: str | None = None,
 ) -> str:
     """Return the Markdown of the card.
 
@@ -40,8 +54,6 @@ def write_card(
         manifest: From `manifest.build`; the file hashes are not needed.
         schema: The public contract.
         quality: From `quality.public_quality`, or None if it was not computed.
-        licence: The publisher's licence for the synthetic data, if possible an identifier that
-            Hugging Face knows ("cc-by-4.0"), or None if not stated.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -53,6 +65,7 @@ def write_card(
     environment.filters["cell"] = _cell
     privacy, sampling = manifest["privacy"], manifest["sampling"]
     epsilon, delta = privacy["epsilon"], privacy["delta"]
+    licence = sampling.get("licence")
     return environment.get_template("card.md.j2").render(
         front_matter=_front_matter(schema, sampling["n"], licence),
         name=schema.name,
@@ -103,12 +116,13 @@ def write_card(
 
 def _front_matter(schema: Schema, n: int, licence: str | None) -> str:
     content = {
-        **({"license": licence} if licence else {}),
+        **_licence(licence),
         "pretty_name": f"{schema.name} (synthetic)",
         "tags": ["synthetic", "differential-privacy", "dp-tabimage", "image", "tabular"],
         "size_categories": [
-            next((label for most, label in _SIZES.items() if n < most), "n>1M"),
+            next((label for most, label in _SIZES.items() if n < most), "1B<n<10B"),
         ],
+        "dataset_info": {"features": card_features(schema)},
         # Without explicit names the previews would be treated as data too.
         "configs": [
             {
@@ -118,6 +132,16 @@ def _front_matter(schema: Schema, n: int, licence: str | None) -> str:
         ],
     }
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _licence(licence: str | None) -> dict[str, str]:
+    """Return the hub's fields: an identifier that it knows, or "other" with the text as a name."""
+    if licence is None:
+        return {"license": "unknown"}
+    if licence in LICENCES:
+        return {"license": licence}
+    name = re.sub(r"[^a-z0-9.-]+", "-", licence.lower()).strip("-.") or "other"
+    return {"license": "other", "license_name": name}
 
 
 def _domain(attribute: Attribute) -> str:

@@ -189,3 +189,39 @@ def test_values_that_do_not_fit_get_their_cause(tmp_path, schema_path, kind, wei
     cause, few = look(folder, schema_path, examples=0).causes
     assert few.startswith("0 people are left, fewer than half of n_public: 100")
     assert words in cause
+
+
+def test_texts_with_line_breaks_are_named_as_such(tmp_path, schema_path):
+    lines = ["id,kind,weight,note", *(f'{i},ball,2,"one\ntwo"' for i in range(5))]
+    folder = write_csv(tmp_path / "data", lines, {})
+    content = {**SCHEMA.to_dict(), "table": {"ignore": ["note"]}}
+    schema_path.write_text(yaml.safe_dump(content))
+    (cause, *_) = look(folder, schema_path, examples=0).causes
+    assert "10 of 10 lines begin or end within quotes" in cause and "line_breaks: true" in cause
+    content["table"]["line_breaks"] = True
+    schema_path.write_text(yaml.safe_dump(content))
+    assert look(folder, schema_path, examples=0).rows.found == 5
+
+
+def test_values_of_declared_kinds_get_their_cause(tmp_path, schema_path):
+    kinds = {
+        "kind": {"kind": "labels", "labels": ["ball", "doll"]},
+        "weight": {"kind": "date", "edges": ["2020-01-01", "2020-07-01", "2021-01-01"]},
+        "new": {"kind": "boolean"},
+        "age": {"kind": "age", "unit": "years", "edges": [0, 50, 100]},
+    }
+    schema_path.write_text(
+        yaml.safe_dump({**SCHEMA.to_dict(), "attributes": kinds}, sort_keys=False)
+    )
+    rows = [f"{i},ball|car,{i % 28 + 1}.03.2020,ja,N/A" for i in range(30)]
+    folder = write_csv(tmp_path / "data", ["id,kind,weight,new,age", *rows], {})
+    found = look(folder, schema_path, examples=1)
+    assert len(found.reasons) == 5  # with the missing image
+    assert "age is absent or not an age" in {reason.text for reason in found.reasons}
+    for cause, words in zip(
+        found.causes,
+        ["kind: 30 rows hold values such as 'ball|car', which hold labels that are not listed",
+         "state their `format`", "`true_values`", "`missing_values`", "fewer than half"],
+        strict=True,
+    ):  # fmt: skip
+        assert words in cause

@@ -21,12 +21,29 @@ def split(card: str) -> tuple[dict[str, Any], str]:
     return yaml.safe_load(front), body
 
 
-def test_front_matter_names_the_data_files(manifest: dict[str, Any], schema: Schema) -> None:
-    front, _ = split(write_card(manifest, schema, licence="cc-by-4.0"))
-    assert front["license"] == "cc-by-4.0"
-    assert front["size_categories"] == ["n<1K"]
-    assert front["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
-    assert "license" not in split(write_card(manifest, schema))[0]
+def test_front_matter_names_the_data_files_and_a_licence_that_the_hub_takes(
+    manifest: dict[str, Any], schema: Schema
+) -> None:
+    def front(**sampling: Any) -> dict[str, Any]:
+        asked = manifest | {"sampling": manifest["sampling"] | sampling}
+        return split(write_card(asked, schema))[0]
+
+    found = front(licence="cc-by-4.0")
+    assert found["license"] == "cc-by-4.0" and found["size_categories"] == ["n<1K"]
+    assert found["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
+    assert found["dataset_info"]["features"] == [
+        {"name": "image", "dtype": "image"},
+        {
+            "name": "kind of thing",
+            "dtype": {"class_label": {"names": {"0": "a|b", "1": "ü", "2": "c"}}},
+        },
+        {"name": "weight", "dtype": "float64"},
+    ]
+    assert front(n=2_000_000)["size_categories"] == ["1M<n<10M"]
+    assert front()["license"] == "unknown"
+    own = front(licence="Terms of St. Mary's, 2026")
+    assert own["license"] == "other"
+    assert re.fullmatch(r"[a-z0-9.-]+", own["license_name"])
 
 
 def test_promise_columns_and_mechanisms_are_told(manifest: dict[str, Any], schema: Schema) -> None:

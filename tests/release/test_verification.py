@@ -29,7 +29,7 @@ def test_whole_bundle_verifies(bundle: Path, plan: Plan) -> None:
     assert verified.epsilon == pytest.approx(plan.composed_epsilon, abs=1e-6)
     curve = true_positive_rates(plan.events, (0.001, 0.01, 0.5), discretization=1e-3)
     assert [verified.true_positives[rate] for rate in (0.001, 0.01, 0.5)] == pytest.approx(curve)
-    assert verified.files == 3 + 3 + 2
+    assert verified.files == 3 + 3 + 3
 
 
 def flip(folder: Path) -> None:
