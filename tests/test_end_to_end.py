@@ -288,7 +288,7 @@ def test_the_page_about_python_is_right(root, release_id, monkeypatch):
     monkeypatch.chdir(root)
     page = Path(__file__).parents[1] / "docs" / "how-to" / "python.md"
     failed, ran = doctest.testfile(str(page), module_relative=False, globs={"settings": SETTINGS})
-    assert ran == 10 and not failed
+    assert ran > 10 and not failed
     assert spending(root)["spent"] == before
 
 

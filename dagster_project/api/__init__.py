@@ -63,7 +63,7 @@ def plan(
 
     folder = Path(root) / data
     schema = schema_of(folder)
-    asked = ReleaseRequest(**{"name": "release", "epsilon": epsilon, "delta": delta, **request})
+    asked = ReleaseRequest(epsilon=epsilon, delta=delta, **request)
     with _opened(root) as (population, ledger):
         version = data_version(folder).text
         return price_of(asked, schema, population, ledger, data_version=version)
@@ -105,7 +105,7 @@ def release(
         raise ValueError("n must be at least 1 and seed at least 0")
     folder = (Path(root) / data).absolute()
     schema = schema_of(folder)
-    asked = ReleaseRequest(**{"name": "release", "epsilon": epsilon, "delta": delta, **request})
+    asked = ReleaseRequest(epsilon=epsilon, delta=delta, **request)
     beforehand.require_for_new_ledger(schema, Population.load(Path(root) / "population.yaml"))
     with _opened(root) as (population, ledger):
         beforehand.require_numbers(schema, population, ledger.cohorts(), asked.people)

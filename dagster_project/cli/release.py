@@ -238,7 +238,7 @@ def _text(found: dict[str, Any]) -> str:
         f"release {found['release']}: epsilon {found['epsilon']:.4f} at delta {found['delta']:g}\n"
         f"  public bundle   {found['bundle']}\n"
         f"  models          {found['models']}\n"
-        f"  private report  {found['report']}\n"
+        f"  private report  {found['report']} (begins with what became of the rows)\n"
         f"{seconds}\n"
         f"  {'total':24} {found['seconds_in_all']:7.1f} s, "
         f"peak memory {found['peak_memory_gb']} GB"

@@ -78,10 +78,16 @@ def _modes(
     ledger: Ledger,
     version: str,
 ) -> int:
-    """Print the prices of reuse, of a release on only the new people, and of a refresh."""
+    """Print the prices of reuse, of a release on only the new people, and of a refresh.
+
+    They are those of the request, or without one of the newest release's.
+    """
     from dagster_project.pipeline import proposal
 
-    modes = proposal.propose(schema, population, ledger, request_of(options), data_version=version)
+    asked = request_of(options)
+    # With nothing asked for, what the sensor proposes: the newest release's recipe.
+    request = proposal.usual_request(ledger) if asked == proposal.ReleaseRequest() else asked
+    modes = proposal.propose(schema, population, ledger, request, data_version=version)
     print(
         json.dumps(proposal.as_json(modes), indent=1) if options.json else proposal.as_text(modes)
     )

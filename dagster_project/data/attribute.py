@@ -159,7 +159,7 @@ class Attribute:
             return self.group.raw_codes(column, self.label)
         if self.kind == "categorical":
             return self._categories_of(column)
-        number = self._numbers(column)
+        number = self.numbers(column)
         codes = np.searchsorted(self.edges, number, side="right") - 1
         codes = np.minimum(codes, self._bins - 1)  # the upper bound belongs to the last bin
         codes[number < self.edges[0]] = -2
@@ -171,7 +171,7 @@ class Attribute:
         """Return clamped numbers (NaN if missing) or, if categorical, codes: float32 (N,)."""
         if self.kind == "categorical":
             return self.encode(column)[0].astype(np.float32)
-        number = np.clip(self._numbers(column), self.edges[0], self.edges[-1])
+        number = np.clip(self.numbers(column), self.edges[0], self.edges[-1])
         codes, _ = self.encode(column)
         return np.where(codes == self._bins, np.nan, number).astype(np.float32)
 
@@ -257,7 +257,7 @@ class Attribute:
             codes[i] = -1 if text is None else known[text]
         return codes
 
-    def _numbers(self, column: pd.Series) -> np.ndarray:
+    def numbers(self, column: pd.Series) -> np.ndarray:
         """Return the numbers behind the values, float64 (N,), NaN if absent or not a number."""
         plain = pd.api.types.is_numeric_dtype(column.dtype) and column.dtype.kind in "iuf"
         if plain and self.form in ("number", "integer") and not self.missing_values:

@@ -21,10 +21,13 @@ from dagster_project.data.image_faults import UnusableImage
 from dagster_project.data.layout import Layout, find_layout
 from dagster_project.data.look import Fault, Look, Part, Reason
 from dagster_project.data.persons import canonical_id
-from dagster_project.data.reading import image_place, images_of
+from dagster_project.data.picture_sizes import crop_cause, picture_size
+from dagster_project.data.reading import image_bytes, image_place, images_of
 from dagster_project.data.rows import Batch, row_count, stream
 from dagster_project.data.schema import Attribute, Schema, SchemaError
 from dagster_project.data.schema_rules import read_yaml, schema_faults
+
+_SIZED = 200  # pictures of which the size is looked at
 
 
 def check(
@@ -99,6 +102,7 @@ class _Book:
     persons: dict[str, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
     able: set[str] = field(default_factory=set)
     named: set[str] = field(default_factory=set)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     outside: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def __post_init__(self) -> None:
@@ -143,11 +147,12 @@ class _Book:
             for j, label in enumerate(a.labels)
             for kept in [self.seen[1, i, j]]
         ]
-        found = (
+        found = [
             causes.value_cause(a, self.outside[a.name])
             for a in self.schema.attributes
             if self.outside[a.name]
-        )
+        ]
+        found.append(crop_cause(self.sizes, self.schema.image))
         return Look(
             stops=tuple(self.stops),
             rows=Part("rows", self.rows, self.whole),
@@ -219,6 +224,9 @@ def _batch(file: str, batch: Batch, layout: Layout, book: _Book) -> np.ndarray:
         codes, keep = attribute.encode(column)
         cells.append((codes, keep))
         whole &= keep
+    for i in sound[: max(0, _SIZED - book.sizes.total())]:
+        if sides := picture_size(image_bytes(batch, i, layout, schema)):
+            book.sizes[sides] += 1
     if layout.images is not None:
         places = (image_place(batch, i, layout, schema) for i in sound)
         book.named |= {str(Path(str(place))) for place in places}

@@ -152,14 +152,25 @@ def images_of(
     """Yield the decoded image (C, H, W), or why there is none, of each wanted row of a batch."""
     for i in wanted:
         try:
-            content = image_place(batch, i, layout, schema)
-            if layout.images is not None:
-                name = None if content is None else str(content)
-                limit = schema.image.max_bytes
-                content = read_inside(layout.images, name, limit=limit, cache=layout.cache)
-            yield decode_image(content, schema.image)
+            yield decode_image(_image_bytes(batch, i, layout, schema), schema.image)
         except UnusableImage as error:
             yield error
+
+
+def image_bytes(batch: Batch, row: int, layout: Layout, schema: Schema) -> object:
+    """Return the bytes of a row's image as they are stored, or None if they cannot be read."""
+    try:
+        return _image_bytes(batch, row, layout, schema)
+    except UnusableImage:
+        return None
+
+
+def _image_bytes(batch: Batch, row: int, layout: Layout, schema: Schema) -> object:
+    content = image_place(batch, row, layout, schema)
+    if layout.images is None:
+        return content
+    name, limit = None if content is None else str(content), schema.image.max_bytes
+    return read_inside(layout.images, name, limit=limit, cache=layout.cache)
 
 
 def image_place(batch: Batch, row: int, layout: Layout, schema: Schema) -> object:

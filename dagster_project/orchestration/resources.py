@@ -48,6 +48,10 @@ class DataSet(dg.ConfigurableResource):
 
         return Schema.from_file(self.path / "schema.yaml")
 
+    def keyed_version(self, population: Population) -> str:
+        """Return what Dagster knows the data by: the keyed version and the schema's hash."""
+        return f"{population.keyed_version(self.version().text)} {self.schema().hash}"
+
     def version(self) -> DataVersion:
         """Return the version of the data without reading a record."""
         from dagster_project.data.versions import data_version

@@ -69,8 +69,8 @@ class Lines:
             passed = time.monotonic() - self._started
             # The fraction moves in steps, so the time of its last step is what it tells of.
             left = self._reached / self._done - passed if self._done > 0 else 0.0
-            left = f", about {_span(left)} left" if left > 0 else ""
-            text = f"{self._stage}: {100 * self._done:.0f} % after {_span(passed)}{left}"
+            text = f"{self._stage}: {100 * self._done:.0f} % after {_span(passed)}"
+            text += f", about {_span(left)} left" if left > 0 else ""
             print(text, file=self._out, flush=True)
 
 

@@ -41,6 +41,12 @@ def latest(ledger: Ledger) -> ReleaseRecord | None:
     return done[-1] if done else None
 
 
+def usual_request(ledger: Ledger) -> ReleaseRequest:
+    """Return the request that a proposal prices: that of the newest complete release, if any."""
+    last = latest(ledger)
+    return ReleaseRequest.like(last) if last is not None else ReleaseRequest()
+
+
 def propose(
     schema: Schema,
     population: Population,

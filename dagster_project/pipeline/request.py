@@ -31,9 +31,9 @@ class ReleaseRequest:
         allow_delta: Accept a larger delta on public data.
     """
 
-    name: str
-    epsilon: float
-    delta: float
+    name: str = "release"
+    epsilon: float = 3.0
+    delta: float = 1e-6
     settings: Mapping[str, Any] = field(default_factory=dict)
     preset: str = DEFAULT
     people: str = "all"

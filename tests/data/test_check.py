@@ -1,11 +1,16 @@
 """The steward's check lists every fault at once and never fails."""
 
+import io
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from dagster_project.data.check import check, look
 from dagster_project.data.image_faults import Reason
+from dagster_project.data.picture_sizes import crop_cause, picture_size
 from tests.data.toys import SCHEMA, bomb, columns, png, write, write_csv
 
 
@@ -170,6 +175,31 @@ def test_a_first_line_that_does_not_fit_gets_its_cause(tmp_path, schema_path, he
     (folder / "records.csv").write_bytes(header + b"\n")
     (fault,) = check(folder, schema_path)
     assert fault.stops and words in fault.text
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ((20, 8), "lose 60% to the centre crop, because the schema's image is 8 x 8: state them"),
+        ((10, 8), None),
+    ],
+)
+def test_pictures_that_are_mostly_cut_off_are_told(tmp_path, schema_path, size, words):
+    table = columns(50, image={i: png(size=size) for i in range(50)})
+    found = look(write(tmp_path / "data", table), schema_path, examples=0).causes
+    assert (words is None and not found) or words in found[0]
+
+
+def test_a_picture_lies_as_its_orientation_says():
+    tilted, file = Image.new("L", (20, 8)), io.BytesIO()
+    exif = tilted.getexif()
+    exif[274] = 6
+    tilted.save(file, "JPEG", exif=exif)
+    assert picture_size(file.getvalue()) == (8, 20)
+    assert picture_size(png(size=(20, 8))) == (20, 8)
+    assert picture_size(None) is None and picture_size(b"?") is None
+    wide = replace(SCHEMA.image, width=20)
+    assert "exchange its height and width" in crop_cause({(8, 20): 3}, wide)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -135,6 +137,56 @@ def test_the_tree_is_restricted_exactly() -> None:
     assert share == pytest.approx(joint.sum())
     np.testing.assert_allclose(narrowed.marginal(SCHEMA.names), joint / joint.sum(), atol=1e-12)
     assert whole.given({"age": np.zeros(4, bool)}) == (None, 0.0)
+
+
+FORMS = Schema.from_dict(
+    SCHEMA.to_dict()
+    | {
+        "attributes": {
+            "stay": {"kind": "numeric", "edges": [0, 5, 30], "integer": True, "missing": True},
+            "visit": {"kind": "date", "edges": ["2015-01-01", "2020-01-01", "2024-01-01"]},
+            "smoker": {"kind": "boolean", "missing": True},
+            "years": {"kind": "age", "unit": "years", "edges": [0, 20, 60, 100]},
+        }
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("stay == 7", lambda r: r["stay"] == 7),
+        ("4 < stay <= 6 and stay != 5", lambda r: r["stay"] == 6),
+        ("stay is None", lambda r: r["stay"].isna()),
+        ("visit >= '2019-12-30' and visit < '2020-01-02'",
+         lambda r: r["visit"].map(lambda d: date(2019, 12, 30) <= d < date(2020, 1, 2))),
+        ("smoker == True and years > 90", lambda r: (r["smoker"] == True)  # noqa: E712
+         & r["years"].map(lambda text: int(text[:3]) > 90)),
+        ("smoker != False", lambda r: r["smoker"].map(lambda v: v is not False)),
+    ],
+)  # fmt: skip
+def test_every_form_of_value_is_compared_as_what_it_is(text: str, holds) -> None:
+    sizes = FORMS.sizes
+    whole = GraphicalModel(
+        names=FORMS.names,
+        sizes=sizes,
+        cliques=[(name,) for name in FORMS.names],
+        marginals=[np.ones(size) for size in sizes],
+        total=500.0,
+    )
+    drawn = draw(whole, Condition.parse(text, FORMS), 40, np.random.default_rng(0))
+    assert len(drawn.records) == 40 and holds(drawn.records).fillna(False).astype(bool).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("visit > 3000.5", "is a date"), ("visit > 'soon'", "is a date"),
+     ("smoker == 'perhaps'", "True or False"), ("stay > 'long'", "is a number"),
+     ("smoker > False", "no order")],
+)  # fmt: skip
+def test_values_of_another_form_are_refused(text: str, words: str) -> None:
+    with pytest.raises(ConditionError, match=words):
+        Condition.parse(text, FORMS)
 
 
 @pytest.mark.parametrize("text", ["age == 60", "age > 200", "age < 0.0001 and age > 0.00005"])
