@@ -85,7 +85,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "images": {
         "metavar": "DIR,...",
         "type": _folders,
-        "help": "folders of the image files (default: the table's folder)",
+        "help": "folders of the image files (default: images/ beside the table, and its folder)",
     },
     "file_column": {"metavar": "NAME", "help": "column that names the image files"},
     "file_pattern": {

@@ -225,8 +225,8 @@ def _batch(file: str, batch: Batch, layout: Layout, book: _Book) -> np.ndarray:
         cells.append((codes, keep))
         whole &= keep
     for i in sound[: max(0, _SIZED - book.sizes.total())]:
-        if size := picture_size(image_bytes(batch, i, layout, schema)):
-            book.sizes[size] += 1
+        if sides := picture_size(image_bytes(batch, i, layout, schema)):
+            book.sizes[sides] += 1
     if layout.images is not None:
         places = (image_place(batch, i, layout, schema) for i in sound)
         book.named |= {str(Path(str(place))) for place in places}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -24,8 +25,12 @@ def bring(source: Path, out: Path, *more: str) -> int:
 
 
 def imported(source: Path, out: Path, *more: str) -> tuple[pd.DataFrame, Schema]:
-    """The rows of an import, whose pairs can all be read, and its schema."""
     assert bring(source, out, *more) == 0
+    return read(out)
+
+
+def read(out: Path) -> tuple[pd.DataFrame, Schema]:
+    """The rows of a data folder, whose pairs can all be read, and its schema."""
     schema = Schema.from_file(out / "schema.yaml")
     table = pd.concat(pd.read_parquet(file) for file in sorted(out.glob("*.parquet")))
     train, held_out, _ = read_pairs(out, schema, heldout_key=b"0" * 16)
@@ -39,29 +44,6 @@ def write(file: Path, lines: list[str], encoding: str = "utf-8") -> Path:
     return file
 
 
-def test_chexpert_has_its_patients_in_the_paths(tmp_path):
-    root = tmp_path / "CheXpert-v1.0-small"
-    lines = ["Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding"]
-    for i in range(N):
-        name = f"train/patient{i // 2:05d}/study{i % 2}/view1_frontal.jpg"
-        save(root / name, pixels(i, 30, 30, 1))
-        view = ("Frontal,AP", "Lateral,")[i % 2]
-        lines.append(f"{root.name}/{name},{('Female', 'Male')[i // 2 % 2]},{30 + i},{view},")
-    source = write(root / "train.csv", lines)
-    patient = ("--name-pattern", "(?P<patient>patient[0-9]+)", "--person-id", "patient")
-    table, schema = imported(
-        source,
-        tmp_path / "data",
-        *("--file-column", "Path", "--strip-prefix", root.name, *patient),
-        *("--categories", "Sex=Female,Male", "--categories", "Frontal/Lateral=Frontal,Lateral"),
-        *("--categories", "AP/PA=AP,PA", "--edges", "Age=0,20,40,60,80,100"),
-    )
-    assert set(table["person"]) == {f"patient{i:05d}" for i in range(N // 2)}
-    assert schema.names == ("Sex", "Frontal_Lateral", "AP_PA", "Age")
-    assert list(table["AP_PA"].isna()[:2]) == [False, True]
-    assert not schema.public and schema.n_public == 30
-
-
 def ham10000(root: Path) -> Path:
     lines = ["lesion_id,image_id,dx,age,sex"]
     for i in range(N):
@@ -70,6 +52,83 @@ def ham10000(root: Path) -> Path:
         age = "" if i == 0 else f"{20 + i}.0"
         lines.append(f"HAM_{i // 2:07d},{name},{('nv', 'mel')[i % 2]},{age},unknown")
     return write(root / "HAM10000_metadata.csv", lines)
+
+
+def chexpert(root: Path) -> Path:
+    lines = ["Path,Sex,Age,Frontal/Lateral,AP/PA,Pleural Effusion"]
+    for i in range(N):
+        name = f"train/patient{i // 2:05d}/study{i % 2}/view1_frontal.jpg"
+        save(root / name, pixels(i, 30, 30, 1))
+        view = ("Frontal,AP,1.0", "Lateral,,")[i % 2]
+        lines.append(f"{root.name}/{name},{('Female', 'Male')[i // 2 % 2]},{30 + i},{view}")
+    return write(root / "train.csv", lines)
+
+
+def utkface(root: Path) -> Path:
+    for i in range(N):
+        save(root / f"{20 + i}_{i % 2}_{i % 5}_2017010{i:05d}.jpg.chip.jpg", pixels(i, 20, 20))
+    save(root / "61_1_20170109142408075.jpg.chip.jpg", pixels(1, 20, 20))  # one lacks a part
+    return root
+
+
+def faces(root: Path, kind: str = "csv") -> Path:
+    """A Hugging Face folder with two parts and metadata."""
+    for part, size in (("train", N), ("test", 6)):
+        rows = []
+        for i in range(size):
+            save(root / part / f"{i:05d}.png", pixels(i, 20, 20))
+            rows.append({"file_name": f"{i:05d}.png", "sex": "fm"[i % 2], "age": 20 + i})
+        lines = [json.dumps(row) for row in rows]
+        if kind == "csv":
+            lines = ["file_name,sex,age", *(",".join(map(str, row.values())) for row in rows)]
+        write(root / part / f"metadata.{kind}", lines)
+    return root
+
+
+def documented() -> dict[str, list[str]]:
+    """The commands of the page on importing, by their sources."""
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "import.md").read_text()
+    block = text.partition("# CheXpert")[2].partition("```")[0].replace("\\\n", " ")
+    found = [shlex.split(line) for line in block.splitlines() if line.startswith("dptabimage")]
+    return {Path(words[3]).parts[0]: words[1:] for words in found}
+
+
+@pytest.mark.parametrize(
+    ("draw", "root", "people"),
+    [
+        (chexpert, "CheXpert-v1.0-small", {f"patient{i:05d}" for i in range(N // 2)}),
+        (ham10000, ".", {f"HAM_{i:07d}" for i in range(N // 2)}),
+        (utkface, "UTKFace", None),
+        (faces, "faces", None),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_the_documented_commands_import_what_they_say(tmp_path, monkeypatch, draw, root, people):
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / root)
+    source = "HAM10000_metadata.csv" if root == "." else root
+    assert cli.main(documented()[source]) == 0
+    table, schema = read(tmp_path / "data")
+    assert len(table) == (N + 6 if draw is faces else N)
+    assert people is None or set(table["person"]) == people
+    codes = read_pairs(tmp_path / "data", schema, heldout_key=None)[0].codes
+    # Every attribute that its owners fill is known for somebody.
+    known = (codes < [len(a.labels) - 1 for a in schema.attributes]).any(axis=0)
+    assert known.tolist() == [name != "sex" or draw is not ham10000 for name in schema.names]
+
+
+def test_absent_and_renamed_columns_of_chexpert(tmp_path):
+    source = chexpert(tmp_path / "CheXpert-v1.0-small")
+    table, schema = imported(
+        source,
+        tmp_path / "data",
+        *("--file-column", "Path", "--strip-prefix", source.parent.name),
+        *("--name-pattern", "(?P<patient>patient[0-9]+)", "--person-id", "patient"),
+        *("--categories", "Frontal/Lateral=Frontal,Lateral", "--categories", "AP/PA=AP,PA"),
+    )
+    assert schema.names == ("Frontal_Lateral", "AP_PA")
+    assert list(table["AP_PA"].isna()[:2]) == [False, True]
+    assert not schema.public and schema.n_public == 30
 
 
 HAM = ("--file-column", "image_id", "--file-pattern", "{name}.jpg", "--person-id", "lesion_id")
@@ -122,21 +181,13 @@ def test_a_schema_declares_everything(tmp_path):
 
 
 def test_names_of_files_are_records(tmp_path):
-    """UTKFace: age_gender_race_time.jpg; some names lack a part."""
-    root = tmp_path / "UTKFace"
-    for i in range(N):
-        save(root / f"{20 + i}_{i % 2}_{i % 5}_2017010{i:05d}.jpg.chip.jpg", pixels(i, 20, 20))
-    save(root / "61_1_20170109142408075.jpg.chip.jpg", pixels(1, 20, 20))
+    """UTKFace: age_gender_race_time.jpg."""
     table, schema = imported(
-        root,
+        utkface(tmp_path / "UTKFace"),
         tmp_path / "data",
-        *(
-            "--name-pattern",
-            "^(?P<age>[0-9]+)_(?P<gender>[01])_(?P<race>[0-4])_",
-            "--unit",
-            "image",
-        ),
-        *("--edges", AGES, "--categories", "gender=0,1", "--categories", "race=0,1,2,3,4"),
+        *("--name-pattern", "^(?P<age>[0-9]+)_(?P<gender>[01])_(?P<race>[0-4])_"),
+        *("--unit", "image", "--edges", AGES),
+        *("--categories", "gender=0,1", "--categories", "race=0,1,2,3,4"),
     )
     assert len(table) == N and schema.names == ("gender", "race", "age")
     assert sorted(map(int, table["age"])) == [20 + i for i in range(N)]
@@ -145,16 +196,7 @@ def test_names_of_files_are_records(tmp_path):
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_metadata_of_a_hugging_face_folder(tmp_path, kind, capsys):
-    root = tmp_path / "source"
-    for part, size in (("train", N), ("test", 6)):
-        rows = []
-        for i in range(size):
-            save(root / part / f"{i:05d}.png", pixels(i, 20, 20))
-            rows.append({"file_name": f"{i:05d}.png", "sex": "fm"[i % 2], "age": 20 + i})
-        lines = [json.dumps(row) for row in rows]
-        if kind == "csv":
-            lines = ["file_name,sex,age", *(",".join(map(str, row.values())) for row in rows)]
-        write(root / part / f"metadata.{kind}", lines)
+    root = faces(tmp_path / "source", kind)
     table, _ = imported(
         root, tmp_path / "data", "--unit", "image", "--categories", "sex=f,m", "--edges", AGES
     )

@@ -43,7 +43,7 @@ def test_a_release_of_nobody_ends_and_is_given_back(tmp_path: Path, solved: Plan
         assert [entry.kind for entry in ledger.entries()][-2:] == ["COMMITTED", "STOPPED"]
     assert "300" not in str(ended.value)  # no exact number, only the noisy one and public ones
     look = (release.private / LOOK).read_text()
-    assert "0 of 300 rows" in look and "end in a comma" in look
+    assert "0 of 300 rows" in look and "end in a delimiter" in look
     assert not (release.models / LOOK).exists()
 
 

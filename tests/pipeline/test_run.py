@@ -52,8 +52,8 @@ def test_a_release_is_made_and_made_once(tmp_path: Path, solved: Plan) -> None:
     assert stated["sampling"]["n"] == 20
     assert told == sorted(told) and told[-1] == pytest.approx(1)
     entries = len(ledger.entries())
-    (spent,) = {cohort.epsilon for cohort in ledger.cohorts()}
+    (spent,) = {cohort.spent for cohort in ledger.cohorts()}
     assert make() == bundle and manifest.read(bundle) == stated
     assert len(ledger.entries()) == entries
-    assert {cohort.epsilon for cohort in ledger.cohorts()} == {spent}
+    assert {cohort.spent for cohort in ledger.cohorts()} == {spent}
     ledger.close()
