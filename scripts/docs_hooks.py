@@ -35,6 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
     pages = {target: copied(source) for source, target in COPIED.items()}
     pages |= {"reference/commands.md": commands(), "reference/settings.md": settings()}
+    pages["reference/schema.json"] = schema()
     for name, content in pages.items():
         files.append(File.generated(config, name, content=content))
     return files
@@ -68,6 +69,13 @@ def commands() -> str:
         if rows:
             parts.append(_table(("argument", "default", "meaning"), rows))
     return "\n\n".join(parts) + "\n"
+
+
+def schema() -> str:
+    """The JSON Schema of schema.yaml, for editors."""
+    from dagster_project.starting.json_schema import json_schema
+
+    return json.dumps(json_schema(), indent=1) + "\n"
 
 
 def settings() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import doctest
 import io
 import json
 import math
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dagster_project.audits.toys import N_PUBLIC
+from dagster_project.audits.toys import N_PUBLIC, SETTINGS
 from dagster_project.cli import main as cli
 from dagster_project.image.mean_pairs import MeanPairs
 from dagster_project.ledger import Ledger
@@ -24,7 +25,7 @@ from dagster_project.ledger.population import Population
 from dagster_project.orchestration import checks
 from dagster_project.pipeline import image_model, table_model
 from dagster_project.privacy.events import PoissonSampledGaussian
-from dagster_project.release import manifest
+from dagster_project.release import manifest, verification
 from tests.toy_project import (
     ODD_NUMBER,
     PAIRS,
@@ -41,7 +42,10 @@ from tests.toy_project import (
 )
 
 STAGES = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model")
-TO_TABLE = ("dataset", "privacy_plan", "public_images", "pairs", "subsample", "table_model")
+TO_TABLE = (
+    "dataset", "privacy_plan", "public_images", "pairs", "minimum_people", "subsample",
+    "table_model",
+)  # fmt: skip
 TO_MEAN_PAIRS = (*TO_TABLE, "mean_pairs")
 
 
@@ -106,6 +110,7 @@ def test_ledger_says_committed_and_verifies(root, release_id):
         assert release.status == "COMMITTED" and release.approved_by == "a tester"
         ledger.verify(reprice=True)
         assert {n for n, s in release.stages.items() if s.artifacts} == {
+            "minimum_people",
             *STAGES,
             f"synthetic_release.n{PAIRS}.seed{SEED}",
         }
@@ -124,7 +129,7 @@ def test_private_data_moves_the_anchor_of_the_population(root, release_id):
 
 
 def test_manifest_and_ledger_state_one_epsilon(root, release_id):
-    found = manifest.verify(root / "releases" / release_id)
+    found = verification.verify(root / "releases" / release_id)
     with ledger_of(root) as ledger:
         plan = ledger.release(release_id).plan
     assert found.epsilon == pytest.approx(plan["composed_epsilon"], abs=1e-6)
@@ -164,6 +169,32 @@ def test_mlflow_has_one_linked_run_without_the_exact_number_of_people(root, resu
     assert not {str(PEOPLE), str(counts["train"])} & set(parameters.values())
     assert metrics == {"epsilon", "delta"}  # figures of the report are private
     assert "plan_hash" not in tags
+
+
+def test_mlflow_names_the_data_and_shows_only_what_is_published(root, release_id):
+    with sqlite3.connect(root / "mlflow.db") as store:
+        data = store.execute("select name, digest, dataset_profile from datasets").fetchall()
+    with ledger_of(root) as ledger:
+        version = ledger.release(release_id).plan["data_version"]
+    keyed = Population.load(root / "population.yaml").keyed_version(version)
+    assert data == [("toys", keyed[:32], None)]
+    bundle = root / "releases" / release_id
+    (shown,) = (root / "mlartifacts").rglob("previews")
+    assert {p.name: p.read_bytes() for p in shown.iterdir()} == {
+        p.name: p.read_bytes() for p in (bundle / "previews").iterdir()
+    }
+
+
+def test_the_registered_model_draws_the_pairs_of_its_release(root, release_id, monkeypatch):
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
+    model = mlflow.pyfunc.load_model("models:/dp-tabimage/1")
+    pairs = model.predict(PAIRS)
+    assert list(pairs.columns) == ["image", "shape", "bright", "weight"]
+    assert all(image.startswith(b"\x89PNG") for image in pairs["image"])
+    discs = model.predict({"n": 4, "seed": SEED, "where": "shape == 'disc'"})
+    assert set(discs["shape"]) == {"disc"} and len(pairs) == PAIRS
 
 
 def test_sample_of_people_is_destroyed_once_it_served(root, release_id):
@@ -225,7 +256,7 @@ def test_materialising_again_spends_nothing_and_draws_nothing(root, release_id):
     assert code == 0, err
     found = json.loads(out)
     assert found["release"] == release_id and found["bundle"] == str(bundle)
-    assert found["epsilon"] == pytest.approx(manifest.verify(bundle).epsilon)
+    assert found["epsilon"] == pytest.approx(verification.verify(bundle).epsilon)
     assert Path(found["report"]).is_file() and Path(found["models"]).is_dir()
     assert spending(root) == before
     assert {p: p.read_bytes() for p in files} == files
@@ -248,8 +279,36 @@ def test_sampling_is_bit_identical_for_one_seed_and_free(root, release_id, tmp_p
     assert all((first / p).read_bytes() == (bundle / p).read_bytes() for p in data)
     assert manifest.read(first) == manifest.read(bundle)
     assert all((tmp_path / "b" / p).read_bytes() != (bundle / p).read_bytes() for p in data)
-    manifest.verify(tmp_path / "b")
+    verification.verify(tmp_path / "b")
     assert spending(root)["spent"] == spent
+
+
+def test_the_page_about_python_is_right(root, release_id, monkeypatch):
+    """Its release is the one that was made, so that the page costs nothing."""
+    before = spending(root)["spent"]
+    monkeypatch.chdir(root)
+    page = Path(__file__).parents[1] / "docs" / "how-to" / "python.md"
+    failed, ran = doctest.testfile(str(page), module_relative=False, globs={"settings": SETTINGS})
+    assert ran > 10 and not failed
+    assert spending(root)["spent"] == before
+
+
+def test_a_condition_is_drawn_free_and_recorded(root, release_id, tmp_path):
+    spent, folder = spending(root)["spent"], tmp_path / "some"
+    place = ["sample", "--root", str(root), release_id, "-n", "20", "--out", str(folder)]
+    code, out, err = run_command(root, *place, "--where", "shape == 'disc' and weight > 2.5")
+    assert code == 0, err
+    assert "each meets shape == 'disc' and weight > 2.5; the table model expects this of" in out
+    frame = bundle_frame(folder)
+    assert len(frame) == 20 and (frame["shape"] == "disc").all() and (frame["weight"] > 2.5).all()
+    stated = manifest.read(folder)["sampling"]
+    assert stated["where"] == "shape == 'disc' and weight > 2.5" and 0 < stated["share"] < 1
+    assert "`shape == 'disc' and weight > 2.5` holds" in (folder / "README.md").read_text()
+    assert spending(root)["spent"] == spent
+    code, out, err = run_command(root, "verify", "--root", str(root), str(folder))
+    assert code == 0 and "the ledger agrees" in out, err
+    code, _, err = run_command(root, *place, "--where", "shape == 'ring'")
+    assert code == 2 and "its categories are bar, disc, cross" in err and one_sentence(err)
 
 
 @pytest.mark.parametrize(
@@ -277,6 +336,7 @@ def test_verdicts_of_the_auditor(root, release_id, tmp_path):
     bundle = root / "releases" / release_id
     code, out, _ = run_command(root, "verify", str(bundle))
     assert code == 0 and out.startswith(f"{release_id}: ") and "true positives" in out
+    assert "the ledger agrees" in out
     code, out, _ = run_command(root, "ledger", "--root", str(root), "verify")
     assert code == 0 and "verified" in out
     code, out, _ = run_command(root, "ledger", "--root", str(root))
@@ -304,7 +364,7 @@ def test_plan_and_check_parse(root, release_id):
     assert 0.01 < solved["true_positives_at_1_percent_false_positives"] < 0.01 * math.e + 1e-4
     code, out, _ = run_command(root, "check", *place, "--json")
     assert code == 0  # what the policies settle stops nothing
-    assert {fault["row"] for fault in json.loads(out)}
+    assert json.loads(out)["rows"]["found"] == PEOPLE
     assert spending(root) == before
 
 

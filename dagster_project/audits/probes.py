@@ -25,6 +25,7 @@ from dagster_project.privacy.mechanism import Mechanism
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.public_data.query import LabelCounts
 from dagster_project.table.measurements import TableMeasurement, TableSelection, selection_scores
+from dagster_project.table.minimum_people import MinimumPeople
 
 Make = Callable[[], SecureGenerator]
 DRAWS = 100_000
@@ -83,6 +84,14 @@ def measurement_loss(mechanism: TableMeasurement, generator: Make) -> float:
     noise = mechanism.run(np.zeros(DRAWS, dtype=np.int64), names=("a",), generator=generator())
     moved = float(np.linalg.norm(exact[1] - exact[0]))
     return mechanism.sigma * moved / _scale(noise.values)
+
+
+def people_loss(mechanism: MinimumPeople, generator: Make) -> float:
+    """Return the loss from one more person in the number of people and the noise on nobody."""
+    exact = [mechanism.run(people, generator=Silent()) for people in (7, 8)]
+    source = generator()
+    noise = np.array([mechanism.run(0, generator=source) for _ in range(4000)])
+    return mechanism.sigma * (exact[1] - exact[0]) / _scale(noise)
 
 
 def selection_loss(mechanism: TableSelection, generator: Make, *, runs: int = 10_000) -> float:
@@ -156,6 +165,7 @@ def _scale(noise: np.ndarray) -> float:
 
 ROOT = 1 / math.sqrt(2)
 _MEASURED = TableMeasurement(sigma=30.0, marginals=1)
+_PEOPLE = MinimumPeople(sigma=30.0, minimum=100)
 _SELECTED = TableSelection(method="aim", epsilon=0.5, rounds=1)
 _QUERIED = LabelCounts(noise_multiplier=45.0, attributes=2, top_k=3)
 _SUMMED = CellSums(noise_multiplier=2.5, sample_rate=1.0, attributes=2)
@@ -163,6 +173,11 @@ _COUNTED = CellSums(noise_multiplier=2.5, sample_rate=1.0, attributes=2, counted
 _TRAINED = dp_sgd(noise_multiplier=1.7, max_grad_norm=0.3)
 
 PROBES: dict[type[Mechanism], Probe] = {
+    MinimumPeople: Probe(
+        loss=people_loss,
+        sound=(_PEOPLE,),
+        faulty={"sensitivity over root two": misjudged(_PEOPLE, ROOT)},
+    ),
     TableSelection: Probe(
         loss=selection_loss,
         sound=(_SELECTED,),

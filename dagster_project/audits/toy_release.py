@@ -111,8 +111,8 @@ def audit_toy_release() -> list[Finding]:
         Finding(
             name="the same release once more",
             measured=f"entries {begun}, {'the same release' if same else 'another release'}",
-            expected="1 reservation, opened once, 3 stages begun once",
-            holds=same and begun == {"RESERVED": 1, "OPENED": 1, "STARTED": 3},
+            expected="1 reservation, opened once, 4 stages begun once",
+            holds=same and begun == {"RESERVED": 1, "OPENED": 1, "STARTED": 4},
             size="2 runs of the whole graph",
         ),
     ]

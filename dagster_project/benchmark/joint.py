@@ -137,9 +137,9 @@ def synthetic_pairs(schema: Schema, images: torch.Tensor, codes: np.ndarray, see
         codes: (N, d) cells.
         seed: Public seed of the values inside their bins.
     """
-    frame = schema.decode(codes, np.random.default_rng([seed, 1]))
+    frame = schema.to_columns(schema.decode(codes, np.random.default_rng([seed, 1])))
     return Pairs(
         images=((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy(),
         codes=codes.astype(np.int16),
-        values=np.stack([a.values(frame[a.name]) for a in schema.attributes], axis=1),
+        values=np.stack([a.values(frame[a.column]) for a in schema.attributes], axis=1),
     )

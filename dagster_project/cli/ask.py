@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 from pathlib import Path
 
 from dagster_project.cli.place import open_ledger, root_of
-from dagster_project.ledger import lineage as chains
-from dagster_project.ledger.population import Population
 
 
 def lineage(options: argparse.Namespace) -> int:
     """Print the whole chain of a released file, bundle or release id."""
+    from dagster_project.ledger import lineage as chains
+    from dagster_project.ledger.population import Population
     from dagster_project.release import manifest
 
     target = options.target
@@ -41,14 +42,44 @@ def lineage(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Recompute the hashes and the epsilon of a bundle, using only the bundle itself."""
-    from dagster_project.release import manifest
+    """Verify a bundle by itself, and against the ledger of its population if that is here."""
+    from dagster_project.release import verification
 
-    found = manifest.verify(options.bundle)
+    found = verification.verify(options.bundle)
     power = math.ceil(found.true_positives[0.01] * 1e4) / 1e4
     print(
         f"{found.release_id}: {found.files} files unaltered; the recorded events compose to "
         f"epsilon {found.epsilon:.6f} at delta {found.delta:g}; a test of membership with 1 % "
-        f"false positives has at most {power:.2%} true positives"
+        f"false positives has at most {power:.2%} true positives; the card says what the manifest "
+        "says"
     )
+    root = _root_of_ledger(options, found.population)
+    if root is None:
+        print(
+            f"not compared with a ledger: there is none of population {found.population!r} here "
+            "(--root names its folder)"
+        )
+        return 0
+    ledger = open_ledger(root)
+    try:
+        entry = verification.require_charged(options.bundle, ledger)
+    finally:
+        ledger.close()
+    print(f"the ledger agrees: this guarantee was charged, and entry {entry} committed these files")
     return 0
+
+
+def _root_of_ledger(options: argparse.Namespace, population: str) -> Path | None:
+    """Return the folder of the population's ledger: the one asked for, or one near the bundle."""
+    from dagster_project.ledger.population import Population
+
+    if options.root is not None:
+        return root_of(options)
+    bundle = Path(os.path.abspath(options.bundle))
+    for folder in (bundle.parent.parent, Path.cwd()):
+        if (folder / "population.yaml").is_file():
+            known = Population.load(folder / "population.yaml")
+            used = known.anchor is not None or known.key_path.exists()
+            if known.name == population and used:
+                return folder
+    return None

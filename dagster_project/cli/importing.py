@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
+from dagster_project.cli.import_options import OPTIONS, PERSON_ID, names_of, size_of, workers_of
 from dagster_project.importers.registry import FORMATS, open_archive
-
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "unit": {
-        "choices": ("person", "image"),
-        "help": "what counts as one person: a patient, identity or item, or each image",
-    },
-    "attributes": {"metavar": "A,B,...", "help": "attributes to keep instead of the default ones"},
-    "label_name": {"metavar": "NAME", "help": "name of the class label"},
-    "classes": {"metavar": "A,B,...", "help": "names of the classes, in label order"},
-    "person_id": {"metavar": "WHICH", "help": "what identifies the person"},
-    "image_column": {"metavar": "NAME", "help": "column of the images"},
-}
-_PERSON_ID = {
-    "imagefolder": "pattern that finds the person in an image's path, such as '(p[0-9]+)_'",
-    "huggingface": "column that identifies the person",
-}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         new = formats.add_parser(name, help=known.title, description=known.title)
         new.add_argument("source", type=Path, metavar="SRC", help="path of the data set")
         new.add_argument("destination", type=Path, metavar="DST", help="data folder to create")
-        new.add_argument("--size", type=_size, metavar="HxW", help="image size, 8 to 64")
+        new.add_argument("--size", type=size_of, metavar="HxW", help="image size, 8 to 64")
         new.add_argument("--channels", type=int, choices=(1, 3), help="1 for grey, 3 for RGB")
         new.add_argument("--name", help="name of the schema")
         new.add_argument("--public", action="store_true", help="declare that the data is public")
@@ -52,14 +35,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             help="what to do with a validation split (default: drop)",
         )
         new.add_argument(
-            "--workers", type=_workers, default=1, metavar="N", help="number of decoding threads"
+            "--workers", type=workers_of, default=1, metavar="N", help="number of decoding threads"
         )
         for option in known.options:
-            more = dict(_OPTIONS[option])
+            more = dict(OPTIONS[option])
             if option == "person_id":
-                more["help"] = _PERSON_ID[name]
+                more["help"] = PERSON_ID[name]
             if more.get("metavar", "").endswith("..."):
-                more["type"] = _names
+                more.setdefault("type", names_of)
             new.add_argument(f"--{option.replace('_', '-')}", **more)
 
 
@@ -75,38 +58,18 @@ def run(options: argparse.Namespace) -> int:
 
     asked = vars(options)
     request = ImportRequest(
-        **{f.name: asked[f.name] for f in fields(ImportRequest) if f.name in asked}
+        **{f.name: asked[f.name] for f in fields(ImportRequest) if asked.get(f.name) is not None}
     )
     require_free(options.destination)
     archive = open_archive(options.format, options.source, request)
     with tqdm(total=archive.total, unit=" pairs", disable=None) as bar:
         done = write(archive, options.destination, request, progress=bar.update)
-    if not request.public:
+    if not done.schema.public:
         print("PRIVATE: the output below counts private records.", file=sys.stderr)
     for file, rows in done.rows.items():
         print(f"{rows:8} pairs in {options.destination / file}")
     for reason, rows in done.left_out.items():
         print(f"{rows:8} left out: {reason}")
-    public = "public" if request.public else "not public"
+    public = "public" if done.schema.public else "not public"
     print(f"schema.yaml: {public}, n_public {done.schema.n_public}; review it before you continue")
     return 0
-
-
-def _size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-    if not found or not all(8 <= int(side) <= 64 for side in found.groups() if side):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, each from 8 to 64")
-    return int(found[1]), int(found[2] or found[1])
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
-    if not all(names):
-        raise argparse.ArgumentTypeError(f"{text!r} has an empty name")
-    return names
-
-
-def _workers(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 64:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads from 1 to 64")
-    return int(text)

@@ -1,15 +1,18 @@
-"""Ledger commands: show, verify, anchor, export, void, add-cohort."""
+"""Ledger commands: show, person, verify, anchor, export, void, add-cohort."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dagster_project.cli.place import open_ledger, root_of
-from dagster_project.ledger import lineage as chains
-from dagster_project.ledger.export import export_lines, verify_lines
-from dagster_project.ledger.population import Population
+
+if TYPE_CHECKING:
+    from dagster_project.ledger.records import ReleaseRecord
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
     for name, command, text in (
         ("show", show, "show what each cohort has spent, and every release"),
+        ("person", person, "show which releases a person has paid for (private output)"),
         ("verify", verify, "check every hash, rule and price"),
         ("anchor", anchor, "record the head of the ledger in population.yaml"),
         ("export", export, "print the whole chain as JSON lines, for auditors"),
@@ -34,6 +38,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument(
                 "--file", type=Path, help="verify an exported chain instead of the database"
             )
+        elif command is person:
+            action.add_argument("id", help="the person's id, as the data spell it")
         elif command is void:
             action.add_argument("release", help="release id")
         elif command is add_cohort:
@@ -45,38 +51,91 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def show(options: argparse.Namespace) -> int:
     """Print the account of each cohort and every release."""
-    opened = open_ledger(root_of(options))
+    from dagster_project.ledger import lineage as chains
+
+    root = root_of(options)
+    opened = open_ledger(root)
     try:
         cohorts, head = opened.cohorts(), opened.anchor()
-        releases = opened.releases().values()
+        cap = cohorts[0].cap
+        releases = [_described(root, one, cap) for one in opened.releases().values()]
         rows = chains.timeline(opened)
     finally:
         opened.close()
     if options.json:
         account = {
             "cohorts": [vars(cohort) for cohort in cohorts],
+            "releases": releases,
             "timeline": rows,
             "head": head.head,
         }
         print(json.dumps(account, indent=1))
         return 0
     for cohort in cohorts:
-        print(
-            f"cohort {cohort.name}: lifetime epsilon {cohort.epsilon:.3f} "
-            f"of {cohort.lifetime_epsilon:g} spent"
-        )
+        print(f"cohort {cohort.name}: {cohort}")
     for release in releases:
-        print(
-            f"  {release.at}  {release.release_id:32} "
-            f"epsilon {release.plan['composed_epsilon']:.3f}  "
-            f"{release.status:9} by {release.approved_by}"
-        )
+        print(_line(release))
     print(f"{head.entries} entries, head {head.head}")
     return 0
 
 
+def person(options: argparse.Namespace) -> int:
+    """Print which releases a person has paid for. The output is private."""
+    from dagster_project.ledger.person import account_of
+
+    root = root_of(options)
+    opened = open_ledger(root)
+    try:
+        found, cap = account_of(opened, options.id), opened.cohorts()[0].cap
+    finally:
+        opened.close()
+    releases = [_described(root, release, cap) for release in found.releases]
+    if options.json:
+        account = vars(found.account) if found.account is not None else None
+        shown = {"cohort": found.cohort, "account": account, "releases": releases}
+        print(json.dumps(shown, indent=1))
+        return 0
+    print("PRIVATE: the output below shows whether a person is in the data.", file=sys.stderr)
+    print(found)
+    for release in releases:
+        print(_line(release))
+    return 0
+
+
+def _described(root: Path, release: ReleaseRecord, cap: float) -> dict[str, Any]:
+    """Return a release as plain JSON; the version of the data appears under its keyed name, as in
+    Dagster, because the version itself would confirm a guess of the data."""
+    from dagster_project.ledger.population import Population
+
+    population = Population.load(root / "population.yaml")
+    return {
+        "release_id": release.release_id,
+        "at": release.at,
+        "status": release.status,
+        "epsilon": release.plan["composed_epsilon"],
+        "delta": release.plan["target_delta"],
+        "shares": {name: cost / cap for name, cost in release.charges.items()},
+        "data_version": population.keyed_version(release.plan["data_version"]),
+        "approved_by": release.approved_by,
+    }
+
+
+def _line(release: Mapping[str, Any]) -> str:
+    from dagster_project.ledger.gdp_filter import percent
+
+    paid = ", ".join(f"{percent(share)} of {name}" for name, share in release["shares"].items())
+    return (
+        f"  {release['at']}  {release['release_id']:32} epsilon {release['epsilon']:.3f}  "
+        f"{release['status']:9} {paid}  data {release['data_version'][:12]}  "
+        f"by {release['approved_by']}"
+    )
+
+
 def verify(options: argparse.Namespace) -> int:
     """Verify the stored chain, or an exported one."""
+    from dagster_project.ledger.export import verify_lines
+    from dagster_project.ledger.population import Population
+
     if options.file is not None:
         file = options.root / "population.yaml"
         population = Population.load(file) if file.is_file() else None
@@ -98,6 +157,8 @@ def verify(options: argparse.Namespace) -> int:
 
 def anchor(options: argparse.Namespace) -> int:
     """Record the head of the ledger in population.yaml."""
+    from dagster_project.ledger.population import Population
+
     root = root_of(options)
     opened = open_ledger(root)
     try:
@@ -111,6 +172,8 @@ def anchor(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Print the chain, which names data versions and approvers and is meant for auditors."""
+    from dagster_project.ledger.export import export_lines
+
     opened = open_ledger(root_of(options))
     try:
         for line in export_lines(opened.entries()):

@@ -15,7 +15,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dagster_project.cli import ask, audit, compare, importing, ledger, private, release, steward
+from dagster_project.cli import (
+    ask,
+    audit,
+    checking,
+    compare,
+    doctor,
+    importing,
+    ledger,
+    place,
+    private,
+    release,
+    starting,
+    steward,
+)
 from dagster_project.settings.presets import DEFAULT, PRESETS
 
 OK, WRONG_REQUEST, REFUSED, FAILED = 0, 2, 3, 4
@@ -27,11 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+    place.ensure_account()
     command: Command = options.command
     try:
+        place.require_filled(options)
         return command(options)
     except KeyboardInterrupt:
-        print("stopped; `dptabimage ledger show` prints what was spent", file=sys.stderr)
+        print("dptabimage: stopped; `dptabimage ledger show` says what is spent", file=sys.stderr)
         return FAILED
     except BrokenPipeError:  # the reader, such as `head`, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -66,24 +81,32 @@ def build_parser() -> argparse.ArgumentParser:
         new.set_defaults(command=command)
         return new
 
-    new = add("check", steward.check, "list every fault of a data folder (private output)")
+    new = add("check", checking.check, "say what would train, and why the rest would not (private)")
     _data(new)
-    new.add_argument("--json", action="store_true")
+    checking.arguments(new)
+
+    new = add("init", starting.run, "draft schema.yaml and population.yaml for a folder of data")
+    starting.arguments(new)
 
     new = add("import", importing.run, "import a data set of another format into a data folder")
     importing.arguments(new)
 
     new = add("plan", steward.plan, "price a release without reading a record; spends nothing")
     _data(new)
-    _request(new)
+    _request(new, epsilon=3.0)
     new.add_argument(
         "--modes", action="store_true", help="price the modes reuse, new people only and refresh"
     )
+    text = "compare epsilon .5 to 10: what each gives, costs and leaves"
+    new.add_argument("--explore", action="store_true", help=text)
+    text = "write --explore's comparison as a self-contained page"
+    new.add_argument("--html", type=Path, metavar="OUT", help=text)
 
     new = add("release", release.release, "make a private release by running the whole graph")
     _data(new)
-    _request(new)
+    _request(new, epsilon=None)
     _sampling(new)
+    new.add_argument("--yes", "-y", action="store_true", help="spend without asking at a terminal")
     new.add_argument(
         "--extractor",
         default="efficientnet-lite0",
@@ -98,6 +121,10 @@ def build_parser() -> argparse.ArgumentParser:
     _place(new)
     new.add_argument("release", help="release id")
     _sampling(new)
+    text = "only pairs that meet a condition, such as \"finding == 'effusion' and age >= 60\""
+    new.add_argument("--where", metavar="CONDITION", help=text)
+    text = "csv adds a table and picture files to the Parquet shards"
+    new.add_argument("--format", choices=("parquet", "csv"), default="parquet", help=text)
     new.add_argument("--out", type=Path, help="output folder of the bundle")
     new.add_argument("--json", action="store_true")
 
@@ -108,8 +135,10 @@ def build_parser() -> argparse.ArgumentParser:
     new.add_argument("--html", type=Path, metavar="OUT", help="write a self-contained page")
     new.add_argument("--public", action="store_true", help="omit what is itself private")
 
-    new = add("verify", ask.verify, "recompute the hashes and the epsilon of a bundle")
+    new = add("verify", ask.verify, "verify a bundle: files, epsilon, card and the ledger's charge")
     new.add_argument("bundle", type=Path)
+    text = "folder whose ledger must agree (default: the bundle's or this one, if it has a ledger)"
+    new.add_argument("--root", type=Path, help=text)
 
     new = add(
         "ledger", ledger.show, "manage the budget: show, verify, export, anchor, void, add-cohort"
@@ -120,6 +149,10 @@ def build_parser() -> argparse.ArgumentParser:
     new = add("private", private.purge, "delete the private zone of releases: purge")
     _place(new)
     private.arguments(new)
+
+    new = add("doctor", doctor.doctor, "say whether this machine and folder can make a release")
+    _data(new)
+    new.add_argument("--json", action="store_true")
 
     new = add("audit", audit.audit, "try to refute the privacy claims; spends nothing")
     _place(new)
@@ -143,8 +176,12 @@ def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path("data"), help="data folder")
 
 
-def _request(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--epsilon", type=float, default=3.0)
+def _request(parser: argparse.ArgumentParser, *, epsilon: float | None) -> None:
+    """Add the arguments of a request; without a default, epsilon must be given."""
+    text = "epsilon of the release"
+    parser.add_argument(
+        "--epsilon", type=float, default=epsilon, required=epsilon is None, help=text
+    )
     parser.add_argument("--delta", type=float, default=1e-6)
     parser.add_argument("--name", default="release", help="prefix of the release id")
     parser.add_argument(
@@ -166,14 +203,23 @@ def _request(parser: argparse.ArgumentParser) -> None:
         help="read and charge only this cohort (see `ledger add-cohort`)",
     )
     parser.add_argument(
+        "--minimum-people",
+        type=int,
+        metavar="N",
+        help="end the release after a noisy count of people below N, before the rest is spent "
+        "(default: half of those that n_public lets expect; 0 counts nobody)",
+    )
+    parser.add_argument(
         "--allow-delta", action="store_true", help="accept a larger delta; only on public data"
     )
     parser.add_argument("--json", action="store_true")
 
 
 def _sampling(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--n", type=int, default=4000, help="number of synthetic pairs")
+    parser.add_argument("--n", "-n", type=int, default=4000, help="number of synthetic pairs")
     parser.add_argument("--seed", type=int, default=1, help="public seed of the sampling")
+    text = "licence of the synthetic data, such as cc-by-4.0; stated in card and manifest"
+    parser.add_argument("--licence", "--license", metavar="NAME", help=text)
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -7,8 +7,6 @@ import json
 from dataclasses import asdict
 
 from dagster_project.cli.place import open_ledger, root_of
-from dagster_project.ledger import retention
-from dagster_project.ledger.population import Population
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +26,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def purge(options: argparse.Namespace) -> int:
     """Delete private zones and print what remains."""
+    from dagster_project.ledger import retention
+    from dagster_project.ledger.population import Population
+
     root = root_of(options)
     days = options.older_than
     if days is None:

@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dagster_project.cli.place import data_of, open_ledger, root_of
-from dagster_project.ledger import errors
+from dagster_project.cli import interruption
+from dagster_project.cli.confirming import confirmed
+from dagster_project.cli.place import data_of, open_ledger, root_of, settings_of
 
 _WRONG_REQUEST, _REFUSED, _FAILED = 2, 3, 4
 # What a wrong request or malformed data raises; Dagster passes on only the class names.
@@ -29,7 +30,11 @@ def release(options: argparse.Namespace) -> int:
     """Run the whole graph; print the release id, the output paths and the seconds per asset."""
     _require_sampling(options)
     _require_report(options)
+    _require_device(options)
     root, data = root_of(options), data_of(options)
+    if not confirmed(options):
+        print("dptabimage: not confirmed, so nothing was spent", file=sys.stderr)
+        return _WRONG_REQUEST
     started = time.monotonic()
     result, faults = _run_job(root, _run_config(options, root, data))
     if result is None:
@@ -47,6 +52,7 @@ def sample(options: argparse.Namespace) -> int:
     """Sample another bundle from committed models; post-processing, at no cost."""
     from dagster_project.orchestration.resources import ComputeResource, ReleaseStore
     from dagster_project.pipeline import synthetic_release
+    from dagster_project.table.conditions import Condition
 
     _require_sampling(options)
     root, compute = root_of(options), ComputeResource(bars=True)
@@ -54,17 +60,48 @@ def sample(options: argparse.Namespace) -> int:
     ledger = open_ledger(root)
     try:
         made = store.load(options.release, ledger, compute.settings())
-        folder = options.out or store.bundle(made, n=options.n, seed=options.seed)
+        where = (options.where or "").strip() or None
+        if where:  # refused before any model is loaded
+            Condition.parse(where, made.schema)
+        csv = options.format == "csv"
+        folder = options.out or store.bundle(
+            made, n=options.n, seed=options.seed, where=where, csv=csv
+        )
         progress = compute.progress("sample", print)
         stated = synthetic_release.make(
-            made, folder, n=options.n, seed=options.seed, progress=progress
+            made,
+            folder,
+            n=options.n,
+            seed=options.seed,
+            where=where,
+            licence=options.licence,
+            csv=csv,
+            progress=progress,
         )
         synthetic_release.commit(made, folder)
     finally:
         ledger.close()
+    sampling = stated["sampling"]
     found = {"release": made.id, "bundle": str(folder), "files": len(stated["files"])}
-    print(json.dumps(found, indent=1) if options.json else f"{options.n} pairs in {folder}")
+    found |= {name: sampling[name] for name in ("where", "share", "people") if name in sampling}
+    if options.json:
+        print(json.dumps(found, indent=1))
+        return 0
+    print(f"{options.n} pairs in {folder}")
+    if where:
+        print(
+            f"each meets {where}; the table model expects this of {sampling['share']:.2%} of all, "
+            f"about {sampling['people']:g} people"
+            + (", so few that noise decides what they look like" * (sampling["people"] < 20))
+        )
     return 0
+
+
+def _require_device(options: argparse.Namespace) -> None:
+    if options.device == "cuda":
+        from dagster_project.pipeline.release import Compute
+
+        Compute(device="cuda").require_device()
 
 
 def _require_sampling(options: argparse.Namespace) -> None:
@@ -90,12 +127,15 @@ def _run_config(options: argparse.Namespace, root: Path, data: Path) -> dict[str
                     "epsilon": options.epsilon,
                     "delta": options.delta,
                     "preset": options.preset,
-                    "settings": dict(options.settings),
+                    "settings": settings_of(options),
                     "allow_delta": options.allow_delta,
                     "people": options.people,
                 }
             },
-            "synthetic_release": {"config": {"n": options.n, "seed": options.seed}},
+            "synthetic_release": {
+                "config": {"n": options.n, "seed": options.seed}
+                | ({"licence": options.licence} if options.licence else {})
+            },
             "fidelity_report": {
                 "config": {"extractor": options.extractor}
                 | ({"weights": options.weights} if options.weights else {})
@@ -119,14 +159,24 @@ def _run_job(root: Path, config: dict[str, Any]) -> tuple[Any, list[tuple[int, s
     os.environ["DAGSTER_HOME"] = str(home)
     import dagster as dg
 
+    from dagster_project.orchestration import terminal
     from dagster_project.orchestration.definitions import build_definitions
 
+    terminal.keep()
     job = build_definitions(root).resolve_job_def("release")
-    with dg.DagsterInstance.get() as instance:
-        result = job.execute_in_process(config, instance=instance, raise_on_error=False)
+    started = time.time()
+    try:
+        with dg.DagsterInstance.get() as instance:
+            result = job.execute_in_process(config, instance=instance, raise_on_error=False)
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        return None, [(_FAILED, interruption.sentence(root, _planned(home, started)))]
+    finally:
+        terminal.end()
     faults: list[tuple[int, str]] = []
     for event in result.all_events:
         if event.is_step_failure:
+            if interruption.was_interrupted(event.step_failure_data.error):
+                return None, [(_FAILED, interruption.sentence(root, _planned(home, started)))]
             faults.append(_fault(event.step_failure_data))
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.asset_check_evaluation_data
@@ -138,8 +188,17 @@ def _run_job(root: Path, config: dict[str, Any]) -> tuple[Any, list[tuple[int, s
     return None, faults or [(_FAILED, "the run failed")]
 
 
+def _planned(home: Path, since: float) -> str | None:
+    """Return the release that was planned since a time, None if there was none."""
+    file = home / "releases" / "privacy_plan" / "newest.json"
+    planned = file.is_file() and file.stat().st_mtime >= since
+    return str(json.loads(file.read_text())) if planned else None
+
+
 def _fault(failure: Any) -> tuple[int, str]:
     """Return the exit code and the sentence of a failed step."""
+    from dagster_project.ledger import errors
+
     error = failure.error
     while error is not None and error.cause is not None:
         error = error.cause
@@ -179,7 +238,7 @@ def _text(found: dict[str, Any]) -> str:
         f"release {found['release']}: epsilon {found['epsilon']:.4f} at delta {found['delta']:g}\n"
         f"  public bundle   {found['bundle']}\n"
         f"  models          {found['models']}\n"
-        f"  private report  {found['report']}\n"
+        f"  private report  {found['report']} (begins with what became of the rows)\n"
         f"{seconds}\n"
         f"  {'total':24} {found['seconds_in_all']:7.1f} s, "
         f"peak memory {found['peak_memory_gb']} GB"

@@ -1,4 +1,4 @@
-"""Commands for data stewards that spend nothing: check the data, price a plan."""
+"""Command for data stewards that spends nothing: price a plan."""
 
 from __future__ import annotations
 
@@ -9,82 +9,60 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from dagster_project.cli.place import data_of, root_of
-from dagster_project.ledger import Ledger
-from dagster_project.ledger.population import Population
+from dagster_project.cli.place import data_of, pricing_ledger, request_of, root_of
 
 if TYPE_CHECKING:
     from dagster_project.data.schema import Schema
-
-
-def check(options: argparse.Namespace) -> int:
-    """List all faults. The output is private because it shows single records."""
-    from dagster_project.data.check import check as find_faults
-
-    folder = data_of(options)
-    faults = find_faults(folder, folder / "schema.yaml")
-    if options.json:
-        print(json.dumps([asdict(fault) for fault in faults], indent=1))
-    else:
-        print("PRIVATE: the output below shows single records.", file=sys.stderr)
-        for fault in faults:
-            row = f" row {fault.row}" if fault.row is not None else ""
-            stops = "" if fault.stops else " (the schema's policy applies)"
-            print(f"{fault.file}{row}: {fault.text}{stops}")
-        print(f"{len(faults)} faults" if faults else "no faults")
-    return 2 if any(fault.stops for fault in faults) else 0
+    from dagster_project.ledger import Ledger
+    from dagster_project.ledger.population import Population
 
 
 def plan(options: argparse.Namespace) -> int:
     """Print the plan's mechanisms, epsilon and price; reads no record, reserves nothing."""
-    from dagster_project.data.layout import column_faults
-    from dagster_project.data.schema import Schema
+    if options.explore or options.html:
+        from dagster_project.cli.exploring import explore
+
+        return explore(options)
     from dagster_project.data.versions import data_version
-    from dagster_project.pipeline.fidelity_report import mechanism_rows
-    from dagster_project.pipeline.privacy_plan import solve
+    from dagster_project.pipeline import beforehand
+    from dagster_project.pipeline.request import price_of, schema_of
+    from dagster_project.planning.costs import mechanism_rows
     from dagster_project.privacy.accounting import true_positive_rates
 
     root, folder = root_of(options), data_of(options)
-    schema = Schema.from_file(folder / "schema.yaml")
-    if faults := column_faults(folder, schema):
-        raise ValueError(" ".join(faults))
-    population = Population.load(root / "population.yaml")
-    ledger = Ledger.open(population)
-    try:
+    schema = schema_of(folder)
+    with pricing_ledger(root) as (ledger, population, real):
+        beforehand.require_numbers(schema, population, ledger.cohorts(), options.people)
+        people = None if options.people == "all" else ledger.cohort(options.people)
+        beforehand.require_people(people.n_public if people else schema.n_public, folder)
+        version = data_version(folder).text
         if options.modes:
-            return _modes(options, schema, population, ledger, data_version(folder).text)
-        solved = solve(
-            schema,
-            population,
-            name=options.name,
-            epsilon=options.epsilon,
-            delta=options.delta,
-            settings=dict(options.settings),
-            preset_name=options.preset,
-            data_version=data_version(folder).text,
-            people=None if options.people == "all" else ledger.cohort(options.people),
-        )
-        price = ledger.price(solved, schema_public=schema.public, allow_delta=options.allow_delta)
-    finally:
-        ledger.close()
+            return _modes(options, schema, population, ledger, version)
+        priced = price_of(request_of(options), schema, population, ledger, data_version=version)
+        keyed_version = population.keyed_version(version)
+    solved, price, verdict = priced.plan, priced.price, priced.verdict
     (power,) = true_positive_rates(solved.events, [0.01], discretization=solved.discretization)
     if options.json:
         shown = solved.to_json()
         if not schema.public:
-            shown["data_version"] = population.keyed_version(solved.data_version)
+            shown["data_version"] = keyed_version
+        if not real:
+            shown["release_id"] = shown["data_version"] = None  # its key is not made yet
         content = {
             "plan": shown,
-            "price": {**asdict(price), "fits": price.fits},
+            "price": asdict(price),
+            "pictures": verdict.to_json(),
             "true_positives_at_1_percent_false_positives": power,
         }
         print(json.dumps(content, indent=1))
     else:
-        print(f"release   {solved.release_id}")
+        print(f"release   {solved.release_id if real else 'named when the ledger exists'}")
         print(f"epsilon   {solved.epsilon:.4f} at delta {solved.target_delta:g}")
         most = math.ceil(power * 1e4) / 1e4
         print(f"attacker  at most {most:.2%} true positives at 1 % false positives")
         for row in mechanism_rows(solved):
             print(f"  {row['mechanism']:24} {row['epsilon alone']:8.4f}   {row['event']}")
+        print(f"pictures  {verdict}: {verdict.reason}")
         print(price)
         if price.advice:
             print(price.advice)
@@ -100,17 +78,15 @@ def _modes(
     ledger: Ledger,
     version: str,
 ) -> int:
-    """Print the prices of reuse, of a release on only the new people, and of a refresh."""
+    """Print the prices of reuse, of a release on only the new people, and of a refresh.
+
+    They are those of the request, or without one of the newest release's.
+    """
     from dagster_project.pipeline import proposal
 
-    request = proposal.ReleaseRequest(
-        name=options.name,
-        epsilon=options.epsilon,
-        delta=options.delta,
-        settings=dict(options.settings),
-        preset=options.preset,
-        allow_delta=options.allow_delta,
-    )
+    asked = request_of(options)
+    # With nothing asked for, what the sensor proposes: the newest release's recipe.
+    request = proposal.usual_request(ledger) if asked == proposal.ReleaseRequest() else asked
     modes = proposal.propose(schema, population, ledger, request, data_version=version)
     print(
         json.dumps(proposal.as_json(modes), indent=1) if options.json else proposal.as_text(modes)

@@ -1,50 +1,33 @@
-"""The private check of a data folder for its steward: all faults, before anything is spent.
+"""The private look at a data folder for its steward: what would train, and why the rest would not.
 
-Faults quote records and counts, so the output is private. The check decides nothing: each fault
+Findings quote records and counts, so the output is private. The look decides nothing: each finding
 says whether it stops a release or follows the schema's policy. Reading for a release belongs to
-`reading`.
+`reading`, and the usual causes behind many findings to `causes`.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from dagster_project.data.images import UnusableImage
+from dagster_project.data import causes
+from dagster_project.data.image_faults import UnusableImage
 from dagster_project.data.layout import Layout, find_layout
+from dagster_project.data.look import Fault, Look, Part, Reason
 from dagster_project.data.persons import canonical_id
-from dagster_project.data.reading import image_place, images_of
-from dagster_project.data.rows import row_count, stream
+from dagster_project.data.picture_sizes import crop_cause, picture_size
+from dagster_project.data.reading import image_bytes, image_place, images_of
+from dagster_project.data.rows import Batch, row_count, stream
 from dagster_project.data.schema import Attribute, Schema, SchemaError
 from dagster_project.data.schema_rules import read_yaml, schema_faults
 
-
-@dataclass(frozen=True)
-class Fault:
-    """One fault. Private.
-
-    Attributes:
-        file: Name of the file.
-        text: What is wrong, and what a release will do about it.
-        row: Number of the (first) row, counted from 1 at the first record. Empty lines of a CSV
-            file count, so that row r is line r + 1. None if the fault has no row.
-        stops: Whether a release is refused; otherwise the schema's policy is followed.
-    """
-
-    file: str
-    text: str
-    row: int | None = None
-    stops: bool = False
-
-    def __str__(self) -> str:
-        where = self.file if self.row is None else f"{self.file}, row {self.row}"
-        return f"{'stops' if self.stops else 'note '}  {where}: {self.text}"
+_SIZED = 200  # pictures of which the size is looked at
 
 
 def check(
@@ -54,134 +37,267 @@ def check(
     progress: Callable[[float, str], None] = lambda fraction, text: None,
 ) -> list[Fault]:
     """Return every fault of a schema and a data folder; never raise because of their content."""
-    schema_name = Path(schema_path).name
+    return look(data_dir, schema_path, examples=None, progress=progress).faults
+
+
+def look(
+    data_dir: str | Path,
+    schema_path: str | Path,
+    *,
+    examples: int | None,
+    progress: Callable[[float, str], None] = lambda fraction, text: None,
+) -> Look:
+    """Look at a schema and a data folder; never raise because of their content.
+
+    Args:
+        data_dir: The data folder.
+        schema_path: Its schema.yaml.
+        examples: Rows that are kept of each reason; None keeps all.
+        progress: Called with the fraction done and a text.
+    """
+    name = Path(schema_path).name
     try:
         content = read_yaml(Path(schema_path))
     except SchemaError as error:
-        return [Fault(schema_name, str(error), stops=True)]
+        return Look(stops=(Fault(name, str(error), stops=True),))
     if found := schema_faults(content):
-        return [Fault(schema_name, text, stops=True) for text in found]
+        return Look(stops=tuple(Fault(name, text, stops=True) for text in found))
     schema = Schema.from_dict(content)
     layout, found = find_layout(data_dir, schema)
     if layout is None:
-        return [Fault(Path(data_dir).name, text, stops=True) for text in found]
+        name = Path(data_dir).name
+        return Look(stops=tuple(Fault(name, text, stops=True) for text in found))
     files = [file for file in (layout.records, layout.heldout) if file is not None]
-    faults: list[Fault] = []
-    persons: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    named: set[str] = set()
+    book = _Book(schema, examples)
     for i, file in enumerate(files):
 
         def report(done: float, start: float = i / len(files)) -> None:
             progress(start + done / len(files), "checking rows")
 
         try:
-            faults += _file(file, layout, schema, persons, named, report)
+            _read(file, layout, book, report)
         except Exception as error:  # the steward needs a fault here, not a traceback
             text = f"cannot be read to the end ({type(error).__name__})."
-            faults.append(Fault(file.name, text, stops=True))
-    return faults + _repeated(persons, files[0].name) + _unused(layout, named)
+            book.stops.append(Fault(file.name, text, stops=True))
+    book.repeated(files[0].name)
+    book.notes += _unused(layout, book.named)
+    return book.closed()
 
 
-def _file(
-    file: Path,
-    layout: Layout,
-    schema: Schema,
-    persons: dict[str, list[tuple[str, int]]],
-    named: set[str],
-    report: Callable[[float], None],
-) -> list[Fault]:
-    faults: list[Fault] = []
-    seen = np.zeros((len(schema.attributes), max(schema.sizes)), dtype=np.int64)
-    columns = [schema.person_id, *schema.names]
+@dataclass
+class _Book:
+    """What is counted while the rows of all files are read."""
+
+    schema: Schema
+    most: int | None
+    stops: list[Fault] = field(default_factory=list)
+    notes: list[Fault] = field(default_factory=list)
+    causes: list[str] = field(default_factory=list)
+    rows: int = 0
+    whole: int = 0
+    pictures: int = 0
+    nobody: int = 0
+    counts: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    examples: dict[tuple[str, bool], list[Fault]] = field(default_factory=lambda: defaultdict(list))
+    persons: dict[str, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
+    able: set[str] = field(default_factory=set)
+    named: set[str] = field(default_factory=set)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    outside: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+    def __post_init__(self) -> None:
+        shape = (2, len(self.schema.attributes), max(self.schema.sizes))
+        self.seen = np.zeros(shape, dtype=np.int64)
+
+    def add(self, reason: str, fault: Fault, *, lost: bool, rows: int = 1) -> None:
+        """Count rows that share a reason, and keep the first of them."""
+        self.counts[reason, lost] += rows
+        kept = self.examples[reason, lost]
+        if self.most is None or len(kept) < self.most:
+            kept.append(fault)
+
+    def repeated(self, training: str) -> None:
+        """Note the people with several rows, and those who are also held out."""
+        for person, places in self.persons.items():
+            rows = [row for name, row in places if name == training]
+            held_out = [row for name, row in places if name != training]
+            for name, many in ((training, rows), ("heldout.parquet", held_out)):
+                if len(many) > 1:
+                    text = f"{person!r:.60} is in rows {_list(many)}; one is chosen at random."
+                    fault = Fault(name, text, many[0])
+                    self.add("further row of a person", fault, lost=False, rows=len(many) - 1)
+            if rows and held_out:
+                text = f"{person!r:.60} is also in heldout.parquet and is not used for training."
+                self.add("person also held out", Fault(training, text, rows[0]), lost=False)
+
+    def _few(self) -> list[str]:
+        stated = self.schema.n_public
+        if 2 * len(self.able) >= stated:
+            return []
+        return [
+            f"{len(self.able)} people are left, fewer than half of n_public: {stated}, so that a "
+            "release would end after its count of people."
+        ]
+
+    def closed(self) -> Look:
+        """Return the look, with the largest losses first."""
+        values = [
+            Part(f"rows with {a.name} {label!r:.60}", int(self.seen[0, i, j]), int(kept))
+            for i, a in enumerate(self.schema.attributes)
+            for j, label in enumerate(a.labels)
+            for kept in [self.seen[1, i, j]]
+        ]
+        found = [
+            causes.value_cause(a, self.outside[a.name])
+            for a in self.schema.attributes
+            if self.outside[a.name]
+        ]
+        found.append(crop_cause(self.sizes, self.schema.image))
+        return Look(
+            stops=tuple(self.stops),
+            rows=Part("rows", self.rows, self.whole),
+            people=Part("people", len(self.persons) + self.nobody, len(self.able)),
+            pictures=Part("pictures", self.rows, self.pictures),
+            values=tuple(sorted(values, key=lambda part: (-part.lost, -part.found))),
+            reasons=tuple(
+                Reason(text, rows, lost, tuple(self.examples[text, lost]))
+                for (text, lost), rows in sorted(
+                    self.counts.items(), key=lambda item: (not item[0][1], -item[1])
+                )
+            ),
+            notes=tuple(self.notes),
+            causes=(*self.causes, *filter(None, found), *self._few()),
+        )
+
+
+def _read(file: Path, layout: Layout, book: _Book, report: Callable[[float], None]) -> None:
+    schema = book.schema
+    columns = [schema.person_id, *schema.columns]
     columns += [schema.image.column] if layout.image_column else []
     broken: dict[str, list[int]] = defaultdict(list)
+    seen = np.zeros_like(book.seen[0])
     done, rows = 0, row_count(file)
-    for batch in stream(file, columns):
-        numbers = batch.numbers
+    for batch in stream(file, columns, schema):
         for i, row in batch.broken.items():
-            broken[row.reason].append(numbers[i])
-        sound = [i for i in range(len(batch)) if i not in batch.broken]
-        for i in sound:
-            person = canonical_id(batch.columns[schema.person_id][i], schema.person_id_rule)
-            if person is None:
-                faults.append(Fault(file.name, "no person id; the row is dropped.", numbers[i]))
-            else:
-                persons[person].append((file.name, numbers[i]))
-        for place, attribute in enumerate(schema.attributes):
-            column = pd.Series(batch.columns[attribute.name], dtype=object).iloc[sound]
-            for i, text in _values(attribute, column):
-                faults.append(Fault(file.name, text, numbers[sound[i]]))
-            codes, keep = attribute.encode(column)
-            seen[place] += np.bincount(codes[keep], minlength=seen.shape[1])
-        if layout.images is not None:
-            places = (image_place(batch, i, layout, schema) for i in sound)
-            named |= {str(Path(str(place))) for place in places}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for i, image in zip(sound, images_of(batch, layout, schema, sound), strict=True):
-                if isinstance(image, UnusableImage):
-                    text = f"the image is unusable ({image}); the row is dropped."
-                    faults.append(Fault(file.name, text, numbers[i]))
+            broken[row.reason].append(batch.numbers[i])
+        seen += _batch(file.name, batch, layout, book)
         done += len(batch)
         report(min(1.0, done / rows))
-    faults += [_broken(file.name, reason, some) for reason, some in broken.items()]
+    book.rows += done
+    for reason, some in broken.items():
+        book.nobody += len(some)
+        book.add(reason, _broken(file.name, reason, some), lost=True, rows=len(some))
+    if file.suffix == ".csv":
+        counts = {reason: len(some) for reason, some in broken.items()}
+        book.causes += causes.line_causes(file, schema.table, counts, done)
     report(1.0)
     if done == 0:
-        return [Fault(file.name, "the table is empty.")]
+        book.notes.append(Fault(file.name, "the table is empty."))
     for attribute, counts in zip(schema.attributes, seen, strict=True):
         if (counts > 0).sum() == 1:
             only = attribute.labels[int(counts.argmax())]
             text = f"{attribute.name} is {only!r} in every usable row and carries no information."
-            faults.append(Fault(file.name, text))
-    return sorted(faults, key=lambda fault: (fault.row is None, fault.row or 0))
+            book.notes.append(Fault(file.name, text))
 
 
-def _values(attribute: Attribute, column: pd.Series) -> list[tuple[int, str]]:
-    """Return the position and description of every value outside the attribute's domain."""
-    raw, (codes, keep) = attribute.raw_codes(column), attribute.encode(column)
-    faults = []
+def _batch(file: str, batch: Batch, layout: Layout, book: _Book) -> np.ndarray:
+    """Count the rows of a batch; return how often each cell of each attribute occurs."""
+    schema, numbers = book.schema, batch.numbers
+    sound = [i for i in range(len(batch)) if i not in batch.broken]
+    whole = np.ones(len(sound), dtype=bool)
+    people: list[str | None] = []
+    for place, i in enumerate(sound):
+        person = canonical_id(batch.columns[schema.person_id][i], schema.person_id_rule)
+        people.append(person)
+        if person is None:
+            fault = Fault(file, "no person id; the row is dropped.", numbers[i])
+            book.add("no person id", fault, lost=True)
+            book.nobody += 1
+            whole[place] = False
+        else:
+            book.persons[person].append((file, numbers[i]))
+    cells = []
+    for attribute in schema.attributes:
+        column = pd.Series(batch.columns[attribute.column], dtype=object).iloc[sound]
+        for place, reason, text, kept in _values(attribute, column, book.outside[attribute.name]):
+            book.add(reason, Fault(file, text, numbers[sound[place]]), lost=not kept)
+        codes, keep = attribute.encode(column)
+        cells.append((codes, keep))
+        whole &= keep
+    for i in sound[: max(0, _SIZED - book.sizes.total())]:
+        if sides := picture_size(image_bytes(batch, i, layout, schema)):
+            book.sizes[sides] += 1
+    if layout.images is not None:
+        places = (image_place(batch, i, layout, schema) for i in sound)
+        book.named |= {str(Path(str(place))) for place in places}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for place, image in enumerate(images_of(batch, layout, schema, sound)):
+            if isinstance(image, UnusableImage):
+                text = f"the image is unusable ({image}); the row is dropped."
+                fault = Fault(file, text, numbers[sound[place]])
+                book.add(f"image {image}", fault, lost=True)
+                whole[place] = False
+            else:
+                book.pictures += 1
+    book.whole += int(whole.sum())
+    book.able |= {person for person, good in zip(people, whole, strict=True) if good and person}
+    size = book.seen.shape[2]
+    found = np.stack([np.bincount(codes[keep], minlength=size) for codes, keep in cells])
+    book.seen[0] += found
+    book.seen[1] += np.stack([np.bincount(codes[whole], minlength=size) for codes, _ in cells])
+    return found
+
+
+def _values(
+    attribute: Attribute, column: pd.Series, outside: Counter[str]
+) -> Iterator[tuple[int, str, str, bool]]:
+    """Yield position, reason, description and fate of each value outside the attribute's domain.
+
+    The labels of a column are absent or unknown together, so that only the first one counts.
+    """
+    if attribute.label > 0:
+        return
+    name, raw, (codes, keep) = (
+        attribute.declared_name,
+        attribute.raw_codes(column),
+        attribute.encode(column),
+    )
+    thing = {"date": "a date", "age": "an age"}.get(attribute.form, "a number")
     for i in np.flatnonzero(raw < -int(attribute.missing)):
-        value = f"{column.iloc[i]!r:.60}"
-        what = "is absent or not a number" if attribute.kind == "numeric" else "is absent"
+        cell = column.iloc[i]
+        what = f"is absent or not {thing}" if attribute.kind == "numeric" else "is absent"
         what = what if raw[i] == -1 else "is outside the domain"
         fate = f"it becomes {attribute.labels[codes[i]]!r}" if keep[i] else "the row is dropped"
-        faults.append((int(i), f"{attribute.name} {value} {what}; {fate}."))
-    return faults
+        if isinstance(cell, str) and (cell in outside or len(outside) < 1000):
+            outside[cell] += 1
+        yield (
+            int(i),
+            f"{name} {what}",
+            f"{name} {f'{cell!r:.60}'} {what}; {fate}.",
+            bool(keep[i]),
+        )
 
 
-def _broken(file: str, reason: str, rows: list[int]) -> Fault:
+def _broken(file: str, reason: str, rows: Sequence[int]) -> Fault:
     where = f"{len(rows)} rows, {_list(rows)}; each" if len(rows) > 1 else "one row, which"
     return Fault(file, f"{reason}: {where} is dropped.", rows[0])
 
 
-def _repeated(persons: dict[str, list[tuple[str, int]]], training: str) -> list[Fault]:
-    faults = []
-    for person, places in persons.items():
-        rows = [row for name, row in places if name == training]
-        held_out = [row for name, row in places if name != training]
-        for name, many in ((training, rows), ("heldout.parquet", held_out)):
-            if len(many) > 1:
-                text = f"{person!r:.60} is in rows {_list(many)}; one is chosen at random."
-                faults.append(Fault(name, text, many[0]))
-        if rows and held_out:
-            text = f"{person!r:.60} is also in heldout.parquet and is not used for training."
-            faults.append(Fault(training, text, rows[0]))
-    return faults
-
-
-def _list(rows: list[int]) -> str:
+def _list(rows: Sequence[int]) -> str:
     shown = ", ".join(map(str, rows[:10]))
     return shown + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
 
 
 def _unused(layout: Layout, named: set[str]) -> list[Fault]:
-    """Return a fault for each image in the folder that no row names."""
+    """Return a fault for the images in the folder that no row names, if there are any."""
     if layout.images is None:
         return []
     lying = (path for path in sorted(layout.images.rglob("*")) if not path.is_dir())
     names = (str(path.relative_to(layout.images)) for path in lying)
-    return [
-        Fault("images", f"no row names the image {name!r:.80}.")
-        for name in names
-        if name not in named
-    ]
+    unused = [name for name in names if name not in named]
+    if not unused:
+        return []
+    shown = ", ".join(f"{name!r:.80}" for name in unused[:3])
+    many = f"{len(unused)} images, such as {shown}" if len(unused) > 1 else f"the image {shown}"
+    return [Fault("images", f"no row names {many}.")]

@@ -16,9 +16,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dagster_project.data.causes import header_cause
 from dagster_project.data.image_files import leads_into
 from dagster_project.data.lines import BrokenRow, csv_header
 from dagster_project.data.schema import Attribute, Schema
+from dagster_project.data.table_format import clean_name
 
 RECORD_FILES = ("train.parquet", "records.parquet", "records.csv")
 _COMPRESSIONS = ("UNCOMPRESSED", "SNAPPY", "GZIP", "BROTLI", "LZ4", "LZ4_RAW", "ZSTD")
@@ -63,7 +65,10 @@ def find_layout(data_dir: str | Path, schema: Schema) -> tuple[Layout | None, li
     if len(found) != 1:
         names = ", ".join(RECORD_FILES)
         many = "more than one" if found else "none"
-        return None, [f"The data folder must hold exactly one of {names}; it holds {many}."]
+        return None, [
+            f"The data folder must hold exactly one of {names}; it holds {many}. A text "
+            "table is called records.csv whatever its delimiter; save a spreadsheet as one."
+        ]
     records, heldout = found[0], folder / "heldout.parquet"
     files = [records, heldout] if _exists(heldout) else [records]
     cache = link_cache(folder, schema)
@@ -98,12 +103,17 @@ def column_faults(data_dir: str | Path, schema: Schema) -> list[str]:
     return find_layout(data_dir, schema)[1]
 
 
-def empty_frame(layout: Layout) -> pd.DataFrame:
-    """Return the training records' columns with their types and no row, without images."""
+def empty_frame(layout: Layout, schema: Schema) -> pd.DataFrame:
+    """Return the training records' columns with their types and no row, without ignored ones."""
     if layout.records.suffix == ".parquet":
-        return pq.read_schema(layout.records).empty_table().to_pandas()
-    header = csv_header(layout.records)
-    return pd.DataFrame(columns=header if isinstance(header, list) else [])
+        frame = pq.read_schema(layout.records).empty_table().to_pandas()
+    else:
+        header = csv_header(layout.records, schema.table)
+        frame = pd.DataFrame(columns=header if isinstance(header, list) else [])
+    frame = frame.rename(columns=clean_name)
+    wanted = schema.used
+    unknown = schema.table.unknown(frame.columns, wanted)
+    return frame[[name for name in frame.columns if name in wanted or name in unknown]]
 
 
 def link_cache(folder: Path, schema: Schema) -> Path | None:
@@ -120,6 +130,10 @@ def _file_faults(
     file: Path, schema: Schema, cache: Path | None
 ) -> tuple[pa.DataType | None, list[str]]:
     """Return the type of the image column (None if absent, null if unknown) and a file's faults."""
+    wanted, image = schema.used, clean_name(schema.image.column)
+    # Without image bytes, the column may be absent: the person id then names the image.
+    optional = {image} if file.name.startswith("records") else set()
+    needed = [name for name in wanted if name not in optional]
     if not file.is_file() or (file.is_symlink() and not leads_into(file, cache)):
         return pa.null(), [
             f"{file.name} must be a plain file, not a link (image.link_cache can state the folder "
@@ -130,24 +144,27 @@ def _file_faults(
             if fault := _footer_fault(file):
                 return pa.null(), [fault]
             arrow = pq.read_schema(file)
-            names, types = arrow.names, dict(zip(arrow.names, arrow.types, strict=True))
+            names = [clean_name(name) for name in arrow.names]
+            types = dict(zip(names, arrow.types, strict=True))
         else:
-            header = csv_header(file)
+            header = csv_header(file, schema.table)
+            if cause := header_cause(file, header, needed, schema.table):
+                return pa.null(), [cause]
             if isinstance(header, BrokenRow):
-                return pa.null(), [_header_fault(file, header)]
+                return pa.null(), [_header_fault(file, header, schema)]
             names, types = header, dict.fromkeys(header, pa.string())
     except (OSError, ValueError, pa.ArrowException):
         return pa.null(), [f"{file.name} cannot be read as {file.suffix[1:].upper()}."]
-    # Without image bytes, the column may be absent: the person id then names the image.
-    optional = {schema.image.column} if file.name.startswith("records") else set()
-    wanted = [schema.person_id, schema.image.column, *schema.names]
-    absent = [name for name in wanted if name not in types and name not in optional]
+    absent = [name for name in needed if name not in types]
     faults = [f"{file.name} lacks the column {name!r}." for name in absent]
     # If the header was forgotten, the first line of a CSV file is a record: do not quote it.
-    quote = ": {!r:.200}" if file.suffix == ".parquet" else ""
-    if extra := [name for name in types if name not in wanted]:
-        faults.append(f"{file.name} has columns that the schema lacks{quote.format(extra)}.")
-    if twice := [name for name in types if names.count(name) > 1]:
+    quote = ": {!r:.200}" if file.suffix == ".parquet" or not absent else ""
+    if extra := schema.table.unknown(types, wanted):
+        faults.append(
+            f"{file.name} has columns that the schema lacks{quote.format(extra)}. List those that "
+            "are not used under `table: {ignore: [...]}`, or `ignore: all others`."
+        )
+    if twice := [name for name in types if names.count(name) > 1 and name in (*wanted, *extra)]:
         faults.append(f"{file.name} has columns that occur twice{quote.format(twice)}.")
     if file.suffix == ".parquet":
         faults += [
@@ -155,14 +172,15 @@ def _file_faults(
             for name in wanted
             if name in types and not _fits(types[name], name, schema)
         ]
-    image = types.get(schema.image.column)
-    return (pa.null() if schema.image.column in absent else image), faults
+    return (pa.null() if image in absent else types.get(image)), faults
 
 
-def _header_fault(file: Path, broken: BrokenRow) -> str:
+def _header_fault(file: Path, broken: BrokenRow, schema: Schema) -> str:
+    table = schema.table
     return (
-        f"{file.name} cannot be read as CSV: its first line is a {broken.reason}. Lines must be "
-        "UTF-8 (not UTF-16 or Windows-1252) and end in a line feed."
+        f"{file.name} cannot be read as CSV: its first line is a {broken.reason}. By the schema, "
+        f"lines are {table.encoding} with {table.delimiter!r} between fields, and end in a line "
+        "feed; declare UTF-16 or Windows-1252 as `table: {encoding: utf-16}` or `cp1252`."
     )
 
 
@@ -187,18 +205,22 @@ def _footer_fault(file: Path) -> str | None:
 
 def _fits(kind: pa.DataType, name: str, schema: Schema) -> bool:
     kind = _plain(kind)
-    if name == schema.image.column:
+    if name == clean_name(schema.image.column):
         if pa.types.is_struct(kind):
             where = kind.get_field_index("bytes")
             kind = kind.field(where).type if where >= 0 else pa.null()
         return _names_files(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
     if name == schema.person_id:
         return _is_text(kind) or pa.types.is_integer(kind)
-    attribute: Attribute = schema.attributes[schema.names.index(name)]
+    attribute: Attribute = next(a for a in schema.attributes if a.column == name)
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    if attribute.kind == "numeric":
-        return number or pa.types.is_null(kind)
-    return number or _is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
+    time = pa.types.is_date(kind) or pa.types.is_timestamp(kind)
+    plain = number or _is_text(kind) or pa.types.is_null(kind)
+    if attribute.form == "date":
+        return plain or time
+    if attribute.group and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return _is_text(kind.value_type)
+    return plain or (attribute.kind == "categorical" and (time or pa.types.is_boolean(kind)))
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -212,4 +234,6 @@ def _names_files(kind: pa.DataType) -> bool:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )

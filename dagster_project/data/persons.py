@@ -8,7 +8,8 @@ from __future__ import annotations
 import hmac
 import unicodedata
 
-import pandas as pd
+LEAST_ROWS = 10  # of any set that a report compares; fewer have no k-th nearest neighbours
+HELDOUT_SHARE = 0.1  # expected share of held-out people, unless heldout.parquet names them
 
 
 def canonical_id(value: object, rule: str = "exact") -> str | None:
@@ -18,19 +19,27 @@ def canonical_id(value: object, rule: str = "exact") -> str | None:
 
     Args:
         value: The id as read.
-        rule: The schema's `person_id_rule`: "exact", or "integer" if leading zeros mean nothing.
+        rule: The schema's `person_id_rule`: "exact"; "integer" if leading zeros mean nothing; "5
+            digits" if whole numbers have lost the zeros that made them five digits long.
 
-    >>> canonical_id(" 0012 "), canonical_id("0012", "integer"), canonical_id(12.0, "integer")
-    ('0012', '12', '12')
+    >>> canonical_id(" 0012 "), canonical_id("0012", "integer"), canonical_id(12.0, "5 digits")
+    ('0012', '12', '00012')
     """
-    if value is None or value is pd.NA or value != value:
+    if value is None or _is_nan(value):
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = unicodedata.normalize("NFC", str(value)).strip()
-    if rule == "integer" and text.isascii() and text.isdigit():
-        text = text.lstrip("0") or "0"
+    if rule != "exact" and text.isascii() and text.isdigit():
+        text = text.lstrip("0") or "0" if rule == "integer" else text.zfill(int(rule.split()[0]))
     return text or None
+
+
+def _is_nan(value: object) -> bool:
+    try:
+        return bool(value != value)
+    except TypeError:  # pandas.NA: its comparisons have no truth value
+        return True
 
 
 def is_held_out(person: str, *, key: bytes, share: float) -> bool:

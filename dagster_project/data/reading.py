@@ -30,7 +30,7 @@ from dagster_project.data.image_files import file_name, read_inside
 from dagster_project.data.images import decode_image
 from dagster_project.data.layout import Layout, column_faults, find_layout
 from dagster_project.data.pairs import Pairs
-from dagster_project.data.persons import canonical_id, is_held_out
+from dagster_project.data.persons import HELDOUT_SHARE, canonical_id, is_held_out
 from dagster_project.data.progress import Progress, silent
 from dagster_project.data.rows import BATCH, Batch, row_count, stream
 from dagster_project.data.schema import Schema
@@ -53,12 +53,14 @@ class Counts:
         train: Training pairs kept, one for each person.
         held_out: Held-out pairs kept.
         reasons: Number of rows dropped, or of values changed by policy, for each reason.
+        values: People with a usable record and how many of them are kept, by attribute and value.
     """
 
     rows: int
     train: int
     held_out: int
     reasons: Mapping[str, int]
+    values: Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def read_pairs(
     schema: Schema,
     *,
     heldout_key: bytes | None,
-    heldout_share: float = 0.1,
+    heldout_share: float = HELDOUT_SHARE,
     admit: Admit = lambda people, held_out: np.ones(len(people), dtype=bool),
     progress: Progress = silent,
     scratch: str | Path | None = None,
@@ -133,13 +135,14 @@ def encode_records(batch: Batch, schema: Schema, reasons: Counter[str]) -> _Reco
     codes = np.zeros((len(ids), len(schema.attributes)), dtype=np.int16)
     values = np.zeros(codes.shape, dtype=np.float32)
     for i, attribute in enumerate(schema.attributes):
-        column = pd.Series(values_of[attribute.name], dtype=object)
+        column = pd.Series(values_of[attribute.column], dtype=object)
         codes[:, i], keep = attribute.encode(column)
         values[:, i] = attribute.values(column)
-        changed = sound & keep & (attribute.raw_codes(column) < -attribute.missing)
-        reasons[f"{attribute.name}: row dropped"] += int((sound & ~keep).sum())
-        reasons[f"{attribute.name}: value changed"] += int(changed.sum())
         usable &= keep
+        if attribute.label == 0:  # the labels of a column are absent or unknown together
+            changed = sound & keep & (attribute.raw_codes(column) < -attribute.missing)
+            reasons[f"{attribute.declared_name}: row dropped"] += int((sound & ~keep).sum())
+            reasons[f"{attribute.declared_name}: value changed"] += int(changed.sum())
     return _Records(ids, codes, values, usable)
 
 
@@ -149,14 +152,25 @@ def images_of(
     """Yield the decoded image (C, H, W), or why there is none, of each wanted row of a batch."""
     for i in wanted:
         try:
-            content = image_place(batch, i, layout, schema)
-            if layout.images is not None:
-                name = None if content is None else str(content)
-                limit = schema.image.max_bytes
-                content = read_inside(layout.images, name, limit=limit, cache=layout.cache)
-            yield decode_image(content, schema.image)
+            yield decode_image(_image_bytes(batch, i, layout, schema), schema.image)
         except UnusableImage as error:
             yield error
+
+
+def image_bytes(batch: Batch, row: int, layout: Layout, schema: Schema) -> object:
+    """Return the bytes of a row's image as they are stored, or None if they cannot be read."""
+    try:
+        return _image_bytes(batch, row, layout, schema)
+    except UnusableImage:
+        return None
+
+
+def _image_bytes(batch: Batch, row: int, layout: Layout, schema: Schema) -> object:
+    content = image_place(batch, row, layout, schema)
+    if layout.images is None:
+        return content
+    name, limit = None if content is None else str(content), schema.image.max_bytes
+    return read_inside(layout.images, name, limit=limit, cache=layout.cache)
 
 
 def image_place(batch: Batch, row: int, layout: Layout, schema: Schema) -> object:
@@ -164,6 +178,8 @@ def image_place(batch: Batch, row: int, layout: Layout, schema: Schema) -> objec
     cell = batch.columns[image_column(layout, schema)][row]
     if layout.images is None:
         return cell
+    if not layout.image_column and schema.person_id_rule.endswith("digits"):
+        cell = canonical_id(cell, schema.person_id_rule)
     pattern = "{name}" if layout.image_column else "{name}.png"
     return file_name(layout.images, cell, schema.image, pattern=pattern)
 
@@ -206,6 +222,7 @@ def _read(
     admitted = admit(list(records.ids[train_rows]), list(held_records.ids[held_rows]))
     reasons["person outside the release's cohorts: row dropped"] += int((~admitted).sum())
     parts = []
+    tally = np.zeros((2, len(schema.attributes), max(schema.sizes)), dtype=np.int64)
     for name, file, source, take, start, end in (
         ("train", layout.records, records, train_rows[admitted], 0.1, 0.8),
         ("heldout", held_file, held_records, held_rows, 0.8, 1.0),
@@ -217,10 +234,24 @@ def _read(
 
         images, kept = _images(file, layout, schema, take, reasons, store, report)
         parts.append(Pairs(images, source.codes[kept], source.values[kept]))
+        tally += np.stack([_tally(source.codes[some], schema) for some in (take, kept)])
     progress(1.0, "pairs read")
     train, held_out = parts
-    counts = Counts(rows, len(train), len(held_out), {k: n for k, n in reasons.items() if n})
+    values = {
+        f"{attribute.name} {label}": (int(tally[0, i, j]), int(tally[1, i, j]))
+        for i, attribute in enumerate(schema.attributes)
+        for j, label in enumerate(attribute.labels)
+    }
+    counts = Counts(
+        rows, len(train), len(held_out), {k: n for k, n in reasons.items() if n}, values
+    )
     return train, held_out, counts
+
+
+def _tally(codes: np.ndarray, schema: Schema) -> np.ndarray:
+    """Count each cell of each attribute (d, largest size)."""
+    size = max(schema.sizes)
+    return np.stack([np.bincount(column, minlength=size) for column in codes.T])
 
 
 def _records(
@@ -229,10 +260,10 @@ def _records(
     reasons: Counter[str],
     progress: Progress = silent,
 ) -> _Records:
-    columns = [schema.person_id, *schema.names]
+    columns = [schema.person_id, *schema.columns]
     rows = row_count(file)
     batches: list[_Records] = []
-    for batch in stream(file, columns):
+    for batch in stream(file, columns, schema):
         progress(0.1 * min(1.0, len(batches) * BATCH / rows), "reading records")
         batches.append(encode_records(batch, schema, reasons))
     empty = Batch((), {name: [] for name in columns}, {})
@@ -272,7 +303,7 @@ def _images(
     kept: list[int] = []
     start = seen = 0
     columns = [image_column(layout, schema)] if len(rows) else []
-    for batch in stream(file, columns) if columns else ():
+    for batch in stream(file, columns, schema) if columns else ():
         size = len(batch)
         until = int(np.searchsorted(rows, start + size))
         wanted = rows[seen:until]

@@ -2,12 +2,13 @@
 
 A row that cannot be read is a row without values and with a reason, never an error. Only damage to
 the file itself is an error, which no record can cause. `reading` decides what a row means, and
-`lines` parses lines.
+`lines` parses lines. Texts have no outer spaces, and those that are empty or declared
+to mean "absent" are absent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,6 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dagster_project.data.lines import BrokenRow, csv_rows
+from dagster_project.data.raw_values import number_text
+from dagster_project.data.schema import Schema
+from dagster_project.data.table_format import clean_name
 
 BATCH = 1024
 UNDECODABLE = BrokenRow("cell that cannot be decoded")
@@ -29,7 +33,7 @@ class Batch:
 
     Attributes:
         numbers: Number of each row (n,), from 1. Empty lines of a CSV file count, so that row r is
-            line r + 1.
+            line r + 1, or r + 2 behind a line "sep=;".
         columns: The values (n,) of each column, None if absent or unreadable.
         broken: Why a row cannot be used, by its position in the batch, whatever else it holds.
     """
@@ -58,13 +62,24 @@ def row_count(file: Path) -> int:
         return max(sum(chunk.count(b"\n") for chunk in chunks) - 1, 1)
 
 
-def stream(file: Path, columns: Sequence[str]) -> Iterator[Batch]:
+def stream(file: Path, columns: Sequence[str], schema: Schema) -> Iterator[Batch]:
     """Yield batches of rows in file order.
+
+    Args:
+        file: A CSV or Parquet file.
+        columns: The wanted columns. Which rows there are does not depend on them.
+        schema: The declared form of the table, and all columns that are used.
 
     Raises:
         OSError, pyarrow.ArrowException: The file itself is damaged.
     """
-    yield from _parquet(file, columns) if file.suffix == ".parquet" else _csv(file, columns)
+    read = _parquet if file.suffix == ".parquet" else _csv
+    # A number, such as -9, means "absent" in attributes, which look for it, but not as an id.
+    absent = {text for text in schema.table.missing_values if number_text(text) is None}
+    for batch in read(file, columns, schema):
+        for values in batch.columns.values():
+            values[:] = [_clean(v, absent) if isinstance(v, str) else v for v in values]
+        yield batch
 
 
 def one_by_one(schema: pa.Schema, columns: Sequence[str]) -> bool:
@@ -87,28 +102,36 @@ def cell_values(column: pa.Array) -> list[object]:
     return values
 
 
-def _csv(file: Path, columns: Sequence[str]) -> Iterator[Batch]:
-    rows = csv_rows(file)
+def _clean(text: str, absent: Collection[str]) -> str | None:
+    text = text.strip()
+    return None if text in absent else text or None
+
+
+def _csv(file: Path, columns: Sequence[str], schema: Schema) -> Iterator[Batch]:
+    rows = csv_rows(file, schema.table, schema.used)
     _, header = next(rows, (1, []))
-    where = [list(header).index(name) for name in columns] if isinstance(header, list) else []
+    names = list(map(clean_name, columns)) if isinstance(header, list) else []
+    where = [header.index(name) for name in names if isinstance(header, list)]
     while some := list(islice(rows, BATCH)):
         fields = [None if isinstance(row, BrokenRow) else row for _, row in some]
         values: dict[str, list[object]] = {
-            name: [(row[i] or None) if row else None for row in fields]
+            name: [row[i] if row else None for row in fields]
             for name, i in zip(columns, where, strict=True)
         }
         broken = {i: row for i, (_, row) in enumerate(some) if isinstance(row, BrokenRow)}
         yield Batch([number - 1 for number, _ in some], values, broken)
 
 
-def _parquet(file: Path, columns: Sequence[str]) -> Iterator[Batch]:
+def _parquet(file: Path, columns: Sequence[str], schema: Schema) -> Iterator[Batch]:
     start = 0
     values: dict[str, list[object]] = {name: [] for name in columns}
     with pq.ParquetFile(file) as parquet:
-        size = 1 if one_by_one(parquet.schema_arrow, columns) else BATCH
-        for batch in parquet.iter_batches(batch_size=size, columns=list(columns)):
-            for name in columns:
-                values[name] += _cells(batch.column(name))
+        spelled = {clean_name(name): name for name in parquet.schema_arrow.names}
+        names = [spelled[clean_name(name)] for name in columns]
+        size = 1 if one_by_one(parquet.schema_arrow, names) else BATCH
+        for batch in parquet.iter_batches(batch_size=size, columns=names):
+            for name, there in zip(columns, names, strict=True):
+                values[name] += _cells(batch.column(there))
             if len(values[columns[0]]) >= BATCH:
                 yield _batch(start, values)
                 start, values = start + len(values[columns[0]]), {name: [] for name in columns}

@@ -1,9 +1,8 @@
 """The public contract of a data set: attributes, their domains, the image and the person id.
 
 Nothing here is computed from records: domains, bounds and bin edges are public, and a record that
-does not fit them follows the declared policy. Every attribute becomes a finite set of cells, as the
-marginal-based mechanisms need (McKenna, Sheldon & Miklau 2019, section 2). Reading and modelling
-records do not belong here.
+does not fit them follows the declared policy. Single attributes are in `attribute`, and the form of
+table files in `table_format`. Reading and modelling records do not belong here.
 """
 
 from __future__ import annotations
@@ -13,153 +12,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from dagster_project.data.attribute import MISSING, Attribute
+from dagster_project.data.attribute_rules import attributes
 from dagster_project.data.image_spec import ImageSpec
-from dagster_project.data.raw_values import category_text, numbers
-from dagster_project.data.schema_rules import (
-    FALLBACK,
-    MISSING,
-    SchemaError,
-    attribute_fields,
-    read_yaml,
-    schema_faults,
-)
+from dagster_project.data.rules import SchemaError
+from dagster_project.data.schema_rules import read_yaml, schema_faults
+from dagster_project.data.table_format import STANDARD, TableFormat, clean_name
+from dagster_project.data.table_rules import table_format
 
 __all__ = ["MISSING", "Attribute", "ImageSpec", "Schema", "SchemaError"]
-
-
-@dataclass(frozen=True)
-class Attribute:
-    """One column of the record and its public, finite domain.
-
-    Attributes:
-        name: Column name.
-        kind: "categorical" or "numeric".
-        categories: The categories, in cell order (categorical only).
-        edges: k + 1 increasing bin edges, both bounds included (numeric only). Bins are closed
-            on the left, the last one on both sides.
-        missing: Whether "missing" is an additional cell, always the last one.
-        out_of_domain: What a value outside the domain becomes: "drop" (the row is dropped), "clamp"
-            (to the nearer bound; numeric only), "fallback:<category>" or "missing".
-    """
-
-    name: str
-    kind: Literal["categorical", "numeric"]
-    categories: tuple[str, ...] = ()
-    edges: tuple[float, ...] = ()
-    missing: bool = False
-    out_of_domain: str = "drop"
-
-    @property
-    def size(self) -> int:
-        """Number of cells, including the missing one."""
-        return self._bins + self.missing
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """One text label for each cell."""
-        if self.kind == "categorical":
-            labels = self.categories
-        else:
-            last = self._bins - 1
-            labels = tuple(
-                f"[{low:g}, {high:g}{']' if i == last else ')'}"
-                for i, (low, high) in enumerate(pairwise(self.edges))
-            )
-        return (*labels, MISSING) if self.missing else labels
-
-    @property
-    def midpoints(self) -> np.ndarray:
-        """Bin midpoints scaled from the attribute's range to [0, 1], float64 (bins,).
-
-        Raises:
-            TypeError: The attribute is not numeric.
-        """
-        if self.kind != "numeric":
-            raise TypeError(f"Attribute {self.name!r} is categorical and has no midpoints.")
-        edges = np.asarray(self.edges)
-        return ((edges[1:] + edges[:-1]) / 2 - edges[0]) / (edges[-1] - edges[0])
-
-    def encode(self, column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-        """Map raw values to cells.
-
-        Returns:
-            (codes, keep): int16 (N,) cells, and bool (N,), False where the row must be dropped
-            (its code is then 0 and has no meaning).
-        """
-        raw = self.raw_codes(column)
-        absent = raw == -1
-        if self.missing:
-            raw[absent] = self._bins
-            absent[:] = False
-        outside = (raw < -1) | absent
-        if self.out_of_domain == MISSING:
-            raw[outside] = self._bins
-        elif self.out_of_domain.startswith(FALLBACK):
-            raw[outside] = self.categories.index(self.out_of_domain.removeprefix(FALLBACK))
-        elif self.out_of_domain == "clamp":
-            raw[raw == -2] = 0
-            raw[raw == -3] = self._bins - 1
-        keep = raw >= 0
-        return np.where(keep, raw, 0).astype(np.int16), keep
-
-    def raw_codes(self, column: pd.Series) -> np.ndarray:
-        """Return cells before any policy, int64 (N,): -1 is absent (or not a number), -2 outside
-        the domain (numeric: below it) and -3 above it."""
-        if self.kind == "categorical":
-            cells = {category: i for i, category in enumerate(self.categories)}
-            return np.fromiter(
-                (
-                    -1 if text is None else cells.get(text, -2)
-                    for text in map(category_text, column)
-                ),
-                np.int64,
-                len(column),
-            )
-        number = numbers(column)
-        codes = np.searchsorted(self.edges, number, side="right") - 1
-        codes = np.minimum(codes, self._bins - 1)  # the upper bound belongs to the last bin
-        codes[number < self.edges[0]] = -2
-        codes[number > self.edges[-1]] = -3
-        codes[np.isnan(number)] = -1
-        return codes
-
-    def values(self, column: pd.Series) -> np.ndarray:
-        """Return clamped numbers (NaN if missing) or, if categorical, codes: float32 (N,)."""
-        if self.kind == "categorical":
-            return self.encode(column)[0].astype(np.float32)
-        number = np.clip(numbers(column), self.edges[0], self.edges[-1])
-        codes, _ = self.encode(column)
-        return np.where(codes == self._bins, np.nan, number).astype(np.float32)
-
-    def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pd.Series:
-        """Map cells (N,) back to categories, or to numbers drawn uniformly inside the bin.
-
-        Missing becomes None (categorical) or NaN (numeric). `rng` is public randomness.
-        """
-        codes = np.asarray(codes, dtype=np.int64)
-        if codes.size and not 0 <= codes.min() <= codes.max() < self.size:
-            raise ValueError(f"A code lies outside the {self.size} cells of {self.name!r}.")
-        if self.kind == "categorical":
-            table = np.array([*self.categories, None], dtype=object)
-            return pd.Series(table[codes], name=self.name, dtype=object)
-        edges = np.append(self.edges, np.nan)
-        low, high = edges[codes], edges[np.minimum(codes + 1, self._bins + 1)]
-        number = low + rng.random(len(codes)) * (high - low)
-        # Rounding may reach the upper edge, which belongs to the next bin.
-        number = np.minimum(number, np.nextafter(high, low))
-        number[codes == self._bins] = np.nan
-        return pd.Series(number, name=self.name)
-
-    @property
-    def _bins(self) -> int:
-        return len(self.categories) if self.kind == "categorical" else len(self.edges) - 1
 
 
 @dataclass(frozen=True)
@@ -170,10 +38,13 @@ class Schema:
         name: Short name of the data set.
         public: Whether the data itself is public (benchmark data).
         person_id: Column that names the person; the unit of privacy.
-        person_id_rule: When two ids denote one person: "exact" spelling or "integer" (0012 is 12).
+        person_id_rule: When two ids denote one person: "exact" spelling, "integer" (0012 is 12), or
+            "5 digits" (12 is 00012).
         n_public: Public rough number of people, never the exact private count.
         image: The image column and target size.
         attributes: The attributes, in the column order of every code matrix.
+        population: Name of the population whose budget pays, "" if the schema does not say.
+        table: The form of table files.
     """
 
     name: str
@@ -183,6 +54,8 @@ class Schema:
     image: ImageSpec
     attributes: tuple[Attribute, ...]
     person_id_rule: str = "exact"
+    population: str = ""
+    table: TableFormat = STANDARD
 
     @classmethod
     def from_file(cls, path: str | Path) -> Schema:
@@ -202,38 +75,37 @@ class Schema:
         """
         if faults := schema_faults(mapping):
             raise SchemaError(faults[0])
+        table = table_format(mapping.get("table", {}))
         return cls(
             name=mapping["name"],
             public=mapping.get("public", False),
-            person_id=mapping["person_id"],
+            population=mapping.get("population", ""),
+            person_id=clean_name(mapping["person_id"]),
             person_id_rule=mapping.get("person_id_rule", "exact"),
             n_public=mapping["n_public"],
             image=ImageSpec.from_dict(mapping["image"]),
             attributes=tuple(
-                Attribute(**attribute_fields(name, body))
+                attribute
                 for name, body in mapping["attributes"].items()
+                for attribute in attributes(name, body, table)
             ),
+            table=table,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of schema.yaml, with all defaults; `from_dict` reads it back."""
-        attributes = {
-            a.name: {
-                "kind": a.kind,
-                **({"edges": list(a.edges)} if a.edges else {"categories": list(a.categories)}),
-                "missing": a.missing,
-                "out_of_domain": a.out_of_domain,
-            }
-            for a in self.attributes
-        }
+        """Return the content of schema.yaml; `from_dict` reads it back."""
+        declared = {a.declared_name: a.to_dict(self.table.missing_values) for a in self.attributes}
+        table = self.table.to_dict()
         return {
             "name": self.name,
             "public": self.public,
+            **({"population": self.population} if self.population else {}),
             "person_id": self.person_id,
             "person_id_rule": self.person_id_rule,
             "n_public": self.n_public,
+            **({"table": table} if table else {}),
             "image": self.image.to_dict(),
-            "attributes": attributes,
+            "attributes": declared,
         }
 
     @cached_property
@@ -247,6 +119,16 @@ class Schema:
     def names(self) -> tuple[str, ...]:
         """Attribute names in schema order."""
         return tuple(a.name for a in self.attributes)
+
+    @property
+    def columns(self) -> dict[str, pa.DataType]:
+        """The columns of the table, which hold the attributes, and their types in a release."""
+        return {a.column: a.arrow_type for a in self.attributes}
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The columns of the table that are used, if it has them, as their names are compared."""
+        return (self.person_id, clean_name(self.image.column), *self.columns)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -273,7 +155,18 @@ class Schema:
         return hot
 
     def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pd.DataFrame:
-        """Return records, with columns in schema order, of cell codes; see `Attribute.decode`."""
+        """Return the attributes' values, in schema order, of cell codes; see `Attribute.decode`."""
         codes = np.asarray(codes).reshape(-1, len(self.attributes))
         columns = {a.name: a.decode(codes[:, i], rng) for i, a in enumerate(self.attributes)}
         return pd.DataFrame(columns, columns=list(self.names))
+
+    def to_columns(self, values: pd.DataFrame) -> pd.DataFrame:
+        """Return attributes' values as the columns of the table, with labels joined again."""
+        columns: dict[str, Any] = {}
+        for attribute in self.attributes:
+            if (group := attribute.group) is None:
+                columns[attribute.column] = values[attribute.name]
+            elif attribute.label == 0:
+                names = [a.name for a in self.attributes if a.group == group]
+                columns[group.column] = group.join(values[name].to_numpy() for name in names)
+        return pd.DataFrame(columns, index=values.index)

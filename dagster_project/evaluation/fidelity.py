@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dagster_project.data.pairs import Pairs
+from dagster_project.data.persons import LEAST_ROWS
 from dagster_project.data.progress import Progress, part, silent
 from dagster_project.data.schema import Schema
 from dagster_project.evaluation.alignment import similarity_gap
@@ -25,7 +26,6 @@ from dagster_project.evaluation.predictors import (
     shuffle_records,
 )
 from dagster_project.evaluation.reference import (
-    LEAST_ROWS,
     MANIFOLD_ROWS,
     PREDICTOR_ROWS,
     Reference,

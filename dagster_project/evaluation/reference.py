@@ -15,6 +15,7 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 
 from dagster_project.data.pairs import Pairs
+from dagster_project.data.persons import LEAST_ROWS
 from dagster_project.data.progress import Progress, part, silent
 from dagster_project.data.schema import Schema
 from dagster_project.evaluation.alignment import Encoders, fit_encoders
@@ -25,7 +26,6 @@ from dagster_project.image.features import Extractor, PooledPixels
 FEATURE_ROWS = 4000  # images per set in feature distances
 MANIFOLD_ROWS = 2000  # images used by precision and recall, whose cost is quadratic
 PREDICTOR_ROWS = 8000
-LEAST_ROWS = 10  # fewer are meaningless and have no k-th nearest neighbours
 
 _ARRAYS = ("real", "real_pixels", "real_codes", "other_pixels", "other_codes")
 _NUMBERS = ("fd_real", "kid_real", "precision_real", "recall_real")

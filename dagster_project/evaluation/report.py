@@ -16,6 +16,7 @@ import jinja2
 import numpy as np
 
 from dagster_project.data.pairs import Pairs
+from dagster_project.data.persons import LEAST_ROWS
 from dagster_project.data.schema import Attribute, Schema
 from dagster_project.evaluation.fidelity import evaluate
 from dagster_project.evaluation.figures import NOTICE, FidelityReport
@@ -27,9 +28,9 @@ from dagster_project.evaluation.plots import (
     shares,
 )
 
-__all__ = ["FidelityReport", "evaluate", "render_html"]
+__all__ = ["FidelityReport", "evaluate", "render_few", "render_html"]
 
-_TEMPLATE = "report.html.j2"
+_TEMPLATE, _FEW = "report.html.j2", "few.html.j2"
 _MOST_VALUES = 12  # values shown per attribute, the most frequent ones
 _FURTHEST = 10  # pairs of attributes listed
 _WIDE_VALUES = 7  # an attribute with this many values gets the full page width
@@ -42,6 +43,7 @@ def render_html(
     schema: Schema,
     mechanisms: Sequence[Mapping[str, Any]],
     out_path: str | Path,
+    became: Sequence[str] = (),
 ) -> None:
     """Write the report as a self-contained HTML file that only its owner can read.
 
@@ -53,14 +55,9 @@ def render_html(
         mechanisms: One row for each mechanism that spent budget; the keys of the first row are
             the table's headings.
         out_path: The HTML file.
+        became: What became of the rows (`rows_read`), the first lines of the page.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = _environment()
     environment.filters["figure"] = _figure
     environment.filters["entry"] = _entry
     html = environment.get_template(_TEMPLATE).render(
@@ -73,7 +70,28 @@ def render_html(
         furthest=_furthest(report, schema),
         mechanisms=list(mechanisms),
         progress_of=_progress,
+        became=list(became),
     )
+    _write(html, out_path)
+
+
+def render_few(became: Sequence[str], schema: Schema, out_path: str | Path) -> None:
+    """Write the page of a release with too few people for a comparison; see `render_html`."""
+    page = _environment().get_template(_FEW)
+    _write(page.render(name=schema.name, became=list(became), least=LEAST_ROWS), out_path)
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+def _write(html: str, out_path: str | Path) -> None:
     # The file contains real images, which other accounts of the machine must not read.
     descriptor = os.open(out_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from dagster_project.data.lines import BrokenRow
+from dagster_project.data.schema import ImageSpec
 
 Part = Literal["train", "validation", "heldout"]
 Size = tuple[int, int]  # height, width
@@ -56,6 +58,10 @@ class Archive:
         total: Approximate number of rows, for a progress bar.
         documented: Number of training people in the data set's documentation, if it says so.
         about: Sentences on the origin of all this, for the schema's comment.
+        public: Whether the data was declared public elsewhere than in the request.
+        types: Arrow types of attributes; by default numbers are float64 and the rest is text.
+        decoding: How images are read, if not in the schema's plain way.
+        more: Further entries of schema.yaml.
     """
 
     attributes: Mapping[str, Mapping[str, Any]]
@@ -66,6 +72,10 @@ class Archive:
     total: int | None = None
     documented: int | None = None
     about: tuple[str, ...] = ()
+    public: bool = False
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)
+    decoding: ImageSpec | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +94,19 @@ class ImportRequest:
         label_name, classes: The name of a class label and of its classes, in label order.
         person_id: A column, or a pattern on file names, that identifies the person.
         image_column: The column with the images.
+        by_position: Whether rows without a name of their own are numbered.
+        categories, edges: Columns with their categories, or with their bin edges.
+        schema: A schema.yaml that declares the table, the images and the attributes.
+        images: Folders of the image files, in the order in which they are searched.
+        file_column: The column that names the image files.
+        file_pattern: A pattern of file names, as `image.file` of a schema.
+        name_pattern: A pattern whose named groups make columns out of a file's name.
+        strip_prefix: The leading folders that are removed from the names of files.
+        separator, encoding, decimal, missing_values, ignore: The form of a table, as in a schema.
     """
 
     size: Size | None = None
-    channels: int | None = None
+    channels: Literal[1, 3] | None = None
     name: str | None = None
     public: bool = False
     n_public: int | None = None
@@ -99,6 +118,20 @@ class ImportRequest:
     classes: tuple[str, ...] | None = None
     person_id: str | None = None
     image_column: str | None = None
+    by_position: bool = False
+    categories: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    edges: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    schema: Path | None = None
+    images: tuple[Path, ...] = ()
+    file_column: str | None = None
+    file_pattern: str | None = None
+    name_pattern: str | None = None
+    strip_prefix: str | None = None
+    separator: str | None = None
+    encoding: str | None = None
+    decimal: str | None = None
+    missing_values: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
 
 
 YES_NO: dict[str, Any] = {"kind": "categorical", "categories": ["no", "yes"]}

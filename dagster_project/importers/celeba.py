@@ -1,19 +1,20 @@
 """CelebA (Liu et al., ICCV 2015): 202,599 aligned faces with 40 binary attributes.
 
 The data is expected as its owners distribute it: Anno/list_attr_celeba.txt and the unpacked
-Img/img_align_celeba/, or both at the top. Anno/identity_CelebA.txt, if present, gives the identity
-of each face.
+Img/img_align_celeba/, or both at the top. Kaggle's edition has list_attr_celeba.csv instead, and
+the folder of images inside a folder of the same name. Anno/identity_CelebA.txt, if present, gives
+the identity of each face.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from dagster_project.data.images import read_inside
-from dagster_project.data.lines import WIDTH, BrokenRow, text_lines
+from dagster_project.data.lines import WIDTH, BrokenRow, csv_header, csv_rows, text_lines
 from dagster_project.importers.archive import (
     YES_NO,
     Archive,
@@ -72,30 +73,27 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         source,
         "list_attr_celeba.txt",
         "Anno/list_attr_celeba.txt",
+        "list_attr_celeba.csv",
         what="CelebA's list of attributes",
     )
     images = find(
         source,
+        "img_align_celeba/img_align_celeba",
         "img_align_celeba",
         "Img/img_align_celeba",
         what="the folder of aligned faces (img_align_celeba.zip, unpacked)",
     )
-    head = [text for _, text in islice(text_lines(listed), 2) if isinstance(text, str)]
-    count, names = (head[0].strip(), head[1].split()) if len(head) == 2 else ("", [])
-    if not count.isdigit() or len(names) != 40 or set(ATTRIBUTES) - set(names):
-        raise WrongArchive(
-            f"{listed.name} must begin with a line with the number of images and a line with "
-            "the names of the 40 attributes"
-        )
-    attributes = chosen(dict.fromkeys(names, YES_NO), ATTRIBUTES, request.attributes)
+    names, total, lines = (_kaggle if listed.suffix == ".csv" else _official)(listed)
+    default = tuple(name for name in ATTRIBUTES if name in names)
+    attributes = chosen(dict.fromkeys(names, YES_NO), default, request.attributes)
     identities = _identities(source, required=request.unit == "person")
     by_person = request.unit == "person"
     share = 0.8 if request.validation == "train" else 0.7
 
-    def row(line: str | BrokenRow) -> Row | BrokenRow:
+    def row(line: list[str] | BrokenRow) -> Row | BrokenRow:
         if isinstance(line, BrokenRow):
             return line
-        name, *values = line.split() or [""]
+        name, *values = line or [""]
         if not name.endswith(".jpg"):
             return _NO_IMAGE
         if len(values) != len(names):
@@ -106,13 +104,13 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
             return _NO_IDENTITY
         return Row(
             person=group if by_person and group is not None else name,
-            record={a: _VALUES.get(found[a]) for a in attributes},
+            record={a: _VALUES.get(found[a].strip()) for a in attributes},
             image=partial(read_inside, images, name),
             part=part_of(group or name),
         )
 
     def rows() -> Iterator[Row | BrokenRow]:
-        return (row(line) for _, line in islice(text_lines(listed), 2, None))
+        return map(row, lines())
 
     unit = (
         "One person is one identity of identity_CelebA.txt; one image of each is used."
@@ -127,7 +125,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         channels=request.channels or 3,
         size=request.size or (40, 40),
         rows=rows,
-        total=int(count),
+        total=total,
         documented=int(round((PEOPLE if by_person else IMAGES) * share, -2)),
         about=(
             "CelebA (Liu et al., ICCV 2015). Attributes and their two values are those of its "
@@ -138,6 +136,41 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
             f"Split 7 : 1 : 2 into training, validation and held-out by a hash of the {split}.",
         ),
     )
+
+
+Lines = Callable[[], Iterator[list[str] | BrokenRow]]
+
+
+def _official(listed: Path) -> tuple[list[str], int, Lines]:
+    """Return the attributes, the number of images and the lines of list_attr_celeba.txt."""
+    head = [text for _, text in islice(text_lines(listed), 2) if isinstance(text, str)]
+    count, names = (head[0].strip(), head[1].split()) if len(head) == 2 else ("", [])
+    if not count.isdigit() or len(names) != 40 or set(ATTRIBUTES) - set(names):
+        raise WrongArchive(
+            f"{listed.name} must begin with a line with the number of images and a line with "
+            "the names of the 40 attributes"
+        )
+
+    def lines() -> Iterator[list[str] | BrokenRow]:
+        for _, line in islice(text_lines(listed), 2, None):
+            yield line if isinstance(line, BrokenRow) else line.split()
+
+    return names, int(count), lines
+
+
+def _kaggle(listed: Path) -> tuple[list[str], None, Lines]:
+    """Return the attributes and the lines of Kaggle's list_attr_celeba.csv."""
+    header = csv_header(listed)
+    first, *names = header if isinstance(header, list) and header else [""]
+    if first != "image_id" or not set(names) & set(ATTRIBUTES):
+        raise WrongArchive(
+            f"{listed.name} must begin with the column image_id and the names of attributes"
+        )
+
+    def lines() -> Iterator[list[str] | BrokenRow]:
+        return (fields for _, fields in islice(csv_rows(listed), 1, None))
+
+    return names, None, lines
 
 
 def _identities(source: Path, *, required: bool) -> Mapping[str, str | None]:

@@ -1,7 +1,8 @@
 """ChestX-ray14 (Wang et al., CVPR 2017): 112,120 frontal X-rays of 30,805 patients.
 
 The data is expected as the NIH distributes it: Data_Entry_2017.csv (or Data_Entry_2017_v2020.csv)
-beside the unpacked images_001/images/ to images_012/images/, or one folder images/.
+beside the unpacked images_001/images/ to images_012/images/, or one folder images/. Kaggle's random
+sample has sample_labels.csv and sample/images/.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from dagster_project.importers.archive import (
 )
 
 IMAGES, PEOPLE = 112_120, 30_805  # from the data set's README
+SAMPLE_IMAGES, SAMPLE_PEOPLE = 5_606, 4_230  # from the page of Kaggle's sample
+SAMPLE = "sample_labels.csv"
 FINDINGS = (
     "Atelectasis",
     "Cardiomegaly",
@@ -79,15 +82,17 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         source,
         "Data_Entry_2017.csv",
         "Data_Entry_2017_v2020.csv",
+        SAMPLE,
+        f"sample/{SAMPLE}",
         what="the NIH's list of entries",
     )
-    folders = [
-        f for f in (*sorted(source.glob("images_*/images")), source / "images") if f.is_dir()
-    ]
+    places = ("images", "sample/images", "sample/sample/images")
+    folders = [*sorted(source.glob("images_*/images")), *(source / place for place in places)]
+    folders = [folder for folder in folders if folder.is_dir()]
     if not folders:
         raise WrongArchive(
-            f"X-rays were expected at images_001/images ... or images in {source} (the .tar.gz "
-            "files, unpacked)"
+            f"X-rays were expected at images_001/images ..., images or sample/images in {source} "
+            "(the archive files, unpacked)"
         )
     found = csv_header(entries)
     header = found if isinstance(found, list) else []
@@ -98,6 +103,8 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
     where = {path.name: folder for folder in folders for path in folder.glob("*.png")}
     attributes = chosen(KNOWN, ATTRIBUTES, request.attributes)
     by_person = request.unit != "image"
+    sample = entries.name == SAMPLE
+    images, people = (SAMPLE_IMAGES, SAMPLE_PEOPLE) if sample else (IMAGES, PEOPLE)
     share = 0.8 if request.validation == "train" else 0.7
 
     def row(fields: list[str] | BrokenRow) -> Row | BrokenRow:
@@ -135,7 +142,7 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         size=request.size or (40, 40),
         rows=rows,
         total=len(where),
-        documented=int(round((PEOPLE if by_person else IMAGES) * share, -2)),
+        documented=int(round((people if by_person else images) * share, -2)),
         about=(
             "ChestX-ray14 (Wang et al., CVPR 2017). From the NIH's list of entries: sex (Patient "
             "Gender), view (View Position), each finding (yes if Finding Labels names it), age in "

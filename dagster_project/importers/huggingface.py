@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dagster_project.data.images import read_inside
 from dagster_project.data.lines import BrokenRow
-from dagster_project.data.rows import cell_values, one_by_one
+from dagster_project.data.persons import canonical_id
+from dagster_project.data.raw_values import number
 from dagster_project.importers.archive import (
     YES_NO,
     Archive,
@@ -28,9 +28,11 @@ from dagster_project.importers.archive import (
     WrongArchive,
     categorical,
 )
+from dagster_project.importers.arrow_files import arrow_rows, arrow_schema
+from dagster_project.importers.domains import declared
 from dagster_project.importers.imagefolder import PARTS
 
-_BATCH = 256
+_NO_PERSON = BrokenRow("row that names no person")
 _SPLIT = re.compile(r"(?:^|[/_-])(train|validation|valid|val|test)(?=[-_./]|$)")
 
 
@@ -41,35 +43,42 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         WrongArchive: There is no such file, or no column of images or classes.
     """
     files = _files(source)
-    schema = _schema(files[0][0])
+    schema = arrow_schema(files[0][0])
     features = _features(schema)
     image = _image_column(schema, features, request)
     attributes = _attributes(schema, features, request)
+    _require_person(request)
     for column in (request.person_id, *attributes):
         if column is not None and column not in schema.names:
             raise WrongArchive(
                 f"there is no column {column!r}; the columns are {', '.join(schema.names)}"
             )
 
+    def row(line: Mapping[str, Any], part: Part | None, number: int) -> Row | BrokenRow:
+        cell = line[image]
+        if request.person_id:
+            person = canonical_id(line[request.person_id])
+        elif request.unit != "image":
+            person = f"{number:08d}"
+        else:
+            path = cell.get("path") if isinstance(cell, dict) else None
+            person = f"{part}/{path}" if path and part else path
+        if not person:
+            return _NO_PERSON
+        return Row(
+            person=person,
+            record={a: _value(line[a], attributes[a], features.get(a)) for a in attributes},
+            image=partial(_content, source, cell),
+            part=part,
+        )
+
     def rows() -> Iterator[Row | BrokenRow]:
         number = 0
         columns = [image, *attributes, *([request.person_id] if request.person_id else [])]
         for file, part in files:
-            for batch in _batches(file, columns):
-                for line in _lines(batch):
-                    number += 1
-                    if isinstance(line, BrokenRow):
-                        yield line
-                        continue
-                    person = line[request.person_id] if request.person_id else f"{number:08d}"
-                    yield Row(
-                        person="" if person is None else str(person),
-                        record={
-                            a: _text(line[a], attributes[a], features.get(a)) for a in attributes
-                        },
-                        image=partial(_content, source, line[image]),
-                        part=part,
-                    )
+            for line in arrow_rows(file, columns):
+                number += 1
+                yield line if isinstance(line, BrokenRow) else row(line, part, number)
 
     return Archive(
         attributes=attributes,
@@ -81,7 +90,10 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
             + ("as stated." if request.classes else "those that its features declare."),
             f"The column {request.person_id} names the person."
             if request.person_id
-            else "Each image counts as a person.",
+            else "Each image counts as a person, numbered in the order of rows: a row that "
+            "moves is another person."
+            if request.unit != "image"
+            else "Each image counts as a person, named by its file.",
         ),
     )
 
@@ -95,7 +107,8 @@ def _files(source: Path) -> list[tuple[Path, Part | None]]:
     found = [file for file in found if not file.name.startswith("cache-")]
     if not found:
         raise WrongArchive(
-            f".arrow files (of save_to_disk) or .parquet files were expected in {source}"
+            f".arrow files (of save_to_disk) or .parquet files were expected in {source}; "
+            "`dptabimage import table` reads folders with metadata.csv"
         )
     files: list[tuple[Path, Part | None]] = []
     for file in found:
@@ -109,65 +122,6 @@ def _files(source: Path) -> list[tuple[Path, Part | None]]:
             f"some files in {source} name their part (train, test) and others do not"
         )
     return files
-
-
-def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    try:
-        if file.suffix == ".parquet":
-            with pq.ParquetFile(file) as parquet:
-                size = 1 if one_by_one(parquet.schema_arrow, columns) else _BATCH
-                yield from parquet.iter_batches(size, columns=columns)
-            return
-        with pa.memory_map(str(file)) as source, _arrow(source) as reader:
-            for batch in reader:
-                for start in range(0, len(batch), _BATCH):
-                    yield batch.slice(start, _BATCH).select(columns)
-    except (pa.ArrowException, OSError, KeyError):
-        raise WrongArchive(
-            f"{file.name} cannot be read to the end, or lacks a column of the others"
-        ) from None
-
-
-def _lines(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | BrokenRow]:
-    """Yield the rows of a batch, each decoded by itself."""
-    names = batch.schema.names
-    for cells in zip(*map(_cells, batch.columns), strict=True):
-        broken = next((cell for cell in cells if isinstance(cell, BrokenRow)), None)
-        yield broken or dict(zip(names, cells, strict=True))
-
-
-def _cells(column: pa.Array) -> list[Any]:
-    if not pa.types.is_struct(column.type):
-        return cell_values(column)
-    names = [field.name for field in column.type]
-    return [
-        next((cell for cell in cells if isinstance(cell, BrokenRow)), None)
-        or dict(zip(names, cells, strict=True))
-        for cells in zip(*map(cell_values, column.flatten()), strict=True)
-    ]
-
-
-def _arrow(source: Any) -> Any:
-    # `datasets` writes Arrow's stream format; plain Arrow files have the file format.
-    try:
-        return pa.ipc.open_stream(source)
-    except pa.ArrowInvalid:
-        source.seek(0)
-        reader = pa.ipc.open_file(source)
-        return pa.RecordBatchReader.from_batches(
-            reader.schema, (reader.get_batch(i) for i in range(reader.num_record_batches))
-        )
-
-
-def _schema(file: Path) -> pa.Schema:
-    try:
-        if file.suffix == ".parquet":
-            return pq.read_schema(file)
-        with pa.memory_map(str(file)) as source, _arrow(source) as reader:
-            return reader.schema
-    except (pa.ArrowException, OSError):
-        kind = file.suffix[1:].capitalize()
-        raise WrongArchive(f"{file.name} cannot be read as {kind}") from None
 
 
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
@@ -195,28 +149,39 @@ def _image_column(schema: pa.Schema, features: Mapping[str, Any], request: Impor
 def _attributes(
     schema: pa.Schema, features: Mapping[str, Any], request: ImportRequest
 ) -> dict[str, dict[str, Any]]:
-    """Return the label asked for, or every column whose classes are declared."""
-    declared = {
+    """Return the label asked for, or every column with declared classes or edges."""
+    stated = declared(request)
+    classes = {
         name: categorical([str(n) for n in body["names"]])
         for name, body in features.items()
         if body.get("_type") == "ClassLabel" and body.get("names")
     }
-    declared |= {f.name: YES_NO for f in schema if pa.types.is_boolean(f.type)}
+    classes |= {f.name: YES_NO for f in schema if pa.types.is_boolean(f.type)}
     if request.classes:
-        return {request.label_name or "label": categorical(request.classes)}
-    if request.label_name in declared:
-        return {request.label_name: declared[request.label_name]}
-    if request.label_name is not None or not declared:
+        return {request.label_name or "label": categorical(request.classes), **stated}
+    if request.label_name in classes:
+        return {request.label_name: classes[request.label_name], **stated}
+    if request.label_name is not None or not classes | stated:
         raise WrongArchive(
             f"a column of classes was expected ({request.label_name or 'a ClassLabel'}); name the "
             f"column and its classes with --label-name and --classes; the columns are "
             f"{', '.join(schema.names)}"
         )
-    return declared
+    return classes | stated
 
 
-def _text(value: object, attribute: Mapping[str, Any], feature: Any) -> str | None:
-    """Return the class of a cell; None if it has none."""
+def _require_person(request: ImportRequest) -> None:
+    if not (request.person_id or request.unit == "image" or request.by_position):
+        raise WrongArchive(
+            "one of these must say who a row belongs to: --person-id COLUMN, --unit image (each "
+            "image, by the file name that it holds), or --by-position (rows are numbered)"
+        )
+
+
+def _value(value: object, attribute: Mapping[str, Any], feature: Any) -> object:
+    """Return the class or number of a cell; None if it has none."""
+    if attribute["kind"] == "numeric":
+        return number(value)
     if value is None:
         return None
     if isinstance(value, bool):

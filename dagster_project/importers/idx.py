@@ -80,7 +80,8 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
                 if request.classes
                 else "the labels of this public data."
             ),
-            "Each image counts as a person.",
+            "Each image counts as a person, numbered in the order of the file, which names nobody: "
+            "an image that moves is another person.",
         ),
     )
 

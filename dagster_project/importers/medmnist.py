@@ -107,7 +107,8 @@ def open_archive(source: Path, request: ImportRequest) -> Archive:
         about=(
             "From a MedMNIST file. Its labels are numbers, and their names are "
             + ("as stated, in order." if request.classes else "the numbers themselves."),
-            "Each image counts as a person; the file does not tell patients apart.",
+            "Each image counts as a person, numbered in the order of the file, which does not tell "
+            "patients apart: an image that moves is another person.",
         ),
     )
 

@@ -40,7 +40,18 @@ FORMATS: dict[str, Format] = {
     "idx": Format("IDX files of the MNIST family", ("label_name", "classes")),
     "huggingface": Format(
         "a local folder of Hugging Face datasets, Arrow or Parquet",
-        ("label_name", "classes", "person_id", "image_column"),
+        (
+            *("label_name", "classes", "image_column", "categories", "edges"),
+            *("person_id", "unit", "by_position"),
+        ),
+    ),
+    "table": Format(
+        "a CSV, Parquet or JSON Lines table and its image files, or image files with telling names",
+        (
+            *("schema", "images", "file_column", "file_pattern", "name_pattern", "strip_prefix"),
+            *("person_id", "unit", "categories", "edges"),
+            *("separator", "encoding", "decimal", "missing_values", "ignore"),
+        ),
     ),
     "medmnist": Format("a MedMNIST .npz file", ("label_name", "classes")),
 }

@@ -31,6 +31,7 @@ from dagster_project.data.schema import ImageSpec, Schema
 from dagster_project.importers.archive import Archive, ImportRequest, Row, WrongArchive, png
 
 BATCH = 500
+_NUMBER = pa.float64()
 _NO_TEXT = BrokenRow("text that cannot be written as UTF-8")
 _FILES = {"train": "train.parquet", "heldout": "heldout.parquet", None: "records.parquet"}
 
@@ -110,7 +111,8 @@ def _content(archive: Archive, destination: Path, request: ImportRequest) -> dic
     height, width = archive.size
     return {
         "name": request.name or archive.name or destination.name,
-        "public": request.public,
+        "public": request.public or archive.public,
+        **archive.more,
         "person_id": "person",
         "n_public": request.n_public or archive.documented or 1,
         "image": {
@@ -153,14 +155,14 @@ def _stream(
     arrow = pa.schema(
         [("person", pa.string()), ("image", pa.binary())]
         + [
-            (a.name, pa.float64() if a.kind == "numeric" else pa.string())
-            for a in schema.attributes
+            (name, archive.types.get(name, _NUMBER if body["kind"] == "numeric" else pa.string()))
+            for name, body in archive.attributes.items()
         ]
     )
     written: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     people: set[str] = set()
-    rows = archive.rows()
+    rows, decoding = archive.rows(), archive.decoding or schema.image
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")  # Pillow's warnings are about single images
@@ -170,7 +172,7 @@ def _stream(
             left_out.update(row.reason for row in some if isinstance(row, BrokenRow))
             batch = [row for row in some if isinstance(row, Row)]
             sorted_rows: dict[str, list[dict[str, object]]] = {}
-            for row, image in zip(batch, _images(batch, schema.image, pool), strict=True):
+            for row, image in zip(batch, _images(batch, decoding, pool), strict=True):
                 part = request.validation if row.part == "validation" else row.part
                 if isinstance(image, UnusableImage):
                     left_out[f"image {image}"] += 1

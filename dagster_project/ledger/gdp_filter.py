@@ -62,6 +62,25 @@ def cap(lifetime_epsilon: float, *, target_delta: float) -> float:
     return low
 
 
+def releases_left(remaining: float, *, target_delta: float) -> int:
+    """Return how many releases at epsilon 1 still fit: the unit in which people are told of a
+    budget, together with the share of the cap that is used.
+
+    >>> releases_left(cap(10.0, target_delta=1e-6), target_delta=1e-6)
+    61
+    """
+    return max(0, math.floor(remaining / cap(1.0, target_delta=target_delta)))
+
+
+def percent(share: float) -> str:
+    """Return a share of the cap in words, rounded up to a tenth of a per cent.
+
+    >>> percent(0.1301)
+    '13.1 %'
+    """
+    return f"{math.ceil(1000 * share - 1e-6) / 10:g} %"
+
+
 def leak(lifetime_epsilon: float, *, target_delta: float) -> float:
     """Return the leak for each unit of cost, such that a spent cap leaks a fixed fraction of
     `target_delta`."""

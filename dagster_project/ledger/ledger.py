@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dagster_project.data.persons import canonical_id
 from dagster_project.ledger import errors, expiry, files, pricing
 from dagster_project.ledger.chain import Entry, Head
 from dagster_project.ledger.journal import Journal
@@ -95,6 +96,19 @@ class Ledger:
             raise errors.PlanRefused(f"the ledger has no cohort {name!r}: {remedy}")
         return found
 
+    def cohort_of(self, person_id: str) -> str | None:
+        """Return the cohort of a person, None if never seen. Private: it reveals members.
+
+        Raises:
+            KeyLost: The population's identity key is gone.
+        """
+        assert self._members is not None, "a ledger without a population has no members"
+        seal = self._journal.fresh().members
+        person = canonical_id(person_id, seal.id_rule if seal is not None else "exact")
+        if person is None:
+            return None
+        return self._members.cohorts_of(self._journal, [person]).get(person)
+
     def price(self, plan: Plan, *, schema_public: bool = False, allow_delta: bool = False) -> Price:
         """Return what `reserve` would charge, and whether it fits.
 
@@ -150,25 +164,31 @@ class Ledger:
         if not {item.cohort for item in plan.mechanisms} <= {"all", *before.cohorts}:
             before = self._journal.fresh()
         exception = pricing.require_plan(plan, before, schema_public, allow_delta)
-        charges, priced = pricing.charges(plan, before), set(before.cohorts)
+        priced = set(before.cohorts)
+        charges = pricing.charges(plan, before)
+        refunds = pricing.refunds(plan, charges, before)
 
         def body(state: State) -> dict[str, Any] | None:
+            nonlocal charges, refunds
             known = state.releases.get(plan.release_id)
             if known is not None and known.plan_hash == plan_hash:
-                if known.void:
-                    message = f"release {plan.release_id!r} was given back: choose another name"
+                if known.void or known.stopped:
+                    ended = "given back" if known.void else "stopped, as too few people were left"
+                    message = f"release {plan.release_id!r} was {ended}: choose another name"
                     raise errors.WrongState(message)
                 return None
+            if set(state.cohorts) != priced:
+                charges = pricing.charges(plan, state)
+                refunds = pricing.refunds(plan, charges, state)
             return {
                 "release_id": plan.release_id,
                 "plan_hash": plan_hash,
                 "plan": plan_json,
-                "charges": charges
-                if set(state.cohorts) == priced
-                else pricing.charges(plan, state),
+                "charges": charges,
                 "approved_by": approved_by,
                 "schema_public": schema_public,
                 "delta_exception": exception,
+                **({"refunds": refunds} if refunds else {}),
             }
 
         def expired(state: State) -> list[tuple[str, dict[str, Any]]]:
@@ -180,6 +200,25 @@ class Ledger:
     def void(self, release_id: str) -> None:
         """Give back a reservation that was never opened."""
         self._journal.record("VOID", lambda _state: {"release_id": release_id})
+
+    def stop(self, release_id: str) -> bool:
+        """End a release whose noisy count of people is committed and which has run nothing else.
+
+        What the rest of its mechanisms would have cost is given back; nothing more of the release
+        can run. Stopping it again changes nothing.
+
+        Returns:
+            Whether something was given back; a release as large as the whole cap gives nothing.
+
+        Raises:
+            WrongState: Another mechanism has begun, or the count is not committed.
+        """
+
+        def body(state: State) -> dict[str, Any] | None:
+            stopped = state.release(release_id).stopped
+            return None if stopped else {"release_id": release_id}
+
+        return bool(self._journal.record("STOPPED", body).release(release_id).refunds)
 
     def open_reservation(self, release_id: str) -> Reservation:
         """Allow private records to be read; from here on the release is spent for good.

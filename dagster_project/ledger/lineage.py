@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagster_project.ledger import Ledger, UnknownRelease, file_sha256, identity, pricing
+from dagster_project.ledger import Ledger, UnknownRelease, file_sha256, gdp_filter, identity
 from dagster_project.ledger.records import ReleaseRecord, Stage
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def trace(ledger: Ledger, target: str | Path, *, key: bytes | None = None) -> di
     _add_ancestors(releases, wanted)
     owner = found.release_id if found is not None else str(target)
     names = [owner, *sorted({release for release, _ in wanted} - {owner})]
-    head = ledger.anchor()
+    head, cap = ledger.anchor(), ledger.cohorts()[0].cap
     return {
         "target": str(target),
         "file": None
@@ -64,7 +64,9 @@ def trace(ledger: Ledger, target: str | Path, *, key: bytes | None = None) -> di
         else {"path": path, "sha256": sha256, "release_id": owner, "stage": found.stage},
         "ledger": head.to_json(),
         "releases": [
-            _describe(releases[name], {stage for release, stage in wanted if release == name}, key)
+            _describe(
+                releases[name], {stage for release, stage in wanted if release == name}, key, cap
+            )
             for name in names
         ],
     }
@@ -106,12 +108,18 @@ def _add_ancestors(releases: Mapping[str, ReleaseRecord], wanted: set[tuple[str,
                 open_ends.append(origin)
 
 
-def _describe(release: ReleaseRecord, stages: set[str], key: bytes | None) -> dict[str, Any]:
+def _describe(
+    release: ReleaseRecord, stages: set[str], key: bytes | None, cap: float
+) -> dict[str, Any]:
     plan = release.plan
     facts: dict[str, Any] = {}
     for item in release.facts:
         facts |= item
     keyed = {"keyed_data_version": identity.keyed_version(key, plan["data_version"])} if key else {}
+    charges = {
+        cohort: cost - release.refunds.get(cohort, 0.0) * release.stopped
+        for cohort, cost in release.charges.items()
+    }
     names = ("data_version", "schema_hash", "code_version", "n_public", "discretization")
     return {
         "release_id": release.release_id,
@@ -125,7 +133,8 @@ def _describe(release: ReleaseRecord, stages: set[str], key: bytes | None) -> di
         "delta": plan["target_delta"],
         **{name: plan[name] for name in names},
         **keyed,
-        "charges": dict(release.charges),
+        "charges": charges,
+        "shares": {name: cost / cap for name, cost in charges.items()},
         "facts": facts,
         "stages": [
             _describe_stage(name, stage) for name, stage in release.stages.items() if name in stages
@@ -194,8 +203,11 @@ def _release_lines(release: Mapping[str, Any]) -> list[str]:
         lines.append(f"  data in Dagster {release['keyed_data_version']}")
     if release["delta_exception"]:
         lines.append("  delta above 1 / (10 n_public), excepted for public data")
-    charges = ", ".join(f"{name} {cost:.4g}" for name, cost in release["charges"].items())
-    lines.append(f"  charged (μ²): {charges}")
+    charges = ", ".join(
+        f"{gdp_filter.percent(share)} of the lifetime budget of {name}"
+        for name, share in release["shares"].items()
+    )
+    lines.append(f"  charged: {charges}")
     lines += [f"  {key}: {value}" for key, value in sorted(release["facts"].items())]
     for stage in release["stages"]:
         origin = f"  from {', '.join(stage['parents'])}" if stage["parents"] else ""
@@ -223,23 +235,25 @@ def timeline(ledger: Ledger) -> list[dict[str, Any]]:
     """Return what each cohort has spent of its cap, after each charge and each return.
 
     Returns:
-        Rows in the ledger's order: "entry", "at", "cohort", "release_id", "event" (RESERVED or
-        VOID), "change", "spent", "cap" (sums of costs, see `gdp_filter`), "epsilon",
-        "lifetime_epsilon".
+        Rows in the ledger's order: "entry", "at", "cohort", "release_id", "event" (RESERVED, VOID
+        or STOPPED), "change", "spent", "cap" (sums of costs, see `gdp_filter`), "share" of the cap
+        that is used, "releases_left" (how many at epsilon 1 still fit), "lifetime_epsilon".
     """
     fixed: Mapping[str, Any] = {}
     spent: dict[str, Fraction] = {}
-    charges: dict[str, Mapping[str, float]] = {}
+    changes: dict[tuple[str, str], Mapping[str, float]] = {}
     rows = []
     for entry in ledger.entries():
         if entry.kind == "CREATED":
             fixed = entry.body
         if entry.kind == "RESERVED":
-            charges[entry.body["release_id"]] = entry.body["charges"]
-        if entry.kind not in ("RESERVED", "VOID"):
+            name, charges = entry.body["release_id"], entry.body["charges"]
+            changes[name, "RESERVED"] = changes[name, "VOID"] = charges
+            changes[name, "STOPPED"] = entry.body.get("refunds", {})
+        if entry.kind not in ("RESERVED", "VOID", "STOPPED"):
             continue
         release_id, sign = entry.body["release_id"], 1 if entry.kind == "RESERVED" else -1
-        for cohort, cost in charges[release_id].items():
+        for cohort, cost in changes[release_id, entry.kind].items():
             spent[cohort] = spent.get(cohort, Fraction(0)) + sign * Fraction(cost)
             rows.append(
                 {
@@ -251,7 +265,10 @@ def timeline(ledger: Ledger) -> list[dict[str, Any]]:
                     "change": sign * cost,
                     "spent": float(spent[cohort]),
                     "cap": fixed["cap"],
-                    "epsilon": pricing.lifetime_epsilon(float(spent[cohort]), fixed),
+                    "share": float(spent[cohort]) / fixed["cap"],
+                    "releases_left": gdp_filter.releases_left(
+                        fixed["cap"] - float(spent[cohort]), target_delta=fixed["target_delta"]
+                    ),
                     "lifetime_epsilon": fixed["lifetime_epsilon"],
                 }
             )

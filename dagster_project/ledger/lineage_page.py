@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dagster_project.ledger import timeline_figure
+from dagster_project.ledger import gdp_filter, timeline_figure
 from dagster_project.ledger.lineage import public_view
 
 
@@ -31,7 +31,7 @@ def render_html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["short"] = _short
+    environment.filters |= {"short": _short, "percent": gdp_filter.percent}
     shown = public_view(chain) if public else dict(chain)
     page = environment.get_template("lineage.html.j2")
     return page.render(chain=shown, figure=timeline_figure.svg(rows))

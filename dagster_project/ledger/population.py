@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dagster_project.data.blanks import blanks, unfilled
 from dagster_project.ledger import gdp_filter, identity
 from dagster_project.ledger.chain import Head
 
@@ -83,6 +84,8 @@ class Population:
     def _from(cls, content: Any, path: Path) -> Population:
         if not isinstance(content, Mapping):
             raise PopulationError(f"{path.name} must be a mapping")
+        if places := blanks(content):
+            raise PopulationError(unfilled({path.name: places}))
         if unknown := sorted(str(key) for key in content.keys() - _REQUIRED - _OPTIONAL):
             raise PopulationError(f"{path.name} has an unknown key {unknown[0]!r}")
         if missing := sorted(_REQUIRED - content.keys()):

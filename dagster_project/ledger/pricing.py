@@ -6,7 +6,7 @@ Costs of events come from `privacy.accounting`; this module decides who pays the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -30,9 +30,10 @@ class Price:
         spent, cap, remaining: Account of the cohort before the plan.
         fits: Whether every cohort can pay.
         epsilon_release: The release's own epsilon (joint privacy loss distribution).
-        epsilon_lifetime_cap: The cap, as epsilon.
-        epsilon_lifetime_before, epsilon_lifetime_after: What the filter has spent, as epsilon at
-            the population's delta.
+        share, share_before, share_after: Share of the lifetime budget that the plan takes, and
+            that is used before and after it.
+        releases_left: How many releases at epsilon 1 fit after it.
+        epsilon_that_fits: About the largest epsilon of a release that fits now.
         charges: Cost by cohort.
         advice: A sentence if delta is allowed but larger than advised, otherwise empty.
     """
@@ -44,25 +45,33 @@ class Price:
     remaining: float
     fits: bool
     epsilon_release: float
-    epsilon_lifetime_cap: float
-    epsilon_lifetime_before: float
-    epsilon_lifetime_after: float
+    share: float
+    share_before: float
+    share_after: float
+    releases_left: int
+    epsilon_that_fits: float
     charges: Mapping[str, float]
     advice: str
 
     def __str__(self) -> str:
-        fits = "fits under" if self.fits else "does not fit under"
-        cap = self.epsilon_lifetime_cap
-        return (
-            f"the plan (epsilon {self.epsilon_release:.3f}) {fits} the lifetime cap of {cap:g}: "
-            f"cohort {self.cohort!r} would go from {self.epsilon_lifetime_before:.3f} to "
-            f"{self.epsilon_lifetime_after:.3f}"
+        payers = " and ".join(f"cohort {name!r}" for name in self.charges)
+        told = (
+            f"the plan (epsilon {self.epsilon_release:.3f}) "
+            f"{'fits' if self.fits else 'does not fit'}: it takes {gdp_filter.percent(self.share)} "
+            f"of the lifetime budget of {payers}"
         )
-
-
-def lifetime_epsilon(spent: float, fixed: Mapping[str, Any]) -> float:
-    """Return the epsilon of a sum of costs, at the population's delta."""
-    return gdp_filter.epsilon_of(spent, target_delta=fixed["target_delta"])
+        if len(self.charges) > 1:
+            told += f" each; cohort {self.cohort!r} has the least left"
+        used = gdp_filter.percent(self.share_before)
+        if self.fits:
+            return (
+                f"{told}, where {used} is used so far; afterwards {self.releases_left} more at "
+                "epsilon 1 fit"
+            )
+        if self.epsilon_that_fits < 0.05:
+            return f"{told}, where {used} is used so far, so that no other release fits"
+        smaller = min(self.epsilon_that_fits, math.floor(100 * self.epsilon_release) / 100)
+        return f"{told}, where {used} is used so far; about epsilon {smaller:g} would fit"
 
 
 def accounts(state: State) -> list[CohortStatus]:
@@ -74,11 +83,27 @@ def accounts(state: State) -> list[CohortStatus]:
             spent=float(cohort.spent),
             cap=state.cap,
             remaining=state.cap - float(cohort.spent),
-            epsilon=lifetime_epsilon(float(cohort.spent), state.population),
+            share=float(cohort.spent) / state.cap,
+            releases_left=_releases_left(state.cap - float(cohort.spent), state),
             lifetime_epsilon=state.population["lifetime_epsilon"],
         )
         for name, cohort in state.cohorts.items()
     ]
+
+
+def _releases_left(remaining: float, state: State) -> int:
+    return gdp_filter.releases_left(remaining, target_delta=state.population["target_delta"])
+
+
+def _epsilon_that_fits(remaining: float, state: State) -> float:
+    """Return about the largest epsilon that `remaining` pays for, rounded down.
+
+    A release that is alone with its cohort is judged by its own epsilon (`_cost`).
+    """
+    if remaining >= state.cap:
+        return state.population["lifetime_epsilon"]
+    epsilon = gdp_filter.epsilon_of(remaining, target_delta=state.population["target_delta"])
+    return math.floor(100 * epsilon) / 100
 
 
 def charges(plan: Plan, state: State) -> dict[str, float]:
@@ -88,16 +113,57 @@ def charges(plan: Plan, state: State) -> dict[str, float]:
         raise errors.PlanRefused(f"the plan touches an unknown cohort {unknown[0]!r}")
     touched = [name for name in state.cohorts if "all" not in _cohorts(plan) and name in named]
     touched = touched or list(state.cohorts)
-    costs: dict[tuple[events.Event, ...], float] = {}
+    costs: dict[tuple[_Paid, ...], float] = {}
     result = {}
     for name in touched:
-        paid = tuple(item.event for item in plan.mechanisms if item.cohort in ("all", name))
+        paid = _paid(plan, name)
         if paid not in costs:
-            costs[paid] = _cost(paid, state.population)
+            costs[paid] = sum(_costs(paid, state.population))
             if not (math.isfinite(costs[paid]) and costs[paid] > 0):
                 raise errors.PlanRefused("the plan has no finite cost: its noise is too small")
         result[name] = costs[paid]
     return result
+
+
+def cost(plan: Plan, fixed: Mapping[str, Any]) -> float:
+    """Return what everybody pays for a plan that reads everybody."""
+    return sum(_costs(_paid(plan, "all"), fixed))
+
+
+def refunds(plan: Plan, charged: Iterable[str], state: State) -> dict[str, float]:
+    """Return what each cohort that is charged gets back if the count of people ends the release.
+
+    Cohorts that would get nothing are left out.
+    """
+    given = {name: _costs(_paid(plan, name), state.population)[1] for name in charged}
+    return {name: cost for name, cost in given.items() if cost}
+
+
+_Paid = tuple[events.Event, bool]  # an event, and whether it is the count that decides
+
+
+def _paid(plan: Plan, cohort: str) -> tuple[_Paid, ...]:
+    return tuple(
+        (item.event, "minimum" in item.declared)
+        for item in plan.mechanisms
+        if item.cohort in ("all", cohort)
+    )
+
+
+def _costs(paid: Sequence[_Paid], fixed: Mapping[str, Any]) -> tuple[float, float]:
+    """Return what is paid for good, and what is given back if the release ends early.
+
+    The second is the cost of everything but the count that decides, by itself; the first is the
+    rest of the charge, and never less than the cost of the count (docs/method.md).
+    """
+    whole = _cost([event for event, _ in paid], fixed)
+    first = [event for event, decides in paid if decides]
+    rest = [event for event, decides in paid if not decides]
+    # A charge of the whole cap is by another rule, under which nothing composes with the release.
+    if not first or not rest or whole >= fixed["cap"]:
+        return whole, 0.0
+    kept, given = _cost(first, fixed), _cost(rest, fixed)
+    return (max(whole - given, kept), given) if kept + given <= fixed["cap"] else (whole, 0.0)
 
 
 def _cost(paid: Sequence[events.Event], fixed: Mapping[str, Any]) -> float:
@@ -142,9 +208,11 @@ def price(
         remaining=state.cap - spent,
         fits=after(worst) <= Fraction(state.cap),
         epsilon_release=plan.epsilon,
-        epsilon_lifetime_cap=state.population["lifetime_epsilon"],
-        epsilon_lifetime_before=lifetime_epsilon(spent, state.population),
-        epsilon_lifetime_after=lifetime_epsilon(float(after(worst)), state.population),
+        share=costs[worst] / state.cap,
+        share_before=spent / state.cap,
+        share_after=float(after(worst)) / state.cap,
+        releases_left=_releases_left(state.cap - float(after(worst)), state),
+        epsilon_that_fits=_epsilon_that_fits(state.cap - spent, state),
         charges=dict(costs),
         advice=_advice(plan.target_delta, _people(plan, state)),
     )
@@ -207,11 +275,18 @@ def require_repriced(state: State) -> None:
     for release in state.releases.values():
         for cohort, charged in release.charges.items():
             paid = [
-                events.from_json(item["event"])
+                (events.from_json(item["event"]), "minimum" in item["declared"])
                 for item in release.plan["mechanisms"]
                 if item["cohort"] in ("all", cohort)
             ]
-            cost = _cost(paid, state.population)
+            kept, given = _costs(paid, state.population)
+            cost, refund = kept + given, release.refunds.get(cohort, 0.0)
+            if not math.isclose(given, refund, rel_tol=1e-6):
+                raise errors.LedgerBroken(
+                    f"entry {release.entry} of the ledger gives back {refund:.6g} to cohort "
+                    f"{cohort!r}, but what it would not have spent costs {given:.6g}",
+                    release.entry,
+                )
             if not math.isclose(cost, charged, rel_tol=1e-6):
                 raise errors.LedgerBroken(
                     f"entry {release.entry} of the ledger charges cohort {cohort!r} {charged:.6g}, "

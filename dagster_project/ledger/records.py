@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from dagster_project.ledger.gdp_filter import percent
+
 
 @dataclass(frozen=True, kw_only=True)
 class Artifacts:
@@ -64,7 +66,8 @@ class ReleaseRecord:
 
     Attributes:
         charges: Cost (see `gdp_filter`), by cohort.
-        status: RESERVED, OPENED, COMMITTED (every planned stage is) or VOID.
+        status: RESERVED, OPENED, COMMITTED (every planned stage is), STOPPED or VOID.
+        refunds: Part of the charges, by cohort, that is given back if the release is stopped.
         facts: What was attached, in order.
     """
 
@@ -78,6 +81,8 @@ class ReleaseRecord:
     delta_exception: bool = False
     opened: bool = False
     void: bool = False
+    stopped: bool = False
+    refunds: Mapping[str, float] = field(default_factory=dict)
     stages: Mapping[str, Stage] = field(default_factory=dict)
     facts: tuple[Mapping[str, Any], ...] = ()
 
@@ -87,10 +92,20 @@ class ReleaseRecord:
         return known.artifacts if known is not None else None
 
     @property
+    def deciding(self) -> str | None:
+        """Name of the stage whose output may end the release early: it declares a minimum."""
+        for name, stage in self.stages.items():
+            if any("minimum" in declared for declared in stage.declared.values()):
+                return name
+        return None
+
+    @property
     def status(self) -> str:
-        """RESERVED, OPENED, COMMITTED or VOID."""
+        """RESERVED, OPENED, COMMITTED, STOPPED or VOID."""
         if self.void:
             return "VOID"
+        if self.stopped:
+            return "STOPPED"
         planned = (stage for stage in self.stages.values() if stage.mechanisms)
         if all(stage.artifacts is not None for stage in planned):
             return "COMMITTED"
@@ -121,7 +136,7 @@ class Reservation:
 
     Attributes:
         charges: Cost (see `gdp_filter`), by cohort it may touch.
-        status: RESERVED, OPENED, COMMITTED or VOID.
+        status: RESERVED, OPENED, COMMITTED, STOPPED or VOID.
         entry: Number of the entry that reserved it.
     """
 
@@ -145,12 +160,28 @@ class Reservation:
 
 @dataclass(frozen=True, kw_only=True)
 class CohortStatus:
-    """A cohort's account: costs (see `gdp_filter`) and the corresponding lifetime epsilon."""
+    """A cohort's account.
+
+    Attributes:
+        spent, cap, remaining: Sums of costs (see `gdp_filter`).
+        share: Share of the lifetime budget that is used.
+        releases_left: How many releases at epsilon 1 still fit.
+        lifetime_epsilon: What the whole budget stands for.
+    """
 
     name: str
     n_public: int
     spent: float
     cap: float
     remaining: float
-    epsilon: float
+    share: float
+    releases_left: int
     lifetime_epsilon: float
+
+    def __str__(self) -> str:
+        more = (
+            "1 more release at epsilon 1 fits"
+            if self.releases_left == 1
+            else (f"{self.releases_left} more releases at epsilon 1 fit")
+        )
+        return f"{percent(self.share)} of the lifetime budget used; {more}"

@@ -16,6 +16,7 @@ from typing import Any
 
 from dagster_project.ledger import errors
 from dagster_project.ledger.chain import Entry, Head
+from dagster_project.ledger.gdp_filter import percent
 from dagster_project.ledger.records import Artifacts, Cohort, ReleaseRecord, Seal, Stage
 from dagster_project.privacy.plan import canonical_hash, canonical_json, is_identifier
 
@@ -57,7 +58,7 @@ class State:
     def stage(self, release_id: str, stage: str) -> Stage:
         """Return a stage of an opened release; one that the plan lacks is post-processing."""
         release = self.release(release_id)
-        if release.void or not release.opened:
+        if release.void or release.stopped or not release.opened:
             raise errors.WrongState(
                 f"release {release_id!r} is {release.status}: no part of it can run"
             )
@@ -85,6 +86,7 @@ class State:
             "OPENED": self._opened,
             "MEMBERS": self._members,
             "VOID": self._void,
+            "STOPPED": self._stopped,
             "STARTED": self._started,
             "STEPS": self._steps,
             "COMMITTED": self._committed,
@@ -144,6 +146,7 @@ class State:
             charges=body["charges"],
             approved_by=body["approved_by"],
             delta_exception=body["delta_exception"],
+            refunds=self._refunds(body),
             entry=entry.seq,
             at=entry.at,
             stages={key: Stage(mechanisms=tuple(value)) for key, value in stages.items()},
@@ -151,14 +154,24 @@ class State:
         for cohort, cost in charges.items():
             self._spend(cohort, cost)
 
+    @staticmethod
+    def _refunds(body: Mapping[str, Any]) -> Mapping[str, float]:
+        """Return what stopping the release would give back: less than its charge, if anything."""
+        refunds: Mapping[str, float] = body.get("refunds", {})
+        if any(not 0 < cost < body["charges"].get(name, 0) for name, cost in refunds.items()):
+            raise errors.PlanRefused(
+                f"the plan of release {body['release_id']!r} would give back more than it charges"
+            )
+        return refunds
+
     def _require_room(self, name: str, charges: Mapping[str, Fraction]) -> None:
         cap = Fraction(self.cap)
         for cohort, cost in charges.items():
             remaining = cap - self.cohorts[cohort].spent
             if cost > remaining:
                 raise errors.BudgetExceeded(
-                    f"release {name!r} costs cohort {cohort!r} {float(cost):.6g} of its budget, "
-                    f"and {float(remaining):.6g} of {float(cap):.6g} remain under the lifetime cap"
+                    f"release {name!r} takes {percent(float(cost / cap))} of the lifetime budget "
+                    f"of cohort {cohort!r}, where {percent(1 - float(remaining / cap))} is used"
                 )
 
     def _opened(self, _entry: Entry, body: Mapping[str, Any]) -> None:
@@ -171,7 +184,7 @@ class State:
 
     def _members(self, entry: Entry, body: Mapping[str, Any]) -> None:
         release = self.release(body["release_id"])
-        if release.void or not release.opened:
+        if release.void or release.stopped or not release.opened:
             raise errors.WrongState(
                 f"release {release.release_id!r} is {release.status}: nobody can be read for it"
             )
@@ -186,6 +199,23 @@ class State:
             )
         self.releases[release.release_id] = replace(release, void=True)
         for cohort, cost in release.charges.items():
+            self._spend(cohort, -Fraction(cost))
+
+    def _stopped(self, _entry: Entry, body: Mapping[str, Any]) -> None:
+        release = self.release(body["release_id"])
+        deciding = release.deciding
+        begun = [name for name, stage in release.stages.items() if stage.starts]
+        if (
+            release.status != "OPENED"
+            or begun != [deciding]
+            or release.artifacts(deciding or "") is None
+        ):
+            raise errors.WrongState(
+                f"release {release.release_id!r} is {release.status}: it can only be stopped after "
+                "its count of people is committed and before anything else begins"
+            )
+        self.releases[release.release_id] = replace(release, stopped=True)
+        for cohort, cost in release.refunds.items():
             self._spend(cohort, -Fraction(cost))
 
     def _started(self, entry: Entry, body: Mapping[str, Any]) -> None:

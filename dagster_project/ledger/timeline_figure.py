@@ -1,8 +1,7 @@
 """The account as a figure: the spending of each cohort against its cap, by release.
 
-Heights are fractions of the cap in the filter's own currency (μ²), because that is what adds up;
-the corresponding lifetime epsilon is written beside it. Only drawing belongs here: the rows come
-from `lineage.timeline`.
+Heights are shares of the lifetime budget, in the filter's own currency (μ²), because that is what
+adds up. Only drawing belongs here: the rows come from `lineage.timeline`.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from dagster_project.ledger.gdp_filter import percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,24 +52,26 @@ def _panel(panel: Any, name: str, rows: list[Mapping[str, Any]]) -> None:
         )
         panel.bar(x, abs(after - before), bottom=min(before, after), width=0.8, **style)
         if len(rows) <= 14:
-            panel.text(
-                x, max(after, before) + 2, f"ε {row['epsilon']:.2f}", ha="center", fontsize=8
-            )
+            panel.text(x, max(after, before) + 2, percent(row["share"]), ha="center", fontsize=8)
     panel.axhline(100, color=_CAP, linewidth=1.5)
     panel.text(
-        0.995, 101, f"cap: lifetime ε {last['lifetime_epsilon']:g}", color=_CAP, fontsize=8,
+        0.995, 101, f"lifetime budget (ε {last['lifetime_epsilon']:g})", color=_CAP, fontsize=8,
         ha="right", va="bottom", transform=panel.get_yaxis_transform(),
     )  # fmt: skip
     labels = [
-        row["release_id"] + (" (given back)" if row["event"] == "VOID" else "") for row in rows
+        row["release_id"] + (" (given back)" if row["event"] in ("VOID", "STOPPED") else "")
+        for row in rows
     ]
     panel.set_xticks(range(len(rows)), labels, rotation=30, ha="right", fontsize=8)
     panel.set_ylim(0, 118)
     panel.set_yticks([0, 25, 50, 75, 100])
-    panel.set_ylabel("% of the cap")
+    panel.set_ylabel("% used")
     panel.spines[["top", "right"]].set_visible(False)
     earlier = f", {left_out} earlier charges not shown" if left_out else ""
-    title = f"cohort {name}: ε {last['epsilon']:.2f} of {last['lifetime_epsilon']:g} spent{earlier}"
+    title = (
+        f"cohort {name}: {percent(last['share'])} of the lifetime budget used, "
+        f"{last['releases_left']} more at ε = 1 fit{earlier}"
+    )
     panel.set_title(title, loc="left", fontsize=10)
 
 

@@ -38,9 +38,9 @@ def files_match_schema(data: DataSet) -> dg.AssetCheckResult:
     if layout is not None:
         import great_expectations.expectations as gxe
 
-        columns = {schema.person_id, *schema.names}
+        columns = {schema.person_id, *schema.columns}
         optional = {schema.image.column}
-        frame = empty_frame(layout).drop(columns=list(optional), errors="ignore")
+        frame = empty_frame(layout, schema).drop(columns=list(optional), errors="ignore")
         if not all(_expect(frame, [gxe.ExpectTableColumnsToMatchSet(column_set=sorted(columns))])):
             faults = ["The columns are not those of schema.yaml."]
     return dg.AssetCheckResult(passed=not faults, description=" ".join(faults) or "as declared")
@@ -110,7 +110,8 @@ def _expect(frame: "pd.DataFrame", expectations: "Sequence[Expectation]") -> lis
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
     import great_expectations as gx
 
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    for talkative in ("great_expectations", "great_expectations.data_context.types.base"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     batch = (

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from dagster_project.orchestration import checks
+from dagster_project.orchestration.assets.dataset import data_files
 from dagster_project.orchestration.resources import (
     ROOT,
     BudgetLedger,
@@ -22,7 +23,7 @@ from dagster_project.orchestration.sensors import data_changed
 from dagster_project.orchestration.stage import ReleaseIdIOManager
 from dagster_project.pipeline.order import STAGES
 
-ASSETS = tuple(
+STAGE_ASSETS = tuple(
     getattr(import_module(f"dagster_project.orchestration.assets.{stage.name}"), stage.name)
     for stage in STAGES
 )
@@ -40,7 +41,7 @@ def build_definitions(
     """
     place = str(root)
     return dg.Definitions(
-        assets=ASSETS,
+        assets=[data_files, *STAGE_ASSETS],
         asset_checks=CHECKS,
         sensors=[data_changed],
         jobs=[

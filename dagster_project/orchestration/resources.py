@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -48,6 +47,10 @@ class DataSet(dg.ConfigurableResource):
         from dagster_project.data.schema import Schema
 
         return Schema.from_file(self.path / "schema.yaml")
+
+    def keyed_version(self, population: Population) -> str:
+        """Return what Dagster knows the data by: the keyed version and the schema's hash."""
+        return f"{population.keyed_version(self.version().text)} {self.schema().hash}"
 
     def version(self) -> DataVersion:
         """Return the version of the data without reading a record."""
@@ -114,17 +117,21 @@ class ReleaseStore(dg.ConfigurableResource):
 
         Release(plan=plan, schema=schema, ledger=ledger, root=self.path).write_schema()
 
-    def bundle(self, release: Release, *, n: int, seed: int) -> Path:
+    def bundle(
+        self, release: Release, *, n: int, seed: int, where: str | None = None, csv: bool = False
+    ) -> Path:
         """Return the bundle's folder: the release's own for the first n and seed, else another."""
         from dagster_project.pipeline.synthetic_release import stage_name
 
+        asked = stage_name(n, seed, where, csv)
         first = next(
             (s for s in release.ledger.release(release.id).stages if s.startswith("synthetic_")),
             stage_name(n, seed),
         )
-        if first == stage_name(n, seed):
+        if first == asked:
             return release.bundle
-        return release.bundle.with_name(f"{release.id}-n{n}-seed{seed}")
+        suffix = asked.removeprefix("synthetic_release").replace(".", "-")
+        return release.bundle.with_name(f"{release.id}{suffix}")
 
     def note_seconds(self, release: Release, stage: str, seconds: float) -> dict[str, float]:
         """Add a stage's wall time to the release's private notes and return all wall times."""
@@ -142,7 +149,7 @@ class ComputeResource(dg.ConfigurableResource):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     memory_gb: float = Field(1.0, gt=0, description="Memory bound of per-example gradients.")
-    bars: bool = Field(False, description="Progress bars on the terminal instead of log lines.")
+    bars: bool = Field(False, description="Progress on the terminal instead of log lines.")
 
     def settings(self) -> ComputeSettings:
         """Return the library's settings for this resource."""
@@ -155,32 +162,25 @@ class ComputeResource(dg.ConfigurableResource):
     def progress(self, stage: str, log: Callable[[str], None]) -> Callable[[float, str], None]:
         """Return a callback that shows a stage's progress.
 
-        It shows a bar once the stage has lasted two seconds, or logs a line each quarter. The
-        fraction done of private work depends on the number of people (26 % is one of so many
-        batches), so the scale is fixed: the bar moves in twentieths, and the log, which Dagster
-        keeps, gets the same four lines for all data, without the text.
+        On a terminal it is a bar, on another stream a line every few seconds (`terminal`), and
+        without bars a line of the log for each quarter. The fraction done of private work depends
+        on the number of people (26 % is one of so many batches), so the scale is fixed: bars and
+        lines move in twentieths, and the log, which Dagster keeps, gets the same four lines for
+        all data, without the text.
         """
         if self.bars:
-            from tqdm import tqdm
+            from dagster_project.orchestration import terminal
 
-            if not sys.stderr.isatty():
-                return lambda fraction, text: None
-            bar = tqdm(
-                total=100,
-                desc=stage,
-                delay=2,
-                file=sys.stderr,
-                leave=False,
-                bar_format="{desc} {percentage:3.0f}% |{bar:30}| {elapsed}<{remaining} {postfix}",
-            )
+            out = terminal.stream()
+            if out.isatty():
+                show = terminal.bar(stage, out)
+            else:
+                lines = terminal.Lines(stage, out)
 
-            def show(fraction: float, text: str) -> None:
-                bar.set_postfix_str(text, refresh=False)
-                bar.update(max(0, 5 * int(20 * fraction) - bar.n))
-                if fraction >= 1:
-                    bar.close()
+                def show(fraction: float, text: str) -> None:
+                    lines.show(fraction)
 
-            return show
+            return lambda fraction, text: show(int(20 * fraction) / 20, text)
         quarter = 0
 
         def note(fraction: float, text: str) -> None:
@@ -204,11 +204,15 @@ class Tracking(dg.ConfigurableResource):
     root: str = str(ROOT)
     experiment: str = "dp-tabimage"
 
-    def log_release(self, release: Release, bundle: Path, dagster_run: str) -> str:
-        """Log settings, events, manifest and model as one MLflow run and return its id."""
+    def log_release(
+        self, release: Release, bundle: Path, dagster_run: str, data_version: str
+    ) -> str:
+        """Log a release as one MLflow run, with a model that draws pairs, and return its id."""
         from dagster_project.orchestration import tracking
 
-        return tracking.log_release(self._store(), release, bundle, dagster_run=dagster_run)
+        return tracking.log_release(
+            self._store(), release, bundle, dagster_run=dagster_run, data_version=data_version
+        )
 
     def log_fidelity(self, mlflow_run: str, report: FidelityReport, *, public: bool) -> bool:
         """Log the figures of the report if the store is private or the data is public."""

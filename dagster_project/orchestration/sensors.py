@@ -6,8 +6,6 @@ one of its commands and is recorded in the ledger as the approver.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import dagster as dg
 
 from dagster_project.data.versions import recorded_version
@@ -26,8 +24,11 @@ def data_changed(
     data: DataSet,
     budget: BudgetLedger,
     store: ReleaseStore,
-) -> dg.SkipReason:
-    """Compare the version in data.dvc with the released versions; reads no record."""
+) -> dg.SkipReason | dg.SensorResult:
+    """Compare the version in data.dvc with the released versions; reads no record.
+
+    A new version is observed, so that the graph shows at once what is stale.
+    """
     try:
         version = recorded_version(data.path)  # every tick reads only this: the folder may be large
         if version is None:
@@ -43,12 +44,26 @@ def data_changed(
     except (LedgerError, ValueError, OSError) as error:
         return dg.SkipReason(str(error))
     context.update_cursor(keyed)
-    if text is None:
-        return dg.SkipReason("this version of the data has already been released")
-    folder = store.path / "private" / "proposals"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{Path(version.removeprefix('md5:')).name}.md").write_text(text, encoding="utf-8")
-    return dg.SkipReason(f"new data; a person decides (private/proposals):\n{text}")
+    reason = "this version of the data has already been released"
+    if text is not None:
+        folder = store.path / "private" / "proposals"
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"{keyed[:16]}.md"
+        file.write_text(text, encoding="utf-8")
+        reason = f"new data: wrote private/proposals/{file.name}; a person decides:\n{text}"
+    return dg.SensorResult(
+        skip_reason=reason, asset_events=_observations(context, f"{keyed} {data.schema().hash}")
+    )
+
+
+def _observations(context: dg.SensorEvaluationContext, version: str) -> list[dg.AssetObservation]:
+    """Return the observation of a version, none if `dataset` was materialised from it."""
+    made = context.instance.get_latest_materialization_event(dg.AssetKey("dataset"))
+    if made is not None and made.asset_materialization is not None:
+        tags = made.asset_materialization.tags or {}
+        if tags.get("dagster/data_version") == version:
+            return []
+    return [dg.AssetObservation("data_files", tags={"dagster/data_version": version})]
 
 
 def _proposal(data: DataSet, budget: BudgetLedger, version: str) -> str | None:
@@ -60,14 +75,12 @@ def _proposal(data: DataSet, budget: BudgetLedger, version: str) -> str | None:
         releases = ledger.releases().values()
         if any(r.status == "COMMITTED" and r.plan["data_version"] == version for r in releases):
             return None
-        last = proposal.latest(ledger)
-        request = (
-            proposal.ReleaseRequest.like(last)
-            if last is not None
-            else proposal.ReleaseRequest(name="release", epsilon=3.0, delta=1e-6, settings={})
-        )
         modes = proposal.propose(
-            data.schema(), budget.population(), ledger, request, data_version=version
+            data.schema(),
+            budget.population(),
+            ledger,
+            proposal.usual_request(ledger),
+            data_version=version,
         )
     finally:
         ledger.close()

@@ -27,6 +27,7 @@ from dagster_project.orchestration.resources import (
     Tracking,
 )
 from dagster_project.pipeline import order
+from dagster_project.pipeline.too_few_people import TooFewPeople
 from dagster_project.planning.provenance import code_version
 
 
@@ -63,7 +64,12 @@ class StageRun:
         n, seed = getattr(config, "n", None), getattr(config, "seed", None)
         if n is None or seed is None:
             return {}
-        return {"n": n, "seed": seed, "folder": self.store.bundle(self.release, n=n, seed=seed)}
+        return {
+            "n": n,
+            "seed": seed,
+            "folder": self.store.bundle(self.release, n=n, seed=seed),
+            "licence": getattr(config, "licence", None),
+        }
 
 
 Body = Callable[..., Mapping[str, Any]]
@@ -164,14 +170,16 @@ def guarded(name: str, root: Path, private: Callable[[], T]) -> T:
     """Return what private code returns; replace its exceptions by ones that Dagster may keep.
 
     Raises:
-        dg.Failure: The text of a refusal by the ledger, or an error code that names the
-            traceback's file in the private zone of `root`.
+        dg.Failure: The text of a refusal by the ledger or of too few people (a noisy count), or an
+            error code that names the traceback's file in the private zone of `root`.
     """
     try:
         return private()
     except LedgerError as refused:
         refusal = {"refused by the ledger": type(refused).__name__}
         failure = dg.Failure(str(refused), metadata=refusal, allow_retries=False)
+    except TooFewPeople as ended:
+        failure = dg.Failure(str(ended), allow_retries=False)
     except Exception:
         failure = _private_failure(name, root)
     raise failure  # raised here, where no other exception is its context

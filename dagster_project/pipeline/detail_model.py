@@ -14,17 +14,17 @@ from dagster_project.data.progress import Progress
 from dagster_project.image.detail import DetailNetwork, fit_detail
 from dagster_project.image.two_scale import TwoScale
 from dagster_project.pipeline import image_model, mean_pairs, pretrained_checkpoint
-from dagster_project.pipeline.release import Release
+from dagster_project.pipeline.release import Drawable, Release
 
 FILES = ("detail_model.safetensors",)
 _CHUNK = 500
 _DRAWING = 0.2  # of the stage's time, for the progress bar
 
 
-def used(release: Release) -> bool:
+def used(release: Drawable) -> bool:
     """Return whether the release has this stage."""
     return release.two_scale and bool(
-        release.spends("mean_pairs") and release.recipe.mean_pairs.perceptual_share
+        release.recipe.budget_split.pairs and release.recipe.mean_pairs.perceptual_share
     )
 
 
@@ -70,7 +70,7 @@ def fit(release: Release, progress: Progress) -> bool:
     )
 
 
-def load(release: Release) -> TwoScale:
+def load(release: Drawable) -> TwoScale:
     """Load everything that draws an image, in evaluation mode."""
     model = _coarse(release)
     if used(release):
@@ -79,7 +79,7 @@ def load(release: Release) -> TwoScale:
     return model.eval()
 
 
-def _coarse(release: Release) -> TwoScale:
+def _coarse(release: Drawable) -> TwoScale:
     coarse = image_model.load(release)
     finisher = None
     if pretrained_checkpoint.has_finisher(release):
@@ -94,7 +94,7 @@ def _coarse(release: Release) -> TwoScale:
     )
 
 
-def _new(release: Release) -> DetailNetwork:
+def _new(release: Drawable) -> DetailNetwork:
     return DetailNetwork(release.schema.width, release.image_shape, release.recipe.detail)
 
 

@@ -6,11 +6,11 @@ after reading the report is not covered by the guarantee.
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,14 +20,16 @@ from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
 from dagster_project.data.schema import Schema
 from dagster_project.evaluation.fidelity import FidelityReport, evaluate
-from dagster_project.evaluation.report import render_html
+from dagster_project.evaluation.figures import NOTICE
+from dagster_project.evaluation.reference import LEAST_ROWS
+from dagster_project.evaluation.report import render_few, render_html
+from dagster_project.evaluation.rows_read import rows_read
 from dagster_project.image.features import make_extractor
 from dagster_project.pipeline import table_model
 from dagster_project.pipeline.pairs import load_heldout, load_train
 from dagster_project.pipeline.release import Release
-from dagster_project.privacy.accounting import cost_table
-from dagster_project.privacy.plan import Plan
-from dagster_project.release.bundle import image_column
+from dagster_project.planning.costs import mechanism_rows
+from dagster_project.release.features import image_column
 
 _TABLE_RECORDS = 100_000
 _MOST_SYNTHETIC = 10_000  # pairs that are scored; more would not change the figures shown
@@ -41,8 +43,10 @@ def make(
     weights: str | None,
     seconds: dict[str, float],
     progress: Progress,
-) -> FidelityReport:
+) -> FidelityReport | None:
     """Write `private/<id>/fidelity_report.html` and `.json` for the bundle in `folder`.
+
+    With fewer people than a comparison needs, they only say what became of the rows.
 
     Args:
         release: The release.
@@ -51,13 +55,31 @@ def make(
         weights: Local weights file (Inception-v3).
         seconds: Wall time of each asset so far.
         progress: Callback that receives the fraction done and a text.
+
+    Returns:
+        The figures, or None if there are too few people for any.
     """
+    page = release.private / "fidelity_report.html"
+    became = rows_read(json.loads((release.private / "counts.json").read_text()))
+    train, heldout = load_train(release), load_heldout(release)
+    if min(len(train), len(heldout)) < LEAST_ROWS:
+        known = {
+            "notice": NOTICE,
+            "epsilon": release.plan.epsilon,
+            "delta": release.plan.target_delta,
+            "rows": {"train": len(train), "heldout": len(heldout)},
+            "peak_memory": peak_memory(),
+            "seconds": seconds,
+        }
+        page.with_suffix(".json").write_text(json.dumps(known, indent=1))
+        render_few(became, release.schema, page)
+        return None
     schema, seed = release.schema, release.recipe.public_seed
     synthetic = read_bundle(folder, schema, most=_MOST_SYNTHETIC)
     rng = np.random.default_rng(seed)
     report = evaluate(
-        load_train(release),
-        load_heldout(release),
+        train,
+        heldout,
         synthetic,
         table_model.load(release).model.sample(_TABLE_RECORDS, rng),
         schema,
@@ -72,36 +94,10 @@ def make(
         peak_memory=peak_memory(),
         seconds=seconds,
     )
-    (release.private / "fidelity_report.json").write_text(report.to_json())
-    render_html(
-        report,
-        load_heldout(release),
-        synthetic,
-        schema,
-        mechanism_rows(release.plan),
-        release.private / "fidelity_report.html",
-    )
+    page.with_suffix(".json").write_text(report.to_json())
+    rows = mechanism_rows(release.plan)
+    render_html(report, heldout, synthetic, schema, rows, page, became)
     return report
-
-
-def mechanism_rows(plan: Plan) -> list[dict[str, Any]]:
-    """Return the privacy cost of each mechanism, and in a last row that of all together."""
-    table = cost_table(
-        plan.mechanisms, target_delta=plan.target_delta, discretization=plan.discretization
-    )
-    return [
-        {
-            "mechanism": row["name"],
-            "event": _words(row["event"]) if row["event"] else "joint composition",
-            "epsilon alone": row["epsilon"],
-        }
-        for row in table
-    ]
-
-
-def _words(event: dict[str, object]) -> str:
-    shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in event.items())
-    return ", ".join(shown).removeprefix("type ")
 
 
 def read_bundle(folder: Path, schema: Schema, *, most: int) -> Pairs:
@@ -114,8 +110,8 @@ def read_bundle(folder: Path, schema: Schema, *, most: int) -> Pairs:
         read += len(frame)
         cells = image_column(schema)
         images += [decode_image(cell["bytes"], schema.image) for cell in frame[cells]]
-        codes.append(np.stack([a.encode(frame[a.name])[0] for a in schema.attributes], axis=1))
-        values.append(np.stack([a.values(frame[a.name]) for a in schema.attributes], axis=1))
+        codes.append(np.stack([a.encode(frame[a.column])[0] for a in schema.attributes], axis=1))
+        values.append(np.stack([a.values(frame[a.column]) for a in schema.attributes], axis=1))
     return Pairs(
         images=np.stack(images), codes=np.concatenate(codes), values=np.concatenate(values)
     )

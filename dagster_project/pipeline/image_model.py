@@ -31,7 +31,7 @@ from dagster_project.image.two_scale import pool
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline import pretrained_checkpoint
 from dagster_project.pipeline.pairs import load_train
-from dagster_project.pipeline.release import Release
+from dagster_project.pipeline.release import Drawable, Release
 from dagster_project.privacy.noise import SecureGenerator
 
 FILES = ("image_model.safetensors",)
@@ -100,7 +100,7 @@ def train(release: Release, progress: Progress) -> bool:
     return ran
 
 
-def load(release: Release) -> UNet | PatchMixer | ImageGenerator:
+def load(release: Drawable) -> UNet | PatchMixer | ImageGenerator:
     """Load the released network: of diffusion, or the generator."""
     if pretrained_checkpoint.draws_directly(release):
         return pretrained_checkpoint.load_generator(release, _file(release))
@@ -191,5 +191,5 @@ def load_state(folder: Path) -> TrainingState | None:
     return TrainingState(step=step, **parts)
 
 
-def _file(release: Release) -> Path:
+def _file(release: Drawable) -> Path:
     return release.models / FILES[0]

@@ -14,11 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import signature
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from dagster_project.data.progress import Progress
-from dagster_project.pipeline.release import Release
 from dagster_project.planning.provenance import code_version
+
+if TYPE_CHECKING:
+    from dagster_project.data.progress import Progress
+    from dagster_project.pipeline.release import Release
 
 Zone = Literal["private", "dp", "public"]
 
@@ -61,10 +63,11 @@ STAGES = (
     Stage("privacy_plan", "public", ("dataset",), released=False),
     Stage("public_images", "public", ("privacy_plan",), "prepare"),
     Stage("pairs", "private", ("privacy_plan",), "read"),
-    Stage("table_model", "dp", ("pairs", "public_images"), "fit"),
+    Stage("minimum_people", "dp", ("pairs",), "count"),
+    Stage("table_model", "dp", ("minimum_people", "pairs", "public_images"), "fit"),
     Stage("semantic_query", "dp", ("pairs", "public_images", "table_model"), "ask"),
     Stage("public_checkpoint", "dp", ("semantic_query", "table_model"), "make", pool="gpu"),
-    Stage("subsample", "private", ("pairs",), "draw"),
+    Stage("subsample", "private", ("minimum_people", "pairs"), "draw"),
     Stage("mean_pairs", "dp", ("subsample", "table_model"), "measure"),
     Stage(
         "pretrained_checkpoint", "dp", ("mean_pairs", "table_model", "public_checkpoint"), "make",

@@ -25,7 +25,7 @@ from dagster_project.image.procedural import dead_leaves
 from dagster_project.image.two_scale import FINISHER_BATCH, FINISHER_LEVELS, Finisher, pool
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline import mean_pairs, public_checkpoint, public_images, table_model
-from dagster_project.pipeline.release import Release
+from dagster_project.pipeline.release import Drawable, Release
 from dagster_project.settings.sections import DiffusionTraining
 
 CHECKPOINT, GENERATOR = "pretrained.safetensors", "generator.safetensors"
@@ -94,12 +94,12 @@ def make(release: Release, progress: Progress) -> bool:
     )
 
 
-def draws_directly(release: Release) -> bool:
+def draws_directly(release: Drawable) -> bool:
     """Return whether the generator draws the release's images itself."""
     return release.recipe.sampler.model == "generator"
 
 
-def has_finisher(release: Release) -> bool:
+def has_finisher(release: Drawable) -> bool:
     """Return whether another network draws below the handover: it learns from the generator."""
     return release.two_scale and release.recipe.pretraining.source == "generator"
 
@@ -109,7 +109,7 @@ def result(release: Release) -> str:
     return GENERATOR if draws_directly(release) else CHECKPOINT
 
 
-def load_generator(release: Release, file: Path) -> ImageGenerator:
+def load_generator(release: Drawable, file: Path) -> ImageGenerator:
     """Load a fitted generator in evaluation mode."""
     generator = ImageGenerator(
         release.schema.width, release.image_shape, release.recipe.image_generator
@@ -125,14 +125,14 @@ def load(release: Release) -> UNet | PatchMixer:
     return model
 
 
-def load_finisher(release: Release) -> Finisher:
+def load_finisher(release: Drawable) -> Finisher:
     """Load the network that draws below the handover, in evaluation mode."""
     finisher = new_finisher(release)
     finisher.load_state_dict(load_file(release.models / FINISHER))
     return finisher.eval()
 
 
-def new_finisher(release: Release) -> Finisher:
+def new_finisher(release: Drawable) -> Finisher:
     """Return the untrained finisher, with public initial weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(release.recipe.public_seed)

@@ -25,11 +25,13 @@ def solve(
     data_version: str,
     preset_name: str = DEFAULT,
     people: CohortStatus | None = None,
+    second_opinion: bool = True,
 ) -> Plan:
     """Solve the plan of a release. Its ledger must exist, because that makes the identity key.
 
     `settings` are changes to the preset's recipe by dotted name. `people` is the cohort whose
-    records are read and who are charged, or None for everybody.
+    records are read and who are charged, or None for everybody. Without a `second_opinion`, a plan
+    that is only priced is solved in half the time.
 
     Raises:
         ValueError: If a setting is invalid or no plan can be solved; the message is one sentence.
@@ -47,4 +49,5 @@ def solve(
         identity_key=population.member_key(),
         cohort=people.name if people is not None else "all",
         n_public=people.n_public if people is not None else None,
+        second_opinion=second_opinion,
     )

@@ -6,18 +6,14 @@ only costs nobody else. A refresh is charged to everybody. A person decides betw
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from shlex import quote
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dagster_project.data.schema import Schema
 from dagster_project.ledger import CohortStatus, Ledger
 from dagster_project.ledger.population import Population
 from dagster_project.ledger.records import ReleaseRecord
-from dagster_project.pipeline.privacy_plan import solve
-from dagster_project.settings.presets import DEFAULT, preset
+from dagster_project.pipeline.request import ReleaseRequest, price_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +24,7 @@ class Mode:
         name: "reuse", "new people only" or "refresh".
         meaning: What it does.
         price: What it costs whom, in words.
-        fits: Whether the lifetime cap allows it; None if there is nothing to price yet.
+        fits: Whether the lifetime budget allows it; None if there is nothing to price yet.
         command: The command that launches it.
     """
 
@@ -39,58 +35,16 @@ class Mode:
     command: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReleaseRequest:
-    """A request for a release; `settings` are changes to the preset by dotted name."""
-
-    name: str
-    epsilon: float
-    delta: float
-    settings: Mapping[str, Any]
-    preset: str = DEFAULT
-    allow_delta: bool = False
-
-    @classmethod
-    def like(cls, release: ReleaseRecord) -> ReleaseRequest:
-        """Return the request of an earlier release, with settings that differ from the default."""
-        plan, default = release.plan, _flat(preset(DEFAULT).model_dump(mode="json"))
-        settings = {
-            key: value
-            for key, value in _flat(plan["recipe"]).items()
-            if key not in default or default[key] != value
-        }
-        name = release.release_id.rpartition("-")[0] or release.release_id
-        epsilon, delta = plan["target_epsilon"], plan["target_delta"]
-        excepted = release.delta_exception
-        return cls(name=name, epsilon=epsilon, delta=delta, settings=settings, allow_delta=excepted)
-
-    @property
-    def options(self) -> str:
-        """The request as command-line options."""
-        changes = [f"--set {quote(f'{k}={json.dumps(v)}')}" for k, v in self.settings.items()]
-        asked = f"--epsilon {self.epsilon:g} --delta {self.delta:g} --name {self.name}"
-        if self.preset != DEFAULT:
-            asked += f" --preset {self.preset}"
-        if self.allow_delta:
-            asked += " --allow-delta"
-        return " ".join([asked, *changes])
-
-
-def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings by dotted name."""
-    flat: dict[str, Any] = {}
-    for name, content in recipe.items():
-        if isinstance(content, Mapping):
-            flat |= {f"{name}.{field}": value for field, value in content.items()}
-        else:
-            flat[name] = content
-    return flat
-
-
 def latest(ledger: Ledger) -> ReleaseRecord | None:
     """Return the newest complete release, or None."""
     done = [item for item in ledger.releases().values() if item.status == "COMMITTED"]
     return done[-1] if done else None
+
+
+def usual_request(ledger: Ledger) -> ReleaseRequest:
+    """Return the request that a proposal prices: that of the newest complete release, if any."""
+    last = latest(ledger)
+    return ReleaseRequest.like(last) if last is not None else ReleaseRequest()
 
 
 def propose(
@@ -107,23 +61,13 @@ def propose(
         ValueError: If no plan can be solved; the message says why in one sentence.
     """
 
-    def priced(people: CohortStatus | None) -> tuple[str, bool]:
-        plan = solve(
-            schema,
-            population,
-            name=request.name,
-            epsilon=request.epsilon,
-            delta=request.delta,
-            settings=request.settings,
-            preset_name=request.preset,
-            data_version=data_version,
-            people=people,
-        )
-        price = ledger.price(plan, schema_public=schema.public, allow_delta=request.allow_delta)
-        return str(price), price.fits
+    def priced(people: str) -> tuple[str, bool]:
+        asked = replace(request, people=people)
+        found = price_of(asked, schema, population, ledger, data_version=data_version)
+        return str(found.price), found.price.fits
 
     asked = request.options
-    refresh, fits = priced(None)
+    refresh, fits = priced("all")
     return (
         _reuse(latest(ledger), ledger.cohorts()),
         _new_people(ledger.cohorts(), priced, asked),
@@ -139,7 +83,7 @@ def propose(
 
 def _reuse(release: ReleaseRecord | None, cohorts: list[CohortStatus]) -> Mode:
     name = release.release_id if release is not None else "an earlier release"
-    stays = "; ".join(f"cohort {b.name!r} stays at {b.epsilon:.3f}" for b in cohorts)
+    stays = "; ".join(f"cohort {cohort.name!r} stays at {cohort}" for cohort in cohorts)
     return Mode(
         name="reuse",
         meaning=f"more pairs from the models of {name}, which describe the data of that time",
@@ -159,7 +103,7 @@ def _new_people(cohorts: list[CohortStatus], priced: Any, asked: str) -> Mode:
             fits=None,
             command="dptabimage ledger add-cohort NAME --n-public NUMBER --approved-by WHO",
         )
-    price, fits = priced(cohorts[-1])
+    price, fits = priced(cohorts[-1].name)
     return Mode(
         name="new people only",
         meaning=meaning,

@@ -51,14 +51,61 @@ class Compute:
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device)
 
+    def require_device(self) -> None:
+        """Refuse a device that this machine does not have.
+
+        Raises:
+            ValueError: It is "cuda", and torch finds no GPU.
+        """
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError(
+                "this machine has no GPU that torch can use: choose the device cpu, which also "
+                "continues a release that was begun with another device, at no further cost"
+            )
+
     def autocast(self) -> torch.autocast:
         """Return a mixed-precision context, inactive for float32."""
         device = self.torch_device.type
         return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
+class Networks:
+    """What recipe and schema say about the networks that draw images; a base class."""
+
+    recipe: Any  # a field of one subclass, a property of the other
+    schema: Schema
+
+    @property
+    def two_scale(self) -> bool:
+        """Whether diffusion draws coarse images, to which another network adds detail."""
+        return self.recipe.sampler.model == "two_scale"
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images."""
+        image = self.schema.image
+        return image.channels, image.height, image.width
+
+    @property
+    def diffusion_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images that diffusion draws."""
+        channels, height, width = self.image_shape
+        if self.two_scale:
+            height, width = coarse_size(height, width, self.recipe.coarse)
+        return channels, height, width
+
+    def new_network(self) -> UNet | PatchMixer:
+        """Return the untrained diffusion network, with public initial weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.public_seed)
+            if self.two_scale and self.recipe.coarse.network == "mixer":
+                return PatchMixer(self.schema.width, self.diffusion_shape, self.recipe.coarse)
+            layout = RecordLayout.of(self.schema)
+            return UNet(layout, self.recipe.network, image_channels=self.schema.image.channels)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Release:
+class Release(Networks):
     """A release in progress.
 
     Attributes:
@@ -114,34 +161,6 @@ class Release:
         if found.event() != entry.event:
             raise MechanismMismatch(f"{entry.name} declares other parameters than it charges")
         return found
-
-    @property
-    def two_scale(self) -> bool:
-        """Whether diffusion draws coarse images, to which another network adds detail."""
-        return self.recipe.sampler.model == "two_scale"
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the images."""
-        image = self.schema.image
-        return image.channels, image.height, image.width
-
-    @property
-    def diffusion_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the images that diffusion draws."""
-        channels, height, width = self.image_shape
-        if self.two_scale:
-            height, width = coarse_size(height, width, self.recipe.coarse)
-        return channels, height, width
-
-    def new_network(self) -> UNet | PatchMixer:
-        """Return the untrained diffusion network, with public initial weights."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.public_seed)
-            if self.two_scale and self.recipe.coarse.network == "mixer":
-                return PatchMixer(self.schema.width, self.diffusion_shape, self.recipe.coarse)
-            layout = RecordLayout.of(self.schema)
-            return UNet(layout, self.recipe.network, image_channels=self.schema.image.channels)
 
     def write_schema(self) -> None:
         """Write the schema beside the models, so that they can be used without the data.
@@ -214,3 +233,23 @@ class Release:
             root=self.models,
             records=self.private / "finished",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models(Networks):
+    """The released models of a release by themselves, from which pairs can be drawn.
+
+    Attributes:
+        recipe: The release's settings.
+        schema: The public contract.
+        models: Folder of the models' files.
+        compute: Device and limits.
+    """
+
+    recipe: Recipe
+    schema: Schema
+    models: Path
+    compute: Compute = Compute()
+
+
+Drawable = Release | Models

@@ -26,6 +26,7 @@ def run(
     approved_by: str,
     n: int,
     seed: int,
+    allow_delta: bool = False,
     compute: Compute | None = None,
     progress: Progress = silent,
 ) -> Path:
@@ -44,6 +45,7 @@ def run(
         approved_by: Who approved the spending; recorded in the ledger.
         n: Number of pairs to draw.
         seed: Public seed of the sampling.
+        allow_delta: Accept a larger delta on public data; recorded in the ledger.
         compute: Where and how networks run.
         progress: Callback that receives the fraction done and a text.
 
@@ -53,7 +55,9 @@ def run(
     release = Release(
         plan=plan, schema=schema, ledger=ledger, root=root, compute=compute or Compute()
     )
-    ledger.reserve(plan, approved_by=approved_by, schema_public=schema.public)
+    ledger.reserve(
+        plan, approved_by=approved_by, schema_public=schema.public, allow_delta=allow_delta
+    )
     release.write_schema()
     stages = between("public_images", "synthetic_release")
     for done, stage in enumerate(stages):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from dagster_project.data.progress import Progress
@@ -24,9 +25,13 @@ from dagster_project.image.unet import UNet
 from dagster_project.ledger.errors import WrongState
 from dagster_project.ledger.files import file_sha256
 from dagster_project.pipeline import detail_model, image_model, public_images, table_model
-from dagster_project.pipeline.release import Release
+from dagster_project.pipeline.release import Drawable, Models, Release
+from dagster_project.privacy.plan import canonical_hash
 from dagster_project.release import card, manifest, quality
 from dagster_project.release.bundle import BundleWriter
+from dagster_project.release.features import image_column
+from dagster_project.release.previews import encode_png
+from dagster_project.table.conditions import Condition, draw
 
 PARENTS = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model")
 Drawer = UNet | PatchMixer | TwoScale | ImageGenerator
@@ -43,12 +48,26 @@ def parents(release: Release) -> tuple[str, ...]:
 
 
 def make(
-    release: Release, folder: Path, *, n: int, seed: int, progress: Progress
+    release: Release,
+    folder: Path,
+    *,
+    n: int,
+    seed: int,
+    progress: Progress,
+    where: str | None = None,
+    licence: str | None = None,
+    csv: bool = False,
 ) -> Mapping[str, Any]:
     """Write a bundle of `n` pairs to `folder` and return its manifest.
 
     It can be restarted: finished chunks with the same parameters are kept. Every parent is verified
     against the ledger first, so that nothing is made from altered or uncommitted models.
+
+    Args:
+        where: A condition that every record meets (`table.conditions`), or None for all records.
+        licence: The publisher's licence for the synthetic data, if possible an identifier that
+            Hugging Face knows ("cc-by-4.0"), or None if not stated.
+        csv: Whether to add the pairs as a CSV table with picture files.
     """
     models: dict[str, str] = {}
     for stage in parents(release):
@@ -60,12 +79,18 @@ def make(
         release.schema,
         n,
         sampler.chunk,
-        parameters={"seed": seed, "models": models, "sampler": sampler.model_dump(mode="json")},
+        parameters={"seed": seed, "models": models, "sampler": sampler.model_dump(mode="json")}
+        | ({"where": where} if where else {}),
     )
     fitted = table_model.load(release)
     device = release.compute.torch_device
     network = load(release).to(device)
-    codes = fitted.model.sample(n, np.random.default_rng([seed, 0]))
+    rng, drawn = np.random.default_rng([seed, 0]), None
+    if where:
+        drawn = draw(fitted.model, Condition.parse(where, release.schema), n, rng)
+        codes = drawn.codes
+    else:
+        codes = fitted.model.sample(n, rng)
     for index in writer.missing_chunks():
         rows = writer.rows(index)
         part = codes[rows.start : rows.stop]
@@ -77,12 +102,26 @@ def make(
             torch.Generator().manual_seed(hash_seed(seed, index)),
             lambda f, start=start, span=span: progress(start + span * f, "drawing images"),
         )
-        writer.write_chunk(index, images, part, np.random.default_rng([seed, 1, index]))
-    report = quality.public_quality(codes, release.schema, fitted.measurements)
+        writer.write_chunk(
+            index,
+            images,
+            part,
+            np.random.default_rng([seed, 1, index]),
+            drawn.records[rows.start : rows.stop] if drawn else None,
+        )
+    sampling: dict[str, Any] = {"n": n, "seed": seed, **sampler.model_dump(mode="json")}
+    sampling |= ({"licence": licence} if licence else {}) | ({"format": "csv"} if csv else {})
+    if drawn:
+        # The measurements are of everybody, so they say nothing of these records.
+        report = {}
+        people = round(drawn.share * fitted.model.total, 1)
+        sampling |= {"where": where, "share": round(drawn.share, 6), "people": people}
+    else:
+        report = quality.public_quality(codes, release.schema, fitted.measurements)
     stated = manifest.build(
         release.plan,
         release.schema,
-        sampling={"n": n, "seed": seed, **sampler.model_dump(mode="json")},
+        sampling=sampling,
         ledger_head=_rests_on(release),
         public_images=public_images.facts(release),
     )
@@ -90,15 +129,23 @@ def make(
     return writer.finish(stated, text, report)
 
 
-def load(release: Release) -> Drawer:
+def load(release: Drawable) -> Drawer:
     """Load the network that draws the images."""
     return detail_model.load(release) if release.two_scale else image_model.load(release)
 
 
-def write(release: Release, folder: Path, *, n: int, seed: int, progress: Progress) -> None:
+def write(
+    release: Release,
+    folder: Path,
+    *,
+    n: int,
+    seed: int,
+    progress: Progress,
+    licence: str | None = None,
+) -> None:
     """Make a bundle and enter it in the ledger, unless it is already committed."""
     if not is_committed(release, folder, n=n, seed=seed):
-        make(release, folder, n=n, seed=seed, progress=progress)
+        make(release, folder, n=n, seed=seed, licence=licence, progress=progress)
         commit(release, folder)
 
 
@@ -109,13 +156,15 @@ def commit(release: Release, folder: Path) -> None:
     stage, named after both.
     """
     stated = manifest.read(folder)
-    stage = stage_name(stated["sampling"]["n"], stated["sampling"]["seed"])
+    stage = stage_of(stated["sampling"])
     if release.ledger.committed(release.id, stage) is not None:
         release.ledger.verify_artifacts(release.id, stage, folder)
         return
     hashes = {name: entry["sha256"] for name, entry in stated["files"].items()}
     hashes[manifest.NAME] = file_sha256(folder / manifest.NAME)
     release.ledger.commit(release.id, stage, hashes, list(parents(release)))
+    if where := stated["sampling"].get("where"):
+        release.ledger.attach(release.id, **{f"condition of {stage}": where})
 
 
 def _rests_on(release: Release) -> str:
@@ -128,20 +177,34 @@ def _rests_on(release: Release) -> str:
     return release.ledger.entries()[newest - 1].hash
 
 
-def stage_name(n: int, seed: int) -> str:
-    """Return the name of a bundle's stage in the ledger."""
-    return f"synthetic_release.n{n}.seed{seed}"
+def stage_name(n: int, seed: int, where: str | None = None, csv: bool = False) -> str:
+    """Return the name of a bundle's stage in the ledger.
+
+    A condition appears as a hash, since names of stages cannot hold it; the manifest states it.
+    """
+    asked = (f".where-{canonical_hash(where)[:12]}" if where else "") + ".csv" * csv
+    return f"synthetic_release.n{n}.seed{seed}{asked}"
+
+
+def stage_of(sampling: Mapping[str, Any]) -> str:
+    """Return the name of a bundle's stage from the sampling in its manifest."""
+    csv = sampling.get("format") == "csv"
+    return stage_name(sampling["n"], sampling["seed"], sampling.get("where"), csv)
 
 
 def newest_bundle(release: Release) -> Path:
-    """Return the folder of the bundle that was committed last."""
+    """Return the folder of the bundle without a condition that was committed last."""
     stages = release.ledger.release(release.id).stages
-    made = [s.artifacts for name, s in stages.items() if name.startswith("synthetic_release.")]
+    made = [
+        stage.artifacts
+        for name, stage in stages.items()
+        if name.startswith("synthetic_release.") and ".where-" not in name
+    ]
     last = max((m for m in made if m is not None), key=lambda m: m.entry)
     folders = [release.bundle, *sorted(release.bundle.parent.glob(f"{release.id}-n*"))]
     for folder in folders:
         stated = manifest.read(folder)["sampling"] if folder.is_dir() else {}
-        if stated and stage_name(stated["n"], stated["seed"]) == last.stage:
+        if stated and stage_of(stated) == last.stage:
             return folder
     raise WrongState(
         f"the newest bundle of release {release.id!r} is not in {release.bundle.parent}"
@@ -178,13 +241,33 @@ def is_committed(release: Release, folder: Path, *, n: int, seed: int) -> bool:
     return True
 
 
+def draw_pairs(models: Models, *, n: int, seed: int, where: str | None = None) -> pd.DataFrame:
+    """Return `n` pairs as a table: the PNG bytes of each image, and the columns of the schema.
+
+    They are the pairs of a bundle of the same number and seed, if it has a single chunk.
+    """
+    fitted, rng = table_model.load(models), np.random.default_rng([seed, 0])
+    if where:
+        drawn = draw(fitted.model, Condition.parse(where, models.schema), n, rng)
+        codes, records = drawn.codes, drawn.records
+    else:
+        codes = fitted.model.sample(n, rng)
+        records = models.schema.decode(codes, np.random.default_rng([seed, 1, 0]))
+    network = load(models).to(models.compute.torch_device)
+    generator = torch.Generator().manual_seed(hash_seed(seed, 0))
+    images = _draw(models, network, codes, generator, lambda fraction: None)
+    table = models.schema.to_columns(records)
+    table.insert(0, image_column(models.schema), [encode_png(image) for image in images])
+    return table
+
+
 def hash_seed(seed: int, index: int) -> int:
     """Return a well-mixed 63-bit seed for a chunk, from the public seed and the chunk's number."""
     return int(np.random.SeedSequence([seed, 2, index]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _draw(
-    release: Release,
+    release: Drawable,
     network: Drawer,
     codes: np.ndarray,
     generator: torch.Generator,
@@ -206,7 +289,7 @@ def _draw(
 
 
 def _diffuse(
-    release: Release,
+    release: Drawable,
     network: UNet | PatchMixer | TwoScale,
     records: torch.Tensor,
     generator: torch.Generator,

@@ -14,7 +14,7 @@ import numpy as np
 from dagster_project.data.progress import Progress
 from dagster_project.pipeline import public_images
 from dagster_project.pipeline.pairs import load_train
-from dagster_project.pipeline.release import Release
+from dagster_project.pipeline.release import Drawable, Release
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.table.aim import fit_aim
 from dagster_project.table.estimation import TableFit
@@ -48,18 +48,18 @@ def fit(release: Release, progress: Progress) -> bool:
     return release.once("table_model", run, executed=executed, files=FILES, parents=())
 
 
-def load(release: Release) -> TableFit:
+def load(release: Drawable) -> TableFit:
     """Load the released table model and noisy measurements of the schema's columns."""
     whole = load_whole(release)
     return hide_last(whole) if release.recipe.label_cells else whole
 
 
-def load_whole(release: Release) -> TableFit:
+def load_whole(release: Drawable) -> TableFit:
     """Load the same with the column of public labels last, if there is one."""
     return TableFit.load(_folder(release))
 
 
-def _folder(release: Release) -> Path:
+def _folder(release: Drawable) -> Path:
     return release.models / "table_model"
 
 

@@ -18,9 +18,11 @@ from dagster_project.privacy.mechanism import Mechanism
 from dagster_project.public_data.query import LabelCounts
 from dagster_project.settings.recipe import Recipe
 from dagster_project.table.measurements import TableMeasurement, TableSelection
+from dagster_project.table.minimum_people import MinimumPeople
 
 # In the order of the stages.
 MECHANISMS: tuple[type[Mechanism], ...] = (
+    MinimumPeople,
     TableSelection,
     TableMeasurement,
     LabelCounts,

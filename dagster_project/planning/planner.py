@@ -91,6 +91,8 @@ def build_plan(
     cohort: str = "all",
     n_public: int | None = None,
     mechanisms: Mechanisms = mechanisms,
+    second_opinion: bool = True,
+    discretization: float = DISCRETIZATION,
 ) -> Plan:
     """Solve all noise scales and build the plan. Reads no record and writes nothing.
 
@@ -104,16 +106,21 @@ def build_plan(
         n_public: Public number of people in the cohort, if it differs from the schema's.
         mechanisms: Everything that touches private data at a scale mu, for systems with mechanisms
             of their own; their names are part of the release's identity, like the recipe.
+        second_opinion: Whether to compute `epsilon_prv`, which loads Opacus (a second or two).
+        discretization: Grid of the privacy loss distribution; a coarser one is quicker and asks for
+            slightly more noise.
 
     Raises:
         ValueError: If epsilon or delta is out of range, or no noise meets them.
     """
+    calibration.require_target(target_epsilon, target_delta)
     people = replace(schema, n_public=n_public) if n_public is not None else schema
     recipe = with_steps(recipe, target_epsilon, people.n_public)
-    recipe = _with_rounds(people, recipe, target_epsilon, target_delta, mechanisms)
+    target = (target_epsilon, target_delta, discretization)
+    recipe = _with_rounds(people, recipe, target, mechanisms)
     solved = tuple(
         replace(mechanism, cohort=cohort)
-        for mechanism in _solve(people, recipe, target_epsilon, target_delta, mechanisms)
+        for mechanism in _solve(people, recipe, target, mechanisms)
     )
     events = [m.event for m in solved]
     settings = recipe.model_dump(mode="json")
@@ -138,12 +145,14 @@ def build_plan(
         target_epsilon=target_epsilon,
         target_delta=target_delta,
         n_public=people.n_public,
-        discretization=DISCRETIZATION,
+        discretization=discretization,
         mechanisms=solved,
         composed_epsilon=accounting.epsilon(
-            events, target_delta=target_delta, discretization=DISCRETIZATION
+            events, target_delta=target_delta, discretization=discretization
         ),
-        epsilon_prv=accounting.epsilon_prv(events, target_delta=target_delta),
+        epsilon_prv=accounting.epsilon_prv(events, target_delta=target_delta)
+        if second_opinion
+        else None,
         recipe=settings,
     )
 
@@ -151,18 +160,20 @@ def build_plan(
 def _solve(
     schema: Schema,
     recipe: Recipe,
-    target_epsilon: float,
-    target_delta: float,
+    target: tuple[float, float, float],
     mechanisms: Mechanisms,
 ) -> tuple[PlannedMechanism, ...]:
+    """Return the mechanisms at the scale that meets the target (epsilon, delta) on a grid."""
+    epsilon, delta, discretization = target
+
     def events_of(mu: float) -> Sequence[Event]:
         return [m.event for m in mechanisms(schema, recipe, mu)]
 
     mu = calibration.calibrate(
         events_of,
-        target_epsilon=target_epsilon,
-        target_delta=target_delta,
-        discretization=DISCRETIZATION,
+        target_epsilon=epsilon,
+        target_delta=delta,
+        discretization=discretization,
     )
     return mechanisms(schema, recipe, mu)
 
@@ -170,8 +181,7 @@ def _solve(
 def _with_rounds(
     schema: Schema,
     recipe: Recipe,
-    target_epsilon: float,
-    target_delta: float,
+    target: tuple[float, float, float],
     mechanisms: Mechanisms,
 ) -> Recipe:
     """Return the recipe with the table model's rounds filled in by `recommended_rounds`.
@@ -182,7 +192,7 @@ def _with_rounds(
     if recipe.table.method == "mst" or recipe.table.rounds is not None:
         return recipe
     most = recipe.changed({"table.rounds": table_counts(schema, recipe).selections})
-    first = _solve(schema, most, target_epsilon, target_delta, mechanisms)
+    first = _solve(schema, most, target, mechanisms)
     sigma = next((m.declared["sigma"] for m in first if m.name == TableMeasurement.name), None)
     if sigma is None:
         return recipe

@@ -41,10 +41,7 @@ def calibrate(
     Raises:
         ValueError: A target is out of range, or no scale between 1e-4 and 1e4 meets it.
     """
-    if not (math.isfinite(target_epsilon) and target_epsilon > 0):
-        raise ValueError(f"target_epsilon must be positive and finite, not {target_epsilon!r}")
-    if not 0 < target_delta < 1:
-        raise ValueError(f"target_delta must lie in (0, 1), not {target_delta!r}")
+    require_target(target_epsilon, target_delta)
 
     def cost_on(grid: float) -> Callable[[float], float]:
         return lambda mu: epsilon(events_of(mu), target_delta=target_delta, discretization=grid)
@@ -55,6 +52,14 @@ def calibrate(
     if discretization < _COARSE:
         start = _solve(cost_on(_COARSE), target_epsilon, _COARSE_TOLERANCE, start)
     return _solve(cost_on(discretization), target_epsilon, _TOLERANCE, start)
+
+
+def require_target(target_epsilon: float, target_delta: float) -> None:
+    """Raise ValueError for a target that no guarantee has."""
+    if not (math.isfinite(target_epsilon) and target_epsilon > 0):
+        raise ValueError(f"target_epsilon must be positive and finite, not {target_epsilon!r}")
+    if not 0 < target_delta < 1:
+        raise ValueError(f"target_delta must lie in (0, 1), not {target_delta!r}")
 
 
 def _solve(cost: Callable[[float], float], target: float, tolerance: float, mu: float) -> float:
@@ -82,8 +87,16 @@ def _solve(cost: Callable[[float], float], target: float, tolerance: float, mu: 
             mu = 0.0
         if not low < mu < high:
             mu = math.sqrt(low * high)
-    if low_cost == 0.0 or high_cost == math.inf:
-        raise ValueError(f"no amount of noise meets an epsilon of {target:.6g} with this plan")
+    if low_cost == 0.0:
+        raise ValueError(
+            f"an epsilon of {target:.6g} is too small for this plan: even the most noise that is "
+            "tried costs more"
+        )
+    if high_cost == math.inf:
+        raise ValueError(
+            f"an epsilon of {target:.6g} is too large to be accounted for with this plan: choose a "
+            "smaller one, since above about 20 a guarantee says next to nothing"
+        )
     return low
 
 

@@ -17,9 +17,12 @@ not. So ||k||_2 <= 2^24 holds for the integers, however the hardware rounds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 BITS = 24  # a float32 holds every integer up to 2^24
 UNITS = 2**BITS  # largest norm, in grid units
@@ -43,6 +46,8 @@ def to_grid(parts: Sequence[torch.Tensor], *, max_norm: float) -> list[torch.Ten
     Raises:
         ValueError: `max_norm` is out of range, or a part has another type.
     """
+    import torch  # here, so that planning, which only needs the constants, does without
+
     if not 2.0**-64 <= max_norm <= 2.0**64:
         raise ValueError(f"max_norm must lie in [2^-64, 2^64], not {max_norm!r}")
     if any(part.dtype not in (torch.float32, torch.float64) for part in parts):
@@ -69,6 +74,8 @@ def to_numbers(units: np.ndarray, *, max_norm: float = 1.0) -> np.ndarray:
 def _norms(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return the approximate norm of each row over all parts, float64 (N,); infinite or NaN where
     an entry is."""
+    import torch
+
     found = torch.stack([torch.linalg.vector_norm(part.flatten(1), dim=1) for part in parts])
     if not found.isfinite().all():  # perhaps only an overflow of the parts' own type
         found = torch.stack([_squares([part]).sqrt() for part in parts])
@@ -77,10 +84,12 @@ def _norms(parts: Sequence[torch.Tensor]) -> torch.Tensor:
 
 def _squares(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return the squared norm of each row over all parts, float64 (N,)."""
+    import torch
+
     return torch.stack([part.double().square().flatten(1).sum(dim=1) for part in parts]).sum(dim=0)
 
 
 def _like(row: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
     """Shape and cast one number for each row (N,) for multiplication with a part (N, ...)."""
     shaped = row.view(-1, *[1] * (part.dim() - 1))
-    return shaped if row.dtype == torch.bool else shaped.to(part.dtype)
+    return shaped.to(part.dtype) if row.is_floating_point() else shaped

@@ -131,7 +131,8 @@ class Plan:
         discretization: Grid of the privacy loss distribution behind `composed_epsilon`.
         mechanisms: Every mechanism that reads private data.
         composed_epsilon: Joint epsilon of all mechanisms at `target_delta`, pessimistic.
-        epsilon_prv: Second opinion on only the Gaussian mechanisms, None if it failed.
+        epsilon_prv: Second opinion on only the Gaussian mechanisms, None if it failed or was not
+            asked for.
         recipe: All public settings.
 
     Raises:

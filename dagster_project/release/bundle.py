@@ -3,6 +3,8 @@
     data/train-00000-of-00004.parquet   pairs: `image` = {bytes, path}, then the attributes
     previews/*.png                      grids by attribute
     quality.json, README.md             public quality, data card
+    croissant.json                      the same for machines, in the Croissant format
+    csv/metadata.csv, csv/images/*.png   only if asked for: the pairs as a table and picture files
     manifest.json                       written last, removed first: marks the bundle as complete
 
 Files are written completely or not at all, and the same pairs give the same bytes. No private
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,6 +29,10 @@ from dagster_project.data.schema import Schema
 from dagster_project.privacy.plan import canonical_hash
 from dagster_project.release import manifest as manifests
 from dagster_project.release import previews
+from dagster_project.release.croissant import NAME as CROISSANT
+from dagster_project.release.croissant import describe
+from dagster_project.release.features import IMAGE, features, image_column
+from dagster_project.release.pictures import write_table
 
 _FINGERPRINT = b"dp_tabimage.fingerprint"
 _PREVIEWED = 2000  # pairs that the preview grids are chosen from
@@ -88,7 +95,12 @@ class BundleWriter:
         return [index for index in range(self.chunks) if not self._is_written(index)]
 
     def write_chunk(
-        self, index: int, images: np.ndarray, codes: np.ndarray, rng: np.random.Generator
+        self,
+        index: int,
+        images: np.ndarray,
+        codes: np.ndarray,
+        rng: np.random.Generator,
+        records: pd.DataFrame | None = None,
     ) -> Path:
         """Write one chunk of synthetic pairs.
 
@@ -98,6 +110,7 @@ class BundleWriter:
             codes: (n, d) cells in schema order.
             rng: Public randomness of this chunk (numbers are drawn within their bins). Derive it
                 from seed and index, or a resumed run will differ.
+            records: The values of the cells, if they are drawn already.
 
         Raises:
             ValueError: If a shape or type does not match the schema.
@@ -109,21 +122,22 @@ class BundleWriter:
             raise ValueError(f"Chunk {index}: the images have the wrong type or shape.")
         if codes.shape != (len(numbers), len(self.schema.attributes)):
             raise ValueError(f"Chunk {index}: the codes have the wrong shape.")
-        records = self.schema.decode(codes, rng)
+        if records is None:
+            records = self.schema.decode(codes, rng)
         columns: dict[str, pa.Array] = {
             self.image_column: pa.array(
                 [
                     {"bytes": previews.encode_png(image), "path": f"{number:08d}.png"}
                     for number, image in zip(numbers, images, strict=True)
                 ],
-                type=_IMAGE,
+                type=IMAGE,
             )
         }
-        for attribute in self.schema.attributes:
-            kind = pa.string() if attribute.kind == "categorical" else pa.float64()
-            columns[attribute.name] = pa.array(records[attribute.name], type=kind, from_pandas=True)
+        table_columns = self.schema.to_columns(records)
+        for name, kind in self.schema.columns.items():
+            columns[name] = pa.array(table_columns[name], type=kind, from_pandas=True)
         table = pa.table(columns).replace_schema_metadata(
-            {b"huggingface": _features(self.schema), _FINGERPRINT: self._fingerprint}
+            {b"huggingface": features(self.schema), _FINGERPRINT: self._fingerprint}
         )
         stream = io.BytesIO()
         pq.write_table(table, stream, compression="zstd", row_group_size=1000)
@@ -150,6 +164,12 @@ class BundleWriter:
             write_atomically(self.folder / "previews" / name, image)
         write_atomically(self.folder / "quality.json", _json(quality))
         write_atomically(self.folder / "README.md", card.encode())
+        sampling = manifest["sampling"]
+        if sampling.get("format") == "csv":
+            shards = [self.path(index) for index in range(self.chunks)]
+            write_table(self.folder / "csv", shards, self.image_column)
+        shown = describe(self.folder, self.schema, licence=sampling.get("licence"))
+        write_atomically(self.folder / CROISSANT, _json(shown))
         whole = {**manifest, "files": manifests.file_hashes(self.folder)}
         write_atomically(self.folder / manifests.NAME, _json(whole))
         return whole
@@ -165,7 +185,7 @@ class BundleWriter:
     def _remove_strays(self) -> None:
         """Remove chunks and previews of an earlier version of this bundle, and partial files."""
         kept = {self.path(index) for index in range(self.chunks)}
-        for pattern in ("data/*.parquet", "previews/*.png", "**/*.tmp"):
+        for pattern in ("data/*.parquet", "previews/*.png", "csv/**/*.*", "**/*.tmp"):
             for path in set(self.folder.glob(pattern)) - kept:
                 path.unlink()
 
@@ -178,28 +198,14 @@ class BundleWriter:
             rows += len(shards[-1])
         table = pa.concat_tables(shards).slice(0, _PREVIEWED)
         images = [item["bytes"] for item in table[self.image_column].to_pylist()]
-        return previews.draw(images, table.select(self.schema.names).to_pandas(), self.schema)
-
-
-_IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-
-
-def image_column(schema: Schema) -> str:
-    """Return the name of the image column: "image", unless an attribute has that name."""
-    return "image" if "image" not in schema.names else schema.image.column
-
-
-def _features(schema: Schema) -> bytes:
-    """Return the metadata that makes Hugging Face's `datasets` decode the image column."""
-    features: dict[str, dict[str, str]] = {image_column(schema): {"_type": "Image"}}
-    for attribute in schema.attributes:
-        kind = "string" if attribute.kind == "categorical" else "float64"
-        features[attribute.name] = {"dtype": kind, "_type": "Value"}
-    return json.dumps({"info": {"features": features}}).encode()
+        return previews.draw(
+            images, table.select(list(self.schema.columns)).to_pandas(), self.schema
+        )
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    # Keys keep their order, because that of the schema's attributes is a part of its hash.
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     return text.encode() + b"\n"
 
 

@@ -6,8 +6,8 @@ It explains the numbers of the manifest in plain words. Nothing is computed from
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,26 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dagster_project.data.schema import Attribute, Schema
-from dagster_project.release.bundle import image_column
+from dagster_project.release.features import card_features, image_column
+from dagster_project.release.verdict import judge
 
-_SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M"}
+_SIZES = {
+    10**3: "n<1K",
+    10**4: "1K<n<10K",
+    10**5: "10K<n<100K",
+    10**6: "100K<n<1M",
+    10**7: "1M<n<10M",
+    10**8: "10M<n<100M",
+    10**9: "100M<n<1B",
+}
+# The identifiers of licences for data that the hub knows; it refuses other values of its field.
+LICENCES = {
+    "apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0",
+    "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0",
+    "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0",
+    "cc-by-nc-sa-4.0", "cdla-sharing-1.0", "cdla-permissive-1.0", "cdla-permissive-2.0", "odbl",
+    "odc-by", "pddl", "etalab-2.0", "gfdl", "unlicense", "wtfpl", "other", "unknown",
+}  # fmt: skip
 _KINDS = {
     "gaussian": "Gaussian noise",
     "poisson_sampled_gaussian": "Gaussian noise on Poisson samples",
@@ -30,8 +47,6 @@ def write_card(
     manifest: Mapping[str, Any],
     schema: Schema,
     quality: Mapping[str, Any] | None = None,
-    *,
-    licence: str | None = None,
 ) -> str:
     """Return the Markdown of the card.
 
@@ -39,8 +54,6 @@ def write_card(
         manifest: From `manifest.build`; the file hashes are not needed.
         schema: The public contract.
         quality: From `quality.public_quality`, or None if it was not computed.
-        licence: The publisher's licence for the synthetic data, if possible an identifier that
-            Hugging Face knows ("cc-by-4.0"), or None if not stated.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -52,10 +65,12 @@ def write_card(
     environment.filters["cell"] = _cell
     privacy, sampling = manifest["privacy"], manifest["sampling"]
     epsilon, delta = privacy["epsilon"], privacy["delta"]
+    licence = sampling.get("licence")
     return environment.get_template("card.md.j2").render(
         front_matter=_front_matter(schema, sampling["n"], licence),
         name=schema.name,
         n=sampling["n"],
+        condition=_condition(sampling),
         privacy=privacy,
         factor=_significant(math.exp(epsilon)),
         even=_percent((math.exp(epsilon) + delta) / (1 + math.exp(epsilon))),
@@ -68,12 +83,25 @@ def write_card(
         schema={
             "image": schema.image,
             "attributes": [
-                {"name": a.name, "kind": a.kind, "domain": _domain(a), "missing": a.missing}
+                {
+                    "name": a.column,
+                    "kind": a.declared_kind,
+                    "domain": _domain(a),
+                    "missing": a.missing,
+                }
                 for a in schema.attributes
+                if a.label == 0
             ],
         },
         numeric=any(a.kind == "numeric" for a in schema.attributes),
         quality=quality,
+        verdict=judge(
+            schema,
+            n_public=privacy["n_public"],
+            epsilon=epsilon,
+            settings=manifest["settings"],
+            mechanisms=privacy["mechanisms"],
+        ),
         model=_image_model(sampling, privacy["mechanisms"]),
         mechanisms=[_mechanism(item["name"], item["event"]) for item in privacy["mechanisms"]],
         public_images=manifest.get("public_images"),
@@ -88,12 +116,13 @@ def write_card(
 
 def _front_matter(schema: Schema, n: int, licence: str | None) -> str:
     content = {
-        **({"license": licence} if licence else {}),
+        **_licence(licence),
         "pretty_name": f"{schema.name} (synthetic)",
         "tags": ["synthetic", "differential-privacy", "dp-tabimage", "image", "tabular"],
         "size_categories": [
-            next((label for most, label in _SIZES.items() if n < most), "n>1M"),
+            next((label for most, label in _SIZES.items() if n < most), "1B<n<10B"),
         ],
+        "dataset_info": {"features": card_features(schema)},
         # Without explicit names the previews would be treated as data too.
         "configs": [
             {
@@ -105,13 +134,29 @@ def _front_matter(schema: Schema, n: int, licence: str | None) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
+def _licence(licence: str | None) -> dict[str, str]:
+    """Return the hub's fields: an identifier that it knows, or "other" with the text as a name."""
+    if licence is None:
+        return {"license": "unknown"}
+    if licence in LICENCES:
+        return {"license": licence}
+    name = re.sub(r"[^a-z0-9.-]+", "-", licence.lower()).strip("-.") or "other"
+    return {"license": "other", "license_name": name}
+
+
 def _domain(attribute: Attribute) -> str:
     if attribute.kind == "numeric":
-        low, high = attribute.edges[0], attribute.edges[-1]
-        return f"{low:g} to {high:g}, in {len(list(pairwise(attribute.edges)))} bins"
-    shown = ", ".join(attribute.categories[:20])
-    rest = len(attribute.categories) - 20
-    return f"{shown} and {rest} more" if rest > 0 else shown
+        low, high = map(attribute.edge_text, (attribute.edges[0], attribute.edges[-1]))
+        unit = f" {attribute.unit}" if attribute.unit else ""
+        whole = ", whole numbers" if attribute.form == "integer" else ""
+        return f"{low} to {high}{unit}, in {len(attribute.edges) - 1} bins{whole}"
+    group = attribute.group
+    words = group.labels if group else attribute.categories
+    shown = ", ".join(words[:20]) + (f" and {len(words) - 20} more" if len(words) > 20 else "")
+    if group:
+        none = f", or {group.none}" if group.none else ""
+        return f"any of {shown}, with {group.separator} between them{none}"
+    return shown
 
 
 def _image_model(sampling: Mapping[str, Any], mechanisms: Sequence[Mapping[str, Any]]) -> str:
@@ -145,6 +190,25 @@ def _cell(text: str) -> str:
     for character in "\\|`*_<>[]":
         text = text.replace(character, "\\" + character)
     return text
+
+
+def _condition(sampling: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return what the pairs were conditioned on, None if they were not."""
+    if "where" not in sampling:
+        return None
+    return {
+        "code": _code(sampling["where"]),
+        "share": _percent(sampling["share"], decimals=3),
+        "people": f"{sampling['people']:,.0f}",
+    }
+
+
+def _code(text: str) -> str:
+    """Return text as a Markdown code span, which nothing in it can end."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    edge = " " if longest else ""
+    return f"{fence}{edge}{' '.join(text.split())}{edge}{fence}"
 
 
 def _percent(share: float, *, decimals: int = 1) -> str:

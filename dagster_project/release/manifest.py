@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from dagster_project.privacy.plan import Plan
 
 FORMAT = 2
 NAME = "manifest.json"
-TOLERANCE = 1e-6
 FALSE_POSITIVE_RATES = (0.001, 0.01, 0.05, 0.1, 0.5)
 _PACKAGES = [
     "dp-accounting",
@@ -41,21 +39,6 @@ _PACKAGES = [
 
 class ManifestError(ValueError):
     """Raised when a bundle does not match its manifest; the message is one sentence."""
-
-
-@dataclass(frozen=True)
-class Verified:
-    """The guarantee and the number of files of a bundle that passed `verify`.
-
-    Attributes:
-        true_positives: The largest true-positive rate of a membership test, by false-positive rate.
-    """
-
-    release_id: str
-    epsilon: float
-    delta: float
-    true_positives: Mapping[float, float]
-    files: int
 
 
 def build(
@@ -172,55 +155,3 @@ def read(folder: str | Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ManifestError(f"{NAME} does not have format {FORMAT}.")
     return manifest
-
-
-def verify(folder: str | Path) -> Verified:
-    """Check that the files match the manifest and that the events cost what is claimed.
-
-    Epsilon and the trade-off curve are composed again from the recorded events on the recorded grid
-    and must agree to within 1e-6.
-
-    Raises:
-        ManifestError: If something does not agree.
-    """
-    from dagster_project.privacy import accounting
-
-    folder = Path(folder)
-    manifest = read(folder)
-    listed, found = manifest.get("files"), file_hashes(folder)
-    if not isinstance(listed, dict) or not listed:
-        raise ManifestError(f"{NAME} lists no files.")
-    for state, names in (
-        ("missing", listed.keys() - found.keys()),
-        ("not listed in the manifest", found.keys() - listed.keys()),
-        ("altered", {name for name in listed.keys() & found.keys() if listed[name] != found[name]}),
-    ):
-        if names:
-            raise ManifestError(f"{len(names)} file(s) {state}: {', '.join(sorted(names)[:3])}.")
-    recorded = recorded_events(manifest)
-    privacy = manifest["privacy"]
-    try:
-        claimed, delta = float(privacy["epsilon"]), float(privacy["delta"])
-        grid = float(privacy["discretization"])
-        composed = accounting.epsilon(recorded, target_delta=delta, discretization=grid)
-        curve = {p["false_positives"]: p["true_positives"] for p in trade_off(recorded, grid)}
-        stated = {p["false_positives"]: p["true_positives"] for p in privacy["trade_off"]}
-        agree = stated.keys() == curve.keys() and all(
-            abs(stated[rate] - power) <= TOLERANCE for rate, power in curve.items()
-        )
-        release_id = str(manifest["release_id"])
-    except (KeyError, TypeError, ValueError):
-        raise ManifestError(f"The privacy guarantee in {NAME} cannot be read.") from None
-    if not abs(composed - claimed) <= TOLERANCE:
-        raise ManifestError(
-            f"The recorded events compose to epsilon {composed:.6f}, not to {claimed:.6f}."
-        )
-    if not agree:
-        raise ManifestError("The recorded events do not have the stated trade-off curve.")
-    return Verified(
-        release_id=release_id,
-        epsilon=composed,
-        delta=delta,
-        true_positives=curve,
-        files=len(listed),
-    )

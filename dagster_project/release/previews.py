@@ -32,12 +32,12 @@ def draw(images: list[bytes], records: pd.DataFrame, schema: Schema) -> dict[str
 
     Args:
         images: PNG bytes of N images.
-        records: Records of the images, one column per attribute.
+        records: Records of the images, in the columns of a release.
         schema: Cells and labels of the attributes.
     """
     sheets = {"00-all.png": _sheet([("", list(range(min(len(images), 96))))], images)}
     for i, attribute in enumerate(schema.attributes, start=1):
-        rows = _rows(attribute, records[attribute.name])
+        rows = _rows(attribute, records[attribute.column])
         sheets[f"{i:02d}-{attribute.name.replace(' ', '-')}.png"] = _sheet(rows, images)
     return sheets
 

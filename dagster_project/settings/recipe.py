@@ -32,7 +32,13 @@ from dagster_project.settings.two_scale import CoarseSettings, DetailSettings
 
 
 class Recipe(Settings):
-    """All public settings of a release."""
+    """All public settings of a release.
+
+    Attributes:
+        public_seed: Seed of everything that is random but not private.
+        minimum_people: Noisy number of people below which a release ends early; 0 counts nobody,
+            None is half of the people that `n_public` lets expect.
+    """
 
     budget_split: BudgetSplit = BudgetSplit()
     table: TableSettings = TableSettings()
@@ -48,6 +54,7 @@ class Recipe(Settings):
     detail: DetailSettings = DetailSettings()
     sampler: SamplerSettings = SamplerSettings()
     public_seed: int = Field(0, ge=0)
+    minimum_people: int | None = Field(None, ge=0)
 
     @model_validator(mode="after")
     def _what_is_taught_is_released(self) -> Recipe:

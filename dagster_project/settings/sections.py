@@ -38,12 +38,15 @@ class BudgetSplit(Settings):
         query: Part for the semantic query; optional.
         pairs: Part for the mean pairs; optional.
         image: Part for the training of the diffusion model with DP-SGD; optional.
+        minimum_people: Most that the noisy number of people may take, which can end a release
+            before the rest is spent; optional. It takes less where that decides as well.
     """
 
     table: Share = 0.4
     query: OptionalShare = 0.0
     pairs: OptionalShare = 0.3
     image: OptionalShare = 0.3
+    minimum_people: OptionalShare = 0.01
 
 
 class TableSettings(Settings):

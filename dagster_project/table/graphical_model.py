@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ class GraphicalModel:
         tables = []
         for index, (clique, table) in enumerate(zip(self.cliques, self.marginals, strict=True)):
             separator = self._separator(index)
-            residual = tuple(axis for axis, name in enumerate(clique) if name not in separator)
+            residual = _residual(clique, separator)
             mass = table.sum(axis=residual, keepdims=True)
             # A separator cell without mass is never reached, so any distribution will do there.
             uniform = 1 / math.prod(table.shape[axis] for axis in residual)
@@ -167,6 +167,56 @@ class GraphicalModel:
                 cell, codes[:, column[name]] = np.divmod(cell, size_of[name])
         return codes
 
+    def given(self, allowed: Mapping[str, np.ndarray]) -> tuple[GraphicalModel | None, float]:
+        """Return the distribution of records whose cells are allowed, and their share.
+
+        One pass from the leaves up sums out what is not allowed, and one down restores the clique
+        marginals (Koller, Friedman 2009, section 10.2.2, with evidence).
+
+        Args:
+            allowed: By attribute, the cells that a record may have: bool (cells,). An attribute
+                that is not named may have any.
+
+        Returns:
+            The conditional model, None if no record is possible, and the probability of such a
+            record.
+        """
+        tables, share = [table.copy() for table in self._conditionals], 1.0
+        for table, clique in zip(tables, self.cliques, strict=True):
+            for axis, name in enumerate(clique):
+                if name in allowed:
+                    shape = [-1 if other == axis else 1 for other in range(table.ndim)]
+                    table *= np.asarray(allowed[name], dtype=np.float64).reshape(shape)
+        for index in reversed(range(len(tables))):
+            # The separator's attributes stand in the clique's order, so axes need no sorting.
+            table, clique, separator = tables[index], self.cliques[index], self._separator(index)
+            message, parent = _contract([(table, clique)], separator), self._parents[index]
+            if parent is None:
+                share *= float(message)
+            else:
+                above = self.cliques[parent]
+                tables[parent] = np.einsum(
+                    tables[parent], range(len(above)),
+                    message, [above.index(name) for name in separator], range(len(above)),
+                )  # fmt: skip
+            spread = np.expand_dims(message, _residual(clique, separator))
+            tables[index] = np.where(spread > 0, table / np.where(spread > 0, spread, 1), 0)
+        if not share > 0:
+            return None, 0.0
+        for index, clique in enumerate(self.cliques):
+            parent, separator = self._parents[index], self._separator(index)
+            if parent is not None:
+                mass = _contract([(tables[parent], self.cliques[parent])], separator)
+                tables[index] = tables[index] * np.expand_dims(mass, _residual(clique, separator))
+        narrowed = GraphicalModel(
+            names=self.names,
+            sizes=self.sizes,
+            cliques=self.cliques,
+            marginals=tables,
+            total=self.total * share,
+        )
+        return narrowed, share
+
     def save(self, folder: Path) -> None:
         """Write `model.json` and `model.npz` (clique marginals, float64) into a new folder."""
         folder = Path(folder)
@@ -195,6 +245,11 @@ class GraphicalModel:
         with np.load(folder / "model.npz", allow_pickle=False) as tables:
             marginals = [tables[f"clique_{index}"] for index in range(len(header["cliques"]))]
         return cls(marginals=marginals, **header)
+
+
+def _residual(clique: Sequence[str], separator: Sequence[str]) -> tuple[int, ...]:
+    """Return the axes of a clique's table that its separator lacks."""
+    return tuple(axis for axis, name in enumerate(clique) if name not in separator)
 
 
 def _contract(

@@ -6,7 +6,7 @@ summed out of the cliques, which could make them large, but is left out of sampl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -35,6 +35,11 @@ class VisiblePart(GraphicalModel):
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw `n` records of the visible columns; see `GraphicalModel.sample`."""
         return self._whole.sample(n, rng)[:, :-1]
+
+    def given(self, allowed: Mapping[str, np.ndarray]) -> tuple[GraphicalModel | None, float]:
+        """Return the model given allowed cells, and their share; see `GraphicalModel.given`."""
+        narrowed, share = self._whole.given(allowed)
+        return None if narrowed is None else VisiblePart(narrowed), share
 
 
 def hide_last(fit: TableFit) -> TableFit:

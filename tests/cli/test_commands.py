@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import io
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dagster_project.cli import main as cli
+from dagster_project.cli import place
 from dagster_project.ledger import Ledger
 from dagster_project.ledger.population import Population
 from tests.toy_project import files_below, settings_arguments, write_project
@@ -70,7 +72,7 @@ def moved(path: Path, *, link: bool = False):
 def run(root: Path, command: str, *more: str, data: str | None = None) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
     request = ["--root", str(root), "--data", data or str(root / "data")]
-    request += ["--delta", "1e-4", *settings_arguments(), *more]
+    request += ["--epsilon", "3", "--delta", "1e-4", *settings_arguments(), *more]
     with (
         pytest.MonkeyPatch.context() as patch,
         contextlib.redirect_stdout(out),
@@ -141,6 +143,7 @@ def test_parent_folder_in_the_path(project):
         (["--epsilon", "0"], "target_epsilon"),
         (["--epsilon", "-1"], "target_epsilon"),
         (["--epsilon", "nan"], "target_epsilon"),
+        (["--epsilon", "1000"], "too large to be accounted for"),
         (["--delta", "1"], "target_delta"),
         (["--delta", "0"], "target_delta"),
         (["--set", "dp_sgd.stepz=3"], "unknown setting 'dp_sgd.stepz'"),
@@ -168,7 +171,7 @@ def test_delta_that_allows_whole_records(project):
 
 
 def test_plan_over_the_cap(project):
-    refused(project, 3, "does not fit under the lifetime cap of 12", "--epsilon", "14")
+    refused(project, 3, "does not fit: it takes", "--epsilon", "14")
 
 
 def test_anchored_ledger_that_is_gone(project):
@@ -221,9 +224,48 @@ def test_check_lists_every_fault_at_once(project):
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = cli.main(["check", "--root", str(project), "--data", str(data), "--json"])
-    faults = json.loads(out.getvalue())
-    assert code == 0 and len(faults) >= 3  # an odd category, an odd number, a missing picture
+    found = json.loads(out.getvalue())
+    assert code == 0  # an odd category, an odd number and a missing picture are few of 300
+    assert {reason["lost"] for reason in found["reasons"]} == {True, False}
+    assert found["rows"]["kept"] == found["pictures"]["kept"] == found["rows"]["found"] - 1
     assert state(project) == before
+
+
+def test_a_large_loss_is_told_and_exits_with_2(project, capsys):
+    data = project / "data"
+    command = ["check", "--root", str(project), "--data", str(data)]
+    with edited(data / "schema.yaml", '["no", "yes"]', "[nay, yes]"):
+        assert cli.main([*command, "--examples", "1"]) == 2
+        told = capsys.readouterr()
+        assert "PRIVATE" in told.err and "exceeds --max-lost 0.2" in told.err
+        assert "bright is outside the domain" in told.out and "      row " in told.out
+        assert cli.main([*command, "--max-lost", "0.9"]) == 0
+        assert "      row " not in capsys.readouterr().out
+
+
+def test_plan_writes_nothing_before_there_is_a_ledger(tmp_path):
+    root = write_project(tmp_path)
+    before = files_below(root, but=())
+    code, out, _ = run(root, "plan")
+    assert code == 0 and "named when the ledger exists" in out
+    assert files_below(root, but=()) == before
+
+
+def test_a_gpu_that_is_not_there_is_said_before_anything_is_spent(project, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    before = state(project)
+    code, _, err = run(project, "release", "--epsilon", "3", "--device", "cuda")
+    assert code == 2 and "no GPU that torch can use" in err and err.count("\n") == 1
+    assert state(project) == before
+
+
+def test_an_account_without_a_name_or_home(monkeypatch):
+    for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+        place.ensure_account()
+        assert Path.home().is_dir() and getpass.getuser() == f"uid-{os.getuid()}"
 
 
 def test_standard_output_of_a_real_process_is_json_alone(project):

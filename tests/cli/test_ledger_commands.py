@@ -38,11 +38,33 @@ def run(root: Path, capsys):
 
 def test_the_account_is_shown_without_an_action(run) -> None:
     code, text, _ = run("ledger")
-    assert code == 0 and "cohort founding: lifetime epsilon" in text and "COMMITTED" in text
+    assert (
+        code == 0
+        and "cohort founding: " in text
+        and "of the lifetime budget used; " in text
+        and "COMMITTED" in text
+    )
     assert run("ledger", "show")[1] == text
     for words in (("ledger", "--json"), ("ledger", "show", "--json")):
         account = json.loads(run(*words)[1])
         assert [row["release_id"] for row in account["timeline"]] == ["first", "second"]
+
+
+def test_releases_name_cohort_and_version_and_a_person_is_told(run, root: Path) -> None:
+    keyed = Population.load(root / "population.yaml").keyed_version(plan().data_version)
+    code, text, _ = run("ledger")
+    assert f"% of founding  data {keyed[:12]}  by steward" in text
+    assert plan().data_version not in text
+    (first, _) = json.loads(run("ledger", "--json")[1])["releases"]
+    assert first["data_version"] == keyed and 0 < first["shares"]["founding"] < 1
+    ledger = Ledger.open(Population.load(root / "population.yaml"))
+    ledger.admit("first", ["12"], id_rule="integer")
+    ledger.close()
+    code, text, told = run("ledger", "person", "0012")
+    assert code == 0 and "PRIVATE" in told and text.count("epsilon ") == 3
+    assert text.startswith("cohort founding: 2 releases charged")
+    assert json.loads(run("ledger", "person", "0012", "--json")[1])["cohort"] == "founding"
+    assert "ever seen" in run("ledger", "person", "13")[1]
 
 
 def test_a_root_may_stand_before_or_after_the_action(root: Path, capsys) -> None:

@@ -1,11 +1,16 @@
 """The steward's check lists every fault at once and never fails."""
 
+import io
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
-from dagster_project.data.check import check
+from dagster_project.data.check import check, look
 from dagster_project.data.image_faults import Reason
+from dagster_project.data.picture_sizes import crop_cause, picture_size
 from tests.data.toys import SCHEMA, bomb, columns, png, write, write_csv
 
 
@@ -120,3 +125,133 @@ def test_damaged_files_never_raise(tmp_path, schema_path, seed):
     path.write_bytes(bytes(content))
     for fault in check(folder, schema_path):
         assert len(str(fault)) < 400
+
+
+def test_a_look_says_what_would_train_by_reason_and_by_value_worst_first(tmp_path, schema_path):
+    sharp = {i: png(mode="I;16") for i in range(0, 60, 2)}  # all balls
+    table = columns(60, image={**sharp, 1: None}, weight={3: 99})
+    found = look(write(tmp_path / "data", table), schema_path, examples=2)
+    assert (found.rows.found, found.rows.kept) == (60, 29)
+    assert (found.people.kept, found.pictures.kept) == (29, 29)
+    assert [(r.text, r.rows, r.lost, len(r.examples)) for r in found.reasons] == [
+        (f"image {Reason.WINDOW}", 30, True, 2),
+        (f"image {Reason.NOT_NAMED}", 1, True, 1),
+        ("weight is outside the domain", 1, False, 1),
+    ]
+    assert str(found.values[0]) == "0 of 30 rows with kind 'ball' (100.0% lost)"
+    assert found.exceeding(0.6) == found.values[0] and found.exceeding(0.5) == found.people
+    assert look(write(tmp_path / "good", columns(30)), schema_path, examples=0).exceeding(0) is None
+
+
+def test_a_row_whose_person_cannot_be_read_is_a_person_lost(tmp_path, schema_path):
+    lines = ["id,kind,weight", *(f"{i},ball,2," for i in range(9)), "9,doll,0"]
+    folder = write_csv(tmp_path / "data", lines, {"9.png": png()})
+    found = look(folder, schema_path, examples=0)
+    assert (found.people.found, found.people.kept) == (10, 1)
+    assert found.causes[:-1] == (
+        "records.csv: 9 of 10 rows end in a delimiter that the first line lacks, so that they have "
+        "one field too many: state `table: {trailing_delimiters: true}`.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (b"id;kind;weight", "separated by semicolons, and the schema says ','"),
+        (
+            b"id\tkind\tweight",
+            "by tabs, and the schema says ',': state `table: {delimiter: \"\\t\"}`",
+        ),
+        (b"sep=;\nid;kind;weight", "Excel's first line that ';' separates fields"),
+        ("id,kind,weight".encode("utf-16"), "UTF-16"),
+        ("id,kind,weight,gr\u00f6\u00dfe".encode("cp1252"), "Windows-1252"),
+        (b"id, Kind, weight", "spells the column 'kind' as 'Kind'"),
+        (b",id,kind,weight", "index column without a name"),
+        (b"id,kind,weight,", "a delimiter at the end of its first line"),
+    ],
+)
+def test_a_first_line_that_does_not_fit_gets_its_cause(tmp_path, schema_path, header, words):
+    folder = write_csv(tmp_path / "data", [], {})
+    (folder / "records.csv").write_bytes(header + b"\n")
+    (fault,) = check(folder, schema_path)
+    assert fault.stops and words in fault.text
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ((20, 8), "lose 60% to the centre crop, because the schema's image is 8 x 8: state them"),
+        ((10, 8), None),
+    ],
+)
+def test_pictures_that_are_mostly_cut_off_are_told(tmp_path, schema_path, size, words):
+    table = columns(50, image={i: png(size=size) for i in range(50)})
+    found = look(write(tmp_path / "data", table), schema_path, examples=0).causes
+    assert (words is None and not found) or words in found[0]
+
+
+def test_a_picture_lies_as_its_orientation_says():
+    tilted, file = Image.new("L", (20, 8)), io.BytesIO()
+    exif = tilted.getexif()
+    exif[274] = 6
+    tilted.save(file, "JPEG", exif=exif)
+    assert picture_size(file.getvalue()) == (8, 20)
+    assert picture_size(png(size=(20, 8))) == (20, 8)
+    assert picture_size(None) is None and picture_size(b"?") is None
+    wide = replace(SCHEMA.image, width=20)
+    assert "exchange its height and width" in crop_cause({(8, 20): 3}, wide)
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight", "words"),
+    [
+        ("BALL", "1", "kind: 30 rows hold values such as 'BALL', which differ from the categories"),
+        ("ball|doll", "1", "several labels in one cell"),
+        ("car", "1", "kind: 30 rows hold values outside the domain, most often 'car' (30)"),
+        ("ball", '"1,5"', "with a decimal comma"),
+        ("ball", "060Y", "ages with a unit"),
+        ("ball", "2016-04-01", "which are dates"),
+    ],
+)
+def test_values_that_do_not_fit_get_their_cause(tmp_path, schema_path, kind, weight, words):
+    rows = [f"{i},{kind},{weight}" for i in range(30)]
+    folder = write_csv(tmp_path / "data", ["id,kind,weight", *rows], {})
+    cause, few = look(folder, schema_path, examples=0).causes
+    assert few.startswith("0 people are left, fewer than half of n_public: 100")
+    assert words in cause
+
+
+def test_texts_with_line_breaks_are_named_as_such(tmp_path, schema_path):
+    lines = ["id,kind,weight,note", *(f'{i},ball,2,"one\ntwo"' for i in range(5))]
+    folder = write_csv(tmp_path / "data", lines, {})
+    content = {**SCHEMA.to_dict(), "table": {"ignore": ["note"]}}
+    schema_path.write_text(yaml.safe_dump(content))
+    (cause, *_) = look(folder, schema_path, examples=0).causes
+    assert "10 of 10 lines begin or end within quotes" in cause and "line_breaks: true" in cause
+    content["table"]["line_breaks"] = True
+    schema_path.write_text(yaml.safe_dump(content))
+    assert look(folder, schema_path, examples=0).rows.found == 5
+
+
+def test_values_of_declared_kinds_get_their_cause(tmp_path, schema_path):
+    kinds = {
+        "kind": {"kind": "labels", "labels": ["ball", "doll"]},
+        "weight": {"kind": "date", "edges": ["2020-01-01", "2020-07-01", "2021-01-01"]},
+        "new": {"kind": "boolean"},
+        "age": {"kind": "age", "unit": "years", "edges": [0, 50, 100]},
+    }
+    schema_path.write_text(
+        yaml.safe_dump({**SCHEMA.to_dict(), "attributes": kinds}, sort_keys=False)
+    )
+    rows = [f"{i},ball|car,{i % 28 + 1}.03.2020,ja,N/A" for i in range(30)]
+    folder = write_csv(tmp_path / "data", ["id,kind,weight,new,age", *rows], {})
+    found = look(folder, schema_path, examples=1)
+    assert len(found.reasons) == 5  # with the missing image
+    assert "age is absent or not an age" in {reason.text for reason in found.reasons}
+    for cause, words in zip(
+        found.causes,
+        ["kind: 30 rows hold values such as 'ball|car', which hold labels that are not listed",
+         "state their `format`", "`true_values`", "`missing_values`", "fewer than half"],
+        strict=True,
+    ):  # fmt: skip
+        assert words in cause

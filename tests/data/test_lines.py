@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dagster_project.data.lines import (
     CONTROL,
     LINE_LIMIT,
+    NOT_ENCODED,
     NOT_UTF8,
     QUOTE,
     TOO_LONG,
@@ -67,6 +68,37 @@ def test_empty_lines_are_no_rows_but_count(tmp_path):
 def test_a_mark_before_the_file_is_no_part_of_its_first_line(tmp_path):
     assert lines_of(tmp_path, b"\xef\xbb\xbfa\nb") == [(1, "a"), (2, "b")]
     assert csv_header(tmp_path / "file.csv") == ["a"]
+
+
+def utf16_lines(tmp_path, content):
+    (tmp_path / "file.csv").write_bytes(content)
+    return list(text_lines(tmp_path / "file.csv", "utf-16"))
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("a,b\r", "a,b"),
+        ("\u0a0a\u0a00\u000b\u0d0d\u010a", "\u0a0a\u0a00\u000b\u0d0d\u010a"),
+        ("a\rb", CONTROL),
+        ("a\0", CONTROL),
+        ("a\ufeff", CONTROL),
+        ("\ud800", NOT_ENCODED),
+        ("x" * (LINE_LIMIT // 2), "x" * (LINE_LIMIT // 2)),
+        ("x" * (LINE_LIMIT // 2 + 1), TOO_LONG),
+        ("x" * (3 * LINE_LIMIT), TOO_LONG),
+        ("\U0001f600" * LINE_LIMIT, TOO_LONG),
+    ],
+)
+def test_lines_of_two_byte_units(tmp_path, codec, line, text):
+    content = f"\ufefffirst\n{line}\n\nlast".encode(codec, "surrogatepass")
+    assert utf16_lines(tmp_path, content) == [(1, "first"), (2, text), (4, "last")]
+
+
+def test_half_a_unit_at_the_end_breaks_the_last_line_alone(tmp_path):
+    content = "\ufeffa\nb\nc".encode("utf-16-le") + b"d"
+    assert utf16_lines(tmp_path, content) == [(1, "a"), (2, "b"), (3, NOT_ENCODED)]
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\r\n"), max_size=9), min_size=1))

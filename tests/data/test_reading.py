@@ -252,7 +252,7 @@ def test_faults_that_show_without_records(tmp_path):
     assert faults_of(tmp_path / "a", kind=None) == ["train.parquet lacks the column 'kind'."]
     assert "schema lacks: ['more']" in faults_of(tmp_path / "b", more=[1, 2])[0]
     assert "type double" in faults_of(tmp_path / "c", id=[0.5, 1.5])[0]
-    assert "cannot be read" in faults_of(tmp_path / "d", weight=["1", "2"])[0]
+    assert "cannot be read" in faults_of(tmp_path / "d", weight=[True, False])[0]
     assert "cannot be read" in faults_of(tmp_path / "e", image=[True, False])[0]
     assert "folder images" in faults_of(tmp_path / "f", image=["a.png", "b.png"])[0]
     assert len(faults_of(tmp_path / "g", kind=None, weight=None, more=[1, 2])) == 3
@@ -318,7 +318,7 @@ def test_csv_headers(tmp_path):
     assert column_faults(folder, SCHEMA) == []
     assert shades(read(folder)[0]) == [4]
     (folder / "records.csv").write_bytes(b"\xff\xfe\x00")
-    assert "cannot be read as CSV" in column_faults(folder, SCHEMA)[0]
+    assert "is encoded as UTF-16" in column_faults(folder, SCHEMA)[0]
     (folder / "records.csv").write_bytes(b"")
     assert len(column_faults(folder, SCHEMA)) == 3
     for forgotten in (b"1,ball,secret\n", b"id,kind,weight\r1,ball,secret"):
@@ -329,12 +329,12 @@ def test_csv_headers(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("id,kind,weight\n1,ball,2\n".encode("utf-16"), "carriage return, a NUL"),
-        ("id,kind,weight\n1,ball,2\n".encode("utf-16-be"), "carriage return, a NUL"),
+        ("id,kind,weight\n1,ball,2\n".encode("utf-16"), "encoding: utf-16"),
+        ("id,kind,weight\n1,ball,2\n".encode("utf-16-be"), "encoding: utf-16"),
         ("id,kind,weight\n1,ball,2\n".encode("utf-32"), "carriage return, a NUL"),
         (b"id,kind,weight\r1,ball,2\r", "carriage return, a NUL"),
         (b"id,kind,weight\r1,b\xe4ll,2\r" * 10_000, "carriage return, a NUL"),
-        ("id,kind,größe\n".encode("cp1252"), "not UTF-8"),
+        ("id,kind,größe\n".encode("cp1252"), "encoding: cp1252"),
         (b'id,kind,"weight\n1,ball,2\n', "open or stray quote"),
         (b"x" * 200_000 + b"\n", "too long"),
     ],
@@ -343,7 +343,7 @@ def test_the_encoding_of_a_csv_file_is_decided_by_its_first_line(tmp_path, conte
     folder = write_csv(tmp_path / "data", [], {})
     (folder / "records.csv").write_bytes(content)
     (fault,) = column_faults(folder, SCHEMA)
-    assert words in fault and "UTF-16 or Windows-1252" in fault
+    assert words in fault
     with pytest.raises(ReadingError, match=words):
         read(folder)
 

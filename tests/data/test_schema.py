@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagster_project.data.schema import Schema, SchemaError
-from dagster_project.data.schema_rules import schema_faults
+from dagster_project.data.schema_rules import read_yaml, schema_faults
 
 CONTENT = {
     "name": "toys",
@@ -122,6 +122,10 @@ ANYTHING = st.one_of(
     st.binary(max_size=3),
     st.lists(st.integers(), max_size=2),
     st.just(10**400),
+    st.dates(),
+    st.datetimes(),
+    st.decimals(),
+    st.sampled_from(["2016-04-01", "047Y", "a|b", "|", "1,5", "TRUE", pd.NaT, pd.Timestamp(0)]),
     st.just(np.array([1.0, 2.0])),
 )
 
@@ -135,8 +139,16 @@ ANYTHING = st.one_of(
 def test_no_value_raises_and_every_code_is_a_cell(values, numeric, categorical):
     column = pd.Series(values, dtype=object)
     schema = schema_with(
-        attributes__weight__out_of_domain=numeric, attributes__kind__out_of_domain=categorical
-    )
+        table={"decimal": ",", "missing_values": ["NA", "-9"]},
+        attributes__weight__out_of_domain=numeric,
+        attributes__kind__out_of_domain=categorical,
+        attributes__sold={"kind": "date", "edges": ["2000-01-01", "2020-01-01"], "missing": True},
+        attributes__made={"kind": "date", "edges": ["2000-01-01", "2010-01-01", "2020-01-01"],
+                          "format": "%d.%m.%y", "out_of_domain": "clamp"},
+        attributes__child={"kind": "age", "unit": "months", "edges": [0, 36, 144]},
+        attributes__new={"kind": "boolean"},
+        attributes__parts={"kind": "labels", "labels": ["a", "b"], "ignore_case": True},
+    )  # fmt: skip
     for attribute in schema.attributes:
         codes, keep = attribute.encode(column)
         assert ((codes >= 0) & (codes < attribute.size)).all()
@@ -195,7 +207,7 @@ def test_what_an_image_section_states_is_read_back_and_part_of_the_hash():
         ({"n_public": 0}, "n_public"),
         ({"n_public": True}, "n_public"),
         ({"public": "yes"}, "public"),
-        ({"person_id": "../id"}, "person_id"),
+        ({"person_id": "a\nb"}, "person_id"),
         ({"person_id": "weight"}, "distinct names"),
         ({"image__channels": 2}, "channels"),
         ({"image__height": 65}, "height"),
@@ -216,8 +228,8 @@ def test_what_an_image_section_states_is_read_back_and_part_of_the_hash():
         ({"image__pictures_per_person": "all"}, "must be one"),
         ({"attributes": {}}, "at least one attribute"),
         ({"attributes__kind": None}, "mapping"),
-        ({"attributes__kind__kind": "ordinal"}, "categorical or numeric"),
-        ({"attributes__kind__edges": [0, 1]}, "categories"),
+        ({"attributes__kind__kind": "ordinal"}, "kind must be categorical, numeric"),
+        ({"attributes__kind__edges": [0, 1]}, "categorical and has an unknown key: edges"),
         ({"attributes__kind__categories": ["ball"]}, "1 cells"),
         ({"attributes__kind__categories": ["ball", "ball"]}, "twice"),
         ({"attributes__kind__categories": [True, False]}, "quote it"),
@@ -230,12 +242,104 @@ def test_what_an_image_section_states_is_read_back_and_part_of_the_hash():
         ({"attributes__weight__edges": [0, "1"]}, "not a number"),
         ({"attributes__weight__out_of_domain": ["drop"]}, "out_of_domain"),
         ({"attributes__weight__missing": 1}, "true or false"),
+        ({"person_id_rule": "0 digits"}, "5 digits"),
+        ({"table": {"delimiter": "::"}}, "table: delimiter must be one of"),
+        ({"table": {"encoding": "utf-7"}}, "table: encoding must be one of"),
+        ({"table": {"ignore": "others"}}, "table: ignore must be a list"),
+        ({"table": {"missing_values": [True]}}, "quote them"),
+        ({"table": {"missing_values": [""]}}, "empty text"),
+        ({"table": {"line_breaks": True, "quote": "none"}}, "needs quotes"),
+        ({"attributes__weight__column": "id"}, "distinct names"),
+        ({"attributes__weight__column": "a\n"}, "printable"),
+        ({"attributes__kind__aliases": {"x": "robot"}}, "is not listed"),
+        ({"attributes__kind__aliases": {"doll": "ball"}}, "word of its own"),
+        (
+            {"attributes__kind__categories": ["a", "A"], "attributes__kind__ignore_case": True},
+            "only in case",
+        ),
+        ({"attributes__kind__missing_values": ["3.0"]}, "also among missing_values"),
+        ({"attributes__weight__integer": "yes"}, "true or false"),
+        (
+            {"attributes__weight": {"kind": "numeric", "edges": [0, 0.2, 0.8, 2], "integer": True}},
+            "no whole number",
+        ),
+        (
+            {"attributes__weight": {"kind": "date", "edges": ["2020-01-01", "2020-13-01"]}},
+            "not a date",
+        ),
+        ({"attributes__weight": {"kind": "date", "edges": [2015, 2016]}}, "not a date"),
+        (
+            {
+                "attributes__weight": {
+                    "kind": "date",
+                    "edges": ["2020-01-01", "2021-01-01"],
+                    "format": "%Y",
+                }
+            },
+            "day, month and year",
+        ),
+        ({"attributes__weight": {"kind": "age", "edges": [0, 9]}}, "lacks unit"),
+        (
+            {"attributes__weight": {"kind": "age", "unit": "years", "edges": [0, 9, 1000]}},
+            "three digits",
+        ),
+        ({"attributes__weight": {"kind": "boolean", "true_values": ["0"]}}, "both true and false"),
+        ({"attributes__weight": {"kind": "boolean", "out_of_domain": "clamp"}}, "fallback"),
+        ({"attributes__weight": {"kind": "labels", "labels": ["a|b"]}}, "separator occurs"),
+        ({"attributes__weight": {"kind": "labels", "labels": ["a/b"]}}, "the attribute of a label"),
+        ({"attributes__weight": {"kind": "labels", "labels": ["a"], "none": "a"}}, "without any"),
+        ({"attributes__weight": {"kind": "labels", "labels": []}}, "0 labels"),
+        (
+            {"attributes__weight": {"kind": "labels", "labels": ["a"], "out_of_domain": "clamp"}},
+            "drop or ignore",
+        ),
     ],
 )
 def test_refused_schemas(changes, words):
     with pytest.raises(SchemaError, match=words) as caught:
         schema_with(**changes)
     assert str(caught.value).count("\n") == 0
+
+
+def test_yaml_keeps_texts_as_they_are_written(tmp_path):
+    path = tmp_path / "schema.yaml"
+    path.write_text(
+        """
+name: 0010
+person_id: no
+n_public: 100
+table: {missing_values: [NA, null, -9], ignore: [2020, on, ""]}
+image: {column: yes, channels: 1, height: 8, width: 8}
+attributes:
+  on: {kind: categorical, categories: [001, 010, 012, 1.0, 1:30], aliases: {08: 001, ~: 010}}
+  2021: {kind: categorical, categories: [no, yes, true, 2020-01-01]}
+  labels: {kind: boolean, missing: true}
+  size: {kind: numeric, edges: [010, 1e2, 200.5]}
+  visit: {kind: date, edges: [2020-01-01, 2021-01-01, "2022-01-01"]}
+"""
+    )
+    schema = Schema.from_file(path)
+    assert schema.names == ("on", "2021", "labels", "size", "visit")
+    on, year, labels, size, visit = schema.attributes
+    assert on.categories == ("001", "010", "012", "1.0", "1:30")
+    assert dict(on.aliases) == {"08": "001", "~": "010"}
+    assert year.categories == ("no", "yes", "true", "2020-01-01")
+    assert labels.missing and schema.person_id == "no" and schema.name == "0010"
+    assert size.edges == (10, 100, 200.5)
+    assert visit.labels[0] == "[2020-01-01, 2021-01-01)"
+    assert schema.table.missing_values == ("NA", "null", "-9")
+    assert schema.table.ignore == ("2020", "on", "")
+
+
+@pytest.mark.parametrize("number", ["0400", "1:30", "-012", "1:30.5"])
+def test_numbers_that_yaml_reads_to_another_base_are_refused(tmp_path, number):
+    path = tmp_path / "schema.yaml"
+    path.write_text(f"name: a\nn_public: {number}\n")
+    with pytest.raises(SchemaError, match=rf"Line 2: YAML does not read {number}"):
+        Schema.from_file(path)
+    path.write_text(f"attributes:\n  a: {{kind: numeric, edges: [0, {number}, {number}1]}}\n")
+    content = read_yaml(path)["attributes"]["a"]["edges"]
+    assert content[1] == (number if ":" in number else int(number))
 
 
 @pytest.mark.parametrize("content", [None, [], "text", {}, {"attributes": 3, "image": 4}])

@@ -202,7 +202,7 @@ ARCHIVES: dict[str, tuple[str, Callable[[Path], Path], list[str]]] = {
     "deepfashion": ("deepfashion", deepfashion, []),
     "imagefolder": ("imagefolder", imagefolder, []),
     "idx": ("idx", idx, ["--classes", "zero,one"]),
-    "arrow": ("huggingface", huggingface_arrow, []),
-    "parquet": ("huggingface", huggingface_parquet, []),
+    "arrow": ("huggingface", huggingface_arrow, ["--by-position"]),
+    "parquet": ("huggingface", huggingface_parquet, ["--by-position"]),
     "medmnist": ("medmnist", medmnist, ["--classes", "benign,malignant"]),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ LISTS = {
     ("deepfashion", "labels/texture/fabric_ann.txt"): 0,
 }
 ATTRIBUTES = {"deepfashion": ("hat", "denim")}
+TABLES = {"rows.csv": 1, "rows.jsonl": 0}
 
 pieces = st.sampled_from(
     [b'"', b",", b" ", b"\r", b"\0", b"\xef\xbb\xbf", b"\xff\xfe", b"\xe4", b"1", b"-1",
@@ -48,8 +50,8 @@ def sources(tmp_path_factory):
     return {name: getattr(archives, name)(root / name, 9) for name in names}
 
 
-def rows_of(name: str, source: Path) -> Counter:
-    request = ImportRequest(unit="person", attributes=ATTRIBUTES.get(name))
+def rows_of(name: str, source: Path, request: ImportRequest | None = None) -> Counter:
+    request = request or ImportRequest(unit="person", attributes=ATTRIBUTES.get(name))
     rows = open_archive(name, source, request).rows()
     return Counter(
         row
@@ -87,6 +89,34 @@ def test_one_line_of_a_list_is_one_row(sources, name, file, line, place, cut, wh
     assert len(gone | come) <= 1
     if LISTS[name, file]:
         assert not gone
+
+
+@pytest.mark.parametrize("file", TABLES)
+@settings(max_examples=60, deadline=None)
+@given(line=junk, place=st.integers(0, 9), cut=st.integers(0, 60), whole=st.booleans())
+def test_one_line_of_a_table_is_one_row(sources, file, line, place, cut, whole):
+    """With columns out of file names, and texts that mean "absent"."""
+    source = sources["celeba"].parent / file
+    rows = [{"image": f"p{i}_{i}.png", "sex": "fm"[i % 2], "age": str(i)} for i in range(9)]
+    lines = [json.dumps(row).encode() for row in rows]
+    if file == "rows.csv":
+        lines = [b"image,sex,age", *(",".join(row.values()).encode() for row in rows)]
+    request = ImportRequest(
+        file_column="image",
+        name_pattern="^(?P<person>p[0-9]+)_",
+        person_id="person",
+        categories=(("sex", ("f", "m")),),
+        edges=(("age", (0, 5, 10)),),
+        missing_values=("-1", "x.png"),
+    )
+    place += TABLES[file]
+    if whole:
+        line = lines[min(place, len(lines) - 1)][:cut] + line
+    source.write_bytes(b"\n".join(lines))
+    before = rows_of("table", source, request)
+    source.write_bytes(b"\n".join([*lines[:place], line, *lines[place:]]))
+    after = rows_of("table", source, request)
+    assert not before - after and (after - before).total() <= 1
 
 
 def test_broken_lines_are_counted_by_reason(tmp_path, capsys):

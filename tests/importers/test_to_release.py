@@ -23,7 +23,7 @@ from dagster_project.pipeline import (
 )
 from dagster_project.pipeline.release import Release
 from dagster_project.planning.planner import build_plan
-from dagster_project.release import manifest
+from dagster_project.release import verification
 from dagster_project.settings.recipe import Recipe
 from tests.importers.archives import ARCHIVES
 from tests.toy_project import POPULATION, SETTINGS
@@ -56,7 +56,7 @@ def test_an_archive_becomes_a_release(kind: str, tmp_path: Path) -> None:
     assert cli.main(["check", "--data", str(data)]) == 0
     schema = Schema.from_file(data / "schema.yaml")
     bundle = released(tmp_path, schema)
-    assert manifest.verify(bundle).epsilon <= 5.0
+    assert verification.verify(bundle).epsilon <= 5.0
     table = pd.concat(pd.read_parquet(file) for file in sorted((bundle / "data").glob("*.parquet")))
     assert len(table) == PAIRS and set(schema.names) <= set(table.columns)
     for attribute in schema.attributes:

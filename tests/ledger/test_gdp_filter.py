@@ -158,7 +158,7 @@ def test_a_release_within_the_cap_by_its_own_epsilon_fits_alone(tmp_path) -> Non
     assert gdp_cost([tailed], leak=leak) > gdp_filter.cap(cap, target_delta=DELTA)
     released(ledger, "first", tailed, target_epsilon=cap)
     cohort = ledger.cohorts()[0]
-    assert cohort.remaining == 0 and cohort.epsilon == pytest.approx(cap)
+    assert cohort.remaining == 0 and cohort.share == 1 and cohort.lifetime_epsilon == cap
     with pytest.raises(BudgetExceeded):
         released(ledger, "second", Gaussian(noise_multiplier=1e4))
     ledger.verify(reprice=True)

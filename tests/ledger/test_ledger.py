@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,10 @@ from dagster_project.ledger import (
     UnknownRelease,
     WrongState,
     file_sha256,
+    gdp_filter,
 )
+from dagster_project.ledger import lineage as chains
+from dagster_project.ledger.gdp_filter import percent
 from tests.ledger.toys import SHA, executed, gaussian, plan, population, training
 
 
@@ -59,19 +63,42 @@ def test_at_least_thirteen_releases_of_epsilon_1_fit_under_5(ledger: Ledger) -> 
             reserve(ledger, plan(f"release-{granted}"))
             granted += 1
     assert granted >= 13
-    assert ledger.cohorts()[0].epsilon <= 5.0
+    assert ledger.cohorts()[0].share <= 1 and ledger.cohorts()[0].releases_left == 0
 
 
 def test_price_writes_nothing_and_agrees_with_what_reserve_charges(ledger: Ledger) -> None:
     before = ledger.anchor()
     price = ledger.price(plan())
     assert ledger.anchor() == before
-    assert price.fits and price.spent == 0 and price.epsilon_lifetime_before == 0
+    assert price.fits and price.spent == 0 and price.share_before == 0
     assert reserve(ledger).charges == {"founding": price.cost}
     again = ledger.price(plan("second"))
     assert (again.spent, again.remaining) == (price.cost, price.cap - price.cost)
-    assert again.epsilon_lifetime_before == price.epsilon_lifetime_after
+    assert again.share_before == price.share_after == price.cost / price.cap
     assert not ledger.price(plan("huge", gaussian(0.1))).fits
+
+
+def test_one_unit_tells_the_budget_and_what_would_fit(ledger: Ledger) -> None:
+    """Share of the lifetime budget used, and releases at epsilon 1: here about 5 / 1 squared."""
+    first = ledger.price(plan())
+    reserve(ledger)
+    account = ledger.cohorts()[0]
+    assert account.share == first.share_after and account.releases_left == first.releases_left
+    words = f"{percent(account.share)} of the lifetime budget used; {account.releases_left} more"
+    assert str(account).startswith(words) and words[:20] in chains.render_text(
+        chains.trace(ledger, "first")
+    )
+    assert chains.timeline(ledger)[-1]["share"] == account.share
+    large = ledger.price(plan("large", gaussian(0.95), target_epsilon=5.0, composed_epsilon=4.99))
+    assert not large.fits and f"about epsilon {large.epsilon_that_fits:g} would fit" in str(large)
+    smaller = sigma_of(large.epsilon_that_fits)
+    assert ledger.price(plan("smaller", gaussian(1.01 * smaller))).fits
+    assert not ledger.price(plan("larger", gaussian(0.97 * smaller))).fits
+
+
+def sigma_of(epsilon: float) -> float:
+    """The noise multiplier of one Gaussian mechanism of this epsilon at the toy's delta."""
+    return 1 / math.sqrt(gdp_filter.cap(epsilon, target_delta=1e-6))
 
 
 def test_same_plan_is_charged_once_and_its_name_is_taken(ledger: Ledger) -> None:

@@ -131,7 +131,7 @@ def test_the_timeline_follows_the_account(ledger: Ledger) -> None:
     ]
     (cohort,) = ledger.cohorts()
     assert (rows[-1]["spent"], rows[-1]["cap"]) == (cohort.spent, cohort.cap)
-    assert rows[-1]["epsilon"] == cohort.epsilon == rows[1]["epsilon"]
+    assert rows[-1]["share"] == cohort.share == rows[1]["share"]
 
 
 def test_tracing_among_many_entries_is_quick(ledger: Ledger, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_the_page_is_whole_and_loads_nothing(ledger: Ledger) -> None:
         "cohort founding",
         "cohort newcomers",
         "mistake (given back)",
-        "cap: lifetime",
+        "lifetime budget (ε",
     ):
         assert words in page
     elements = Elements()
@@ -91,7 +91,8 @@ def test_bars_show_the_account_as_shares_of_the_cap(ledger: Ledger) -> None:
     assert tops[-2] == pytest.approx(share)  # given back: as before it
     assert max(p.get_height() for p in newcomers.patches) == pytest.approx(share)
     assert founding.get_ylim()[1] > 100
-    assert re.search(r"ε [\d.]+ of 5 spent", founding.get_title(loc="left"))
+    title = founding.get_title(loc="left")
+    assert re.search(r"[\d.]+ % of the lifetime budget used, \d+ more", title)
 
 
 def test_images_of_nothing_and_of_much(tmp_path: Path, ledger: Ledger) -> None:

@@ -16,6 +16,7 @@ from dagster_project.ledger import (
     PopulationChanged,
     WrongState,
 )
+from dagster_project.ledger.person import account_of
 from tests.ledger.toys import gaussian, plan, population
 
 
@@ -49,6 +50,24 @@ def test_returning_people_keep_their_cohort_and_new_ones_get_the_newest(ledger: 
     opened(ledger, "fifth", "newcomers")
     assert admitted(ledger, "fifth", "abcde") == "de"
     ledger.verify()
+
+
+def test_a_person_is_told_which_releases_they_paid_for(ledger: Ledger) -> None:
+    opened(ledger, "first")
+    admitted(ledger, "first", "ab", "h")
+    ledger.add_cohort("newcomers", n_public=100, approved_by="x")
+    opened(ledger, "second", "newcomers")
+    admitted(ledger, "second", "abc")
+    opened(ledger, "third")
+    ledger.reserve(plan("void", gaussian()), approved_by="x", schema_public=False)
+    ledger.void("void")
+    paid = {who: account_of(ledger, who) for who in (" a", "c", "h", "z", "")}
+    assert [one.release_id for one in paid[" a"].releases] == ["first", "third"]
+    assert [one.release_id for one in paid["c"].releases] == ["second", "third"]
+    assert paid["c"].account == ledger.cohort("newcomers")
+    assert paid["h"].cohort == "held-out" and "no mechanism" in str(paid["h"])
+    assert paid["z"].cohort is paid[""].cohort is None and "ever seen" in str(paid["z"])
+    assert "cohort founding: 2 releases charged, " in str(paid[" a"])
 
 
 def test_new_people_are_left_out_of_an_older_cohort_and_stay_unknown(ledger: Ledger) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -20,7 +21,9 @@ from dagster_project.settings.recipe import Recipe
 from tests.ledger.toys import SHA, executed, plan, population
 from tests.toy_project import PEOPLE, ledger_of, materialise, settings_arguments, write_project
 
-TO_TABLE_MODEL = ("dataset", "privacy_plan", "public_images", "pairs", "table_model")
+TO_TABLE_MODEL = (
+    "dataset", "privacy_plan", "public_images", "pairs", "minimum_people", "table_model",
+)  # fmt: skip
 NEW = 120
 ASKED = ("--epsilon", "5", "--delta", "1e-4")
 
@@ -82,24 +85,34 @@ def grown(root: Path, first: str) -> Path:
     return root
 
 
-def tick(root: Path, cursor: str | None = None) -> tuple[dg.SkipReason, str | None]:
-    """What the sensor answers, and its cursor afterwards."""
+def tick(root: Path, cursor: str | None = None) -> tuple[str, str | None, list[str]]:
+    """What the sensor says, its cursor afterwards, and the versions that it observed."""
     definitions = build_definitions(root)
     sensor = definitions.resolve_sensor_def("data_changed")
     resources = {
         k: v for k, v in definitions.resources.items() if k in sensor.required_resource_keys
     }
-    with dg.build_sensor_context(cursor=cursor, resources=resources) as context:
+    (root / ".dagster").mkdir(exist_ok=True)
+    with (
+        dg.DagsterInstance.local_temp(str(root / ".dagster")) as instance,
+        dg.build_sensor_context(instance, cursor, resources=resources) as context,
+    ):
         answer = sensor(context)
-        assert isinstance(answer, dg.SkipReason)
-        return answer, context.cursor
+        if isinstance(answer, dg.SkipReason):
+            return str(answer.skip_message), context.cursor, []
+        assert isinstance(answer, dg.SensorResult) and not answer.run_requests
+        for event in answer.asset_events:
+            assert event.asset_key == dg.AssetKey("data_files")
+            instance.report_runless_asset_event(event)
+        seen = [event.tags["dagster/data_version"] for event in answer.asset_events]
+        return str(answer.skip_reason.skip_message), context.cursor, seen
 
 
 def test_before_any_release_nothing_is_created(tmp_path: Path) -> None:
     root = write_project(tmp_path)
-    assert "under DVC" in tick(root)[0].skip_message
+    assert "under DVC" in tick(root)[0]
     add_to_dvc(root, "c" * 32)
-    assert "no ledger yet" in tick(root)[0].skip_message
+    assert "no ledger yet" in tick(root)[0]
     assert not (root / "ledger").exists()
 
 
@@ -147,22 +160,58 @@ def test_three_modes_are_priced_and_nothing_is_spent(grown: Path) -> None:
     assert (reuse["name"], new["name"], refresh["name"]) == ("reuse", "new people only", "refresh")
     assert "nothing has been released" in reuse["price"]  # none is complete here
     assert "'newcomers'" in new["price"] and "--people newcomers" in new["command"]
-    assert "lifetime cap" in refresh["price"] and refresh["fits"]
+    assert "lifetime budget" in refresh["price"] and refresh["fits"]
     assert "- **refresh**" in command(grown, "plan", "--modes", *arguments)[1]
     assert spent(grown) == before
 
 
 def test_the_sensor_proposes_once_and_runs_nothing(grown: Path) -> None:
     before = spent(grown)
-    answer, cursor = tick(grown)
-    file = grown / "private" / "proposals" / f"{'b' * 32}.md"
+    told, cursor, seen = tick(grown)
+    keyed = Population.load(grown / "population.yaml").keyed_version("md5:" + "b" * 32)
+    file = grown / "private" / "proposals" / f"{keyed[:16]}.md"
+    assert f"wrote private/proposals/{file.name}" in told
     text = file.read_text()
     assert "**reuse**" in text and "**new people only**" in text and "**refresh**" in text
-    assert text in answer.skip_message and "b" * 32 not in text
-    assert cursor == Population.load(grown / "population.yaml").keyed_version("md5:" + "b" * 32)
+    assert text in told and "b" * 32 not in told
+    assert cursor == keyed and not seen  # `dataset` was materialised from it
     file.unlink()
-    assert "no new version" in tick(grown, cursor)[0].skip_message
+    assert "no new version" in tick(grown, cursor)[0]
     assert not file.exists() and spent(grown) == before
+
+
+def test_modes_without_a_request_price_what_the_sensor_proposes(grown: Path) -> None:
+    text = command(grown, "plan", "--modes", "--data", str(grown / "data"), "--delta", "1e-4")[1]
+    assert "--epsilon 3 --delta 0.0001" in text  # a request of its own
+    told = tick(grown)[0]
+    text = command(grown, "plan", "--modes", "--data", str(grown / "data"))[1]
+    assert text.strip() in told and "cohort 'founding' and cohort 'newcomers' each" in text
+
+
+def test_the_graph_is_stale_as_soon_as_the_sensor_saw_new_data(grown: Path) -> None:
+    with stale_assets(grown) as found:
+        assert "dataset" not in found
+    add_to_dvc(grown, "d" * 32)
+    try:
+        (version,) = tick(grown)[2]
+        keyed = Population.load(grown / "population.yaml").keyed_version("md5:" + "d" * 32)
+        assert version.startswith(f"{keyed} ") and "d" * 32 not in version
+        with stale_assets(grown) as found:
+            assert {"dataset", "privacy_plan", "table_model"} <= found
+    finally:
+        add_to_dvc(grown, "b" * 32)
+
+
+@contextlib.contextmanager
+def stale_assets(root: Path) -> Iterator[set[str]]:
+    """The assets that Dagster's page would mark as stale."""
+    from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+
+    graph = build_definitions(root).resolve_asset_graph()
+    with dg.DagsterInstance.local_temp(str(root / ".dagster")) as instance:
+        resolver = CachingStaleStatusResolver(instance, graph, instance)
+        names = [*TO_TABLE_MODEL]
+        yield {n for n in names if resolver.get_status(dg.AssetKey(n)) == StaleStatus.STALE}
 
 
 def test_the_sensor_says_what_is_wrong_in_one_sentence(grown: Path) -> None:
@@ -170,12 +219,12 @@ def test_the_sensor_says_what_is_wrong_in_one_sentence(grown: Path) -> None:
     text = people.read_text()
     (grown / "data" / "another.txt").write_text("not in data.dvc")
     try:
-        assert "dvc add" in tick(grown)[0].skip_message
+        assert "dvc add" in tick(grown)[0]
     finally:
         (grown / "data" / "another.txt").unlink()
     people.write_text(text.replace("lifetime_epsilon: 12.0", "lifetime_epsilon: 99.0"))
     try:
-        assert "cannot be changed" in tick(grown)[0].skip_message
+        assert "cannot be changed" in tick(grown)[0]
     finally:
         people.write_text(text)
 

@@ -12,7 +12,7 @@ ORDER = tuple(stage.name for stage in STAGES)
 ZONES = {
     "private": {"pairs", "subsample", "fidelity_report"},
     "dp": {
-        "table_model", "semantic_query", "public_checkpoint", "mean_pairs",
+        "minimum_people", "table_model", "semantic_query", "public_checkpoint", "mean_pairs",
         "pretrained_checkpoint", "image_model",
     },
     "public": {

@@ -72,7 +72,8 @@ def test_counts_and_sums_of_a_sample_are_one_event(name):
 @pytest.mark.parametrize("name", ["base", "indep"])
 def test_what_has_no_share_is_not_in_the_plan(name):
     found = at(name)
-    assert set(found) == {"table_model.selection", "table_model.measurement", "image_model"}
+    table = {"table_model.selection", "table_model.measurement"}
+    assert set(found) == {"minimum_people", "image_model"} | table
     default = at("default", **{"budget_split.table": 0.2, "budget_split.pairs": 0.5})
     noise, more = (m["image_model"].event.noise_multiplier for m in (found, default))
     assert noise < more

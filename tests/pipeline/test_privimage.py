@@ -34,7 +34,7 @@ from dagster_project.pipeline.release import Release
 from dagster_project.planning.planner import build_plan
 from dagster_project.privacy import accounting
 from dagster_project.privacy.plan import Plan
-from dagster_project.release.manifest import verify
+from dagster_project.release.verification import verify
 from dagster_project.settings.presets import preset
 from tests.toy_project import SETTINGS, materialise, write_project
 

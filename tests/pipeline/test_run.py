@@ -22,7 +22,7 @@ def test_every_stage_runs_after_those_it_goes_on_with() -> None:
     for place, known in enumerate(STAGES):
         assert set(known.after) <= set(names[:place]), known.name
     assert [s.name for s in between("pairs", "semantic_query")] == [
-        "pairs", "table_model", "semantic_query",
+        "pairs", "minimum_people", "table_model", "semantic_query",
     ]  # fmt: skip
     assert stage("mean_pairs").after == ("subsample", "table_model")
 
@@ -52,8 +52,8 @@ def test_a_release_is_made_and_made_once(tmp_path: Path, solved: Plan) -> None:
     assert stated["sampling"]["n"] == 20
     assert told == sorted(told) and told[-1] == pytest.approx(1)
     entries = len(ledger.entries())
-    (spent,) = {cohort.epsilon for cohort in ledger.cohorts()}
+    (spent,) = {cohort.spent for cohort in ledger.cohorts()}
     assert make() == bundle and manifest.read(bundle) == stated
     assert len(ledger.entries()) == entries
-    assert {cohort.epsilon for cohort in ledger.cohorts()} == {spent}
+    assert {cohort.spent for cohort in ledger.cohorts()} == {spent}
     ledger.close()

@@ -148,6 +148,7 @@ def test_less_epsilon_means_more_noise_everywhere(plans):
 def test_every_use_of_the_data_is_an_event(plans):
     found = plans[3.0]
     assert [(m.name, type(m.event)) for m in found.mechanisms] == [
+        ("minimum_people", DiscreteGaussian),
         ("table_model.selection", BoundedRange),
         ("table_model.measurement", DiscreteGaussian),
         ("mean_pairs", Gaussian),
@@ -208,8 +209,9 @@ def test_mean_pairs_take_no_more_than_they_can_use():
     assert large["mean_pairs"].event.noise_multiplier == pytest.approx(1.5)
     # What is left goes to DP-SGD: the shares still fill the whole budget.
     spent = 1 / 1.5**2 / 9
-    table = recipe.budget_split.table / sum(recipe.budget_split.model_dump().values())
-    assert effective_split(recipe, 3.0)["image"] == pytest.approx(1 - spent - table)
+    shares = recipe.budget_split.model_dump()
+    others = (shares["table"] + shares["minimum_people"]) / sum(shares.values())
+    assert effective_split(recipe, 3.0)["image"] == pytest.approx(1 - spent - others)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +233,7 @@ def test_steps_follow_the_public_rule(epsilon, people, steps):
 
 def test_a_plan_without_steps_gives_their_budget_to_the_others():
     found = plan(settings={"dp_sgd.steps": None})
-    assert {m.stage for m in found.mechanisms} == {"table_model", "mean_pairs"}
+    assert {m.stage for m in found.mechanisms} == {"minimum_people", "table_model", "mean_pairs"}
     assert found.composed_epsilon > 0.99
 
 

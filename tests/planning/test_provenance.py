@@ -30,10 +30,10 @@ from dagster_project.release import card
 
 PACKAGE = Path(inspect.getfile(dagster_project)).parent
 STAGES = {stage.name for stage in order.STAGES} - {"dataset", "privacy_plan"}
-WITHOUT_FEATURES = {"pairs", "subsample", "budget_lineage"}
+WITHOUT_FEATURES = {"pairs", "minimum_people", "subsample", "budget_lineage"}
 # Public pre-training takes one-way marginals from the module that makes the mean pairs.
 BEFORE_MEAN_PAIRS = {
-    "pairs", "public_images", "table_model", "semantic_query", "budget_lineage",
+    "pairs", "minimum_people", "public_images", "table_model", "semantic_query", "budget_lineage",
 }  # fmt: skip
 FUTURE = "from __future__ import annotations\n"
 

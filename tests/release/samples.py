@@ -20,6 +20,12 @@ from dagster_project.release.bundle import BundleWriter
 from dagster_project.release.card import write_card
 
 TOTAL, CHUNK = 25, 10
+QUALITY = {
+    "n_synthetic": TOTAL,
+    "mean_tvd": 0.1,
+    "mean_expected_tvd": 0.09,
+    "cliques": [{"clique": ["weight"], "cells": 4, "tvd": 0.1, "expected_tvd": 0.09}],
+}
 
 
 def make_schema(**changes: Any) -> Schema:
@@ -88,5 +94,5 @@ def write_missing(writer: BundleWriter, seed: int = 7) -> None:
 def write_bundle(folder: Path, schema: Schema, manifest: dict[str, Any]) -> BundleWriter:
     writer = BundleWriter(folder, schema, TOTAL, CHUNK, parameters={"seed": 7})
     write_missing(writer)
-    writer.finish(manifest, write_card(manifest, schema), {"mean_tvd": 0.1})
+    writer.finish(manifest, write_card(manifest, schema, QUALITY), QUALITY)
     return writer

@@ -13,6 +13,7 @@ from dagster_project.data.schema import Schema
 from dagster_project.privacy.accounting import true_positive_rates
 from dagster_project.privacy.plan import Plan
 from dagster_project.release.card import write_card
+from tests.release.samples import make_schema
 
 
 def split(card: str) -> tuple[dict[str, Any], str]:
@@ -20,12 +21,29 @@ def split(card: str) -> tuple[dict[str, Any], str]:
     return yaml.safe_load(front), body
 
 
-def test_front_matter_names_the_data_files(manifest: dict[str, Any], schema: Schema) -> None:
-    front, _ = split(write_card(manifest, schema, licence="cc-by-4.0"))
-    assert front["license"] == "cc-by-4.0"
-    assert front["size_categories"] == ["n<1K"]
-    assert front["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
-    assert "license" not in split(write_card(manifest, schema))[0]
+def test_front_matter_names_the_data_files_and_a_licence_that_the_hub_takes(
+    manifest: dict[str, Any], schema: Schema
+) -> None:
+    def front(**sampling: Any) -> dict[str, Any]:
+        asked = manifest | {"sampling": manifest["sampling"] | sampling}
+        return split(write_card(asked, schema))[0]
+
+    found = front(licence="cc-by-4.0")
+    assert found["license"] == "cc-by-4.0" and found["size_categories"] == ["n<1K"]
+    assert found["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
+    assert found["dataset_info"]["features"] == [
+        {"name": "image", "dtype": "image"},
+        {
+            "name": "kind of thing",
+            "dtype": {"class_label": {"names": {"0": "a|b", "1": "ü", "2": "c"}}},
+        },
+        {"name": "weight", "dtype": "float64"},
+    ]
+    assert front(n=2_000_000)["size_categories"] == ["1M<n<10M"]
+    assert front()["license"] == "unknown"
+    own = front(licence="Terms of St. Mary's, 2026")
+    assert own["license"] == "other"
+    assert re.fullmatch(r"[a-z0-9.-]+", own["license_name"])
 
 
 def test_promise_columns_and_mechanisms_are_told(manifest: dict[str, Any], schema: Schema) -> None:
@@ -95,3 +113,23 @@ def test_what_an_attacker_gains_is_the_curve_of_the_events(
     rows = re.findall(r"^\| ([\d.]+) % \| ([\d.]+) % \|$", body, flags=re.MULTILINE)
     assert [float(rate) for rate, _ in rows] == [0.1, 1, 5, 10, 50]
     assert all(float(rate) <= float(found) <= 100 for rate, found in rows)
+
+
+def test_columns_are_told_as_they_are_released(manifest: dict[str, Any]) -> None:
+    attributes = {
+        "stay": {"kind": "numeric", "edges": [0, 5, 30], "integer": True, "missing": True},
+        "visit": {"kind": "date", "edges": ["2015-01-01", "2020-01-01", "2024-01-01"]},
+        "seen": {"kind": "age", "unit": "years", "edges": [0, 40, 120]},
+        "smoker": {"kind": "boolean", "column": "Smoker?"},
+        "finding": {"kind": "labels", "labels": ["mass", "scar"], "none": "clear"},
+    }
+    body = split(write_card(manifest, make_schema(attributes=attributes)))[1]
+    for row in (
+        "| `stay` | numeric | 0 to 30, in 2 bins, whole numbers, or missing |",
+        "| `visit` | date | 2015-01-01 to 2024-01-01, in 2 bins |",
+        "| `seen` | age | 0 to 120 years, in 2 bins |",
+        "| `Smoker?` | boolean | false, true |",
+        "| `finding` | labels | any of mass, scar, with \\| between them, or clear |",
+    ):
+        assert f"{row}\n" in body
+    assert body.count("`finding`") == 1

@@ -17,18 +17,21 @@ def budget_lineage(run: StageRun) -> Mapping[str, Any]:
     """Trace the released files back to every event that touched private data, and show what the
     population has spent so far."""
     from dagster_project.ledger import lineage, timeline_figure
+    from dagster_project.ledger.gdp_filter import percent
 
     release = run.release
     chain = lineage.trace(release.ledger, release.id)
     public = not release.schema.public
     account = "\n".join(
         [
-            "| cohort | spent (lifetime epsilon) | cap |",
+            "| cohort | share of the lifetime budget used | more releases at ε = 1 that fit |",
             "|---|---|---|",
-            *(f"| {b.name} | {b.epsilon:.3f} | {b.lifetime_epsilon:g} |"
-              for b in release.ledger.cohorts()),
+            *(
+                f"| {cohort.name} | {percent(cohort.share)} | {cohort.releases_left} |"
+                for cohort in release.ledger.cohorts()
+            ),
         ]
-    )  # fmt: skip
+    )
     text = lineage.render_text(chain, public=public)
     figure = b64encode(timeline_figure.png(lineage.timeline(release.ledger))).decode()
     return {

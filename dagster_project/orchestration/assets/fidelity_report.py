@@ -35,12 +35,12 @@ def fidelity_report(run: StageRun, config: ReportConfig) -> Mapping[str, Any]:
         progress=run.progress,
     )
     mlflow_run = synthetic_release.mlflow_run(release)
-    if mlflow_run is not None:
+    if mlflow_run is not None and figures is not None:
         run.tracking.log_fidelity(mlflow_run, figures, public=release.schema.public)
     metadata: dict[str, Any] = {
         "report": dg.MetadataValue.path(str(release.private / "fidelity_report.html")),
     }
-    if release.schema.public:
+    if release.schema.public and figures is not None:
         metadata |= {
             "auc_mean": figures.auc_mean,
             "auc_ceiling": figures.auc_ceiling,

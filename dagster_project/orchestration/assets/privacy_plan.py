@@ -5,7 +5,12 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from dagster_project.orchestration.resources import BudgetLedger, DataSet, ReleaseStore
+from dagster_project.orchestration.resources import (
+    BudgetLedger,
+    ComputeResource,
+    DataSet,
+    ReleaseStore,
+)
 from dagster_project.pipeline.order import RELEASED
 from dagster_project.planning.provenance import code_version, git_facts, lock_hash
 from dagster_project.settings.presets import DEFAULT, PRESETS
@@ -41,7 +46,7 @@ class PlanConfig(dg.Config):
             "within_budget",
             asset="privacy_plan",
             blocking=True,
-            description="The plan fits under the lifetime cap of everybody it touches.",
+            description="The plan fits the lifetime budget of everybody it touches.",
         )
     ],
 )
@@ -51,13 +56,19 @@ def privacy_plan(
     data: DataSet,
     budget: BudgetLedger,
     store: ReleaseStore,
+    compute: ComputeResource,
 ):  # type: ignore[no-untyped-def]  # Dagster takes no annotation with a check
     """Solve every sigma from epsilon and delta by the joint composition of all mechanisms, price
     the plan and reserve it in the ledger. Refuses a plan that does not fit; reads no record."""
+    from dagster_project.pipeline import beforehand
     from dagster_project.pipeline.privacy_plan import solve
 
     ledger, population, schema = budget.open(), budget.population(), data.schema()
     try:
+        compute.settings().require_device()
+        beforehand.require_numbers(schema, population, ledger.cohorts(), config.people)
+        people = None if config.people == "all" else ledger.cohort(config.people)
+        beforehand.require_people(people.n_public if people else schema.n_public, data.path)
         version = data.version().text
         if population.keyed_version(version) != dataset:
             raise dg.Failure(
@@ -73,7 +84,7 @@ def privacy_plan(
             settings=config.settings,
             preset_name=config.preset,
             data_version=version,
-            people=None if config.people == "all" else ledger.cohort(config.people),
+            people=people,
         )
         price = ledger.price(plan, schema_public=schema.public, allow_delta=config.allow_delta)
         if price.fits:
@@ -97,6 +108,8 @@ def privacy_plan(
             "epsilon of the Gaussian events by PRV": plan.epsilon_prv or "not available",
             "mechanisms": dg.MetadataValue.md(_table(plan)),
             "price": str(price),
+            "share of the lifetime budget used afterwards": price.share_after,
+            "releases at epsilon 1 that fit afterwards": price.releases_left,
         },
         # The id contains a keyed hash of everything that determines the plan; the plan's own hash
         # would confirm a guess.
@@ -110,7 +123,7 @@ def privacy_plan(
 
 
 def _table(plan: Any) -> str:
-    from dagster_project.pipeline.fidelity_report import mechanism_rows
+    from dagster_project.planning.costs import mechanism_rows
 
     rows = ["| mechanism | event | epsilon alone |", "|---|---|---|"]
     for row in mechanism_rows(plan):

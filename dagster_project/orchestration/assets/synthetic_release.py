@@ -16,6 +16,7 @@ class SampleConfig(dg.Config):
 
     n: int = Field(4000, gt=0)
     seed: int = Field(1, ge=0)
+    licence: str | None = Field(None, description="Licence of the synthetic data: cc-by-4.0, ...")
 
 
 @stage(config=SampleConfig)
@@ -27,7 +28,8 @@ def synthetic_release(run: StageRun, config: SampleConfig) -> Mapping[str, Any]:
     release = run.release
     folder = run.store.bundle(release, n=config.n, seed=config.seed)
     facts = {"dagster_run": run.context.run_id}
-    facts["mlflow_run"] = run.tracking.log_release(release, folder, run.context.run_id)
+    keyed = run.budget.population().keyed_version(release.plan.data_version)
+    facts["mlflow_run"] = run.tracking.log_release(release, folder, run.context.run_id, keyed)
     release.ledger.attach(release.id, **facts)
     return {
         "pairs": config.n,
