@@ -24,7 +24,7 @@ from tests.toy_project import PEOPLE, ledger_of, materialise, settings_arguments
 TO_TABLE_MODEL = (
     "dataset", "privacy_plan", "public_images", "pairs", "minimum_people", "table_model",
 )  # fmt: skip
-NEW = 120
+NEW = 160
 ASKED = ("--epsilon", "5", "--delta", "1e-4")
 
 
@@ -206,10 +206,11 @@ def test_the_graph_is_stale_as_soon_as_the_sensor_saw_new_data(grown: Path) -> N
 def stale_assets(root: Path) -> Iterator[set[str]]:
     """The assets that Dagster's page would mark as stale."""
     from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+    from dagster._core.loader import LoadingContextForTest
 
     graph = build_definitions(root).resolve_asset_graph()
     with dg.DagsterInstance.local_temp(str(root / ".dagster")) as instance:
-        resolver = CachingStaleStatusResolver(instance, graph, instance)
+        resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
         names = [*TO_TABLE_MODEL]
         yield {n for n in names if resolver.get_status(dg.AssetKey(n)) == StaleStatus.STALE}
 
