@@ -8,8 +8,6 @@ from __future__ import annotations
 import hmac
 import unicodedata
 
-import pandas as pd
-
 LEAST_ROWS = 10  # of any set that a report compares; fewer have no k-th nearest neighbours
 HELDOUT_SHARE = 0.1  # expected share of held-out people, unless heldout.parquet names them
 
@@ -27,7 +25,7 @@ def canonical_id(value: object, rule: str = "exact") -> str | None:
     >>> canonical_id(" 0012 "), canonical_id("0012", "integer"), canonical_id(12.0, "5 digits")
     ('0012', '12', '00012')
     """
-    if value is None or value is pd.NA or value != value:
+    if value is None or _is_nan(value):
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -35,6 +33,13 @@ def canonical_id(value: object, rule: str = "exact") -> str | None:
     if rule != "exact" and text.isascii() and text.isdigit():
         text = text.lstrip("0") or "0" if rule == "integer" else text.zfill(int(rule.split()[0]))
     return text or None
+
+
+def _is_nan(value: object) -> bool:
+    try:
+        return bool(value != value)
+    except TypeError:  # pandas.NA: its comparisons have no truth value
+        return True
 
 
 def is_held_out(person: str, *, key: bytes, share: float) -> bool:
