@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dagster_project.data.raw_values import category_text
+from dagster_project.data.raw_values import category_text, day
 
 if TYPE_CHECKING:
     from dagster_project.data.schema import Attribute, Schema
@@ -191,13 +191,18 @@ class _Reader:
         return text
 
     def _number(self, attribute: Attribute, value: Any) -> float:
-        """Return the number behind a value: of a date or an age also of its text."""
+        """Return the number behind a value: of a date or an age also of its text.
+
+        A date is written as in the release, which is ISO form, or as in the table.
+        """
         spelled = isinstance(value, str) and attribute.form in ("date", "age")
+        if attribute.form == "date" and np.isfinite(day(value)):
+            return day(value)
         if spelled or (isinstance(value, int | float) and not isinstance(value, bool)):
             number = float(attribute.numbers(pd.Series([value], dtype=object))[0])
             if np.isfinite(number):
                 return number
-        wanted = "a date, written as text" if attribute.form == "date" else "a number"
+        wanted = "a date such as '2020-01-31'" if attribute.form == "date" else "a number"
         raise ConditionError(f"{attribute.name} is {wanted}, and {value!r} is none")
 
     def _text(self, node: ast.expr) -> str:

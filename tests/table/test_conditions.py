@@ -144,7 +144,11 @@ FORMS = Schema.from_dict(
     | {
         "attributes": {
             "stay": {"kind": "numeric", "edges": [0, 5, 30], "integer": True, "missing": True},
-            "visit": {"kind": "date", "edges": ["2015-01-01", "2020-01-01", "2024-01-01"]},
+            "visit": {
+                "kind": "date",
+                "edges": ["2015-01-01", "2020-01-01", "2024-01-01"],
+                "format": "%d.%m.%Y",
+            },
             "smoker": {"kind": "boolean", "missing": True},
             "years": {"kind": "age", "unit": "years", "edges": [0, 20, 60, 100]},
         }
@@ -158,7 +162,7 @@ FORMS = Schema.from_dict(
         ("stay == 7", lambda r: r["stay"] == 7),
         ("4 < stay <= 6 and stay != 5", lambda r: r["stay"] == 6),
         ("stay is None", lambda r: r["stay"].isna()),
-        ("visit >= '2019-12-30' and visit < '2020-01-02'",
+        ("visit >= '2019-12-30' and visit < '02.01.2020'",
          lambda r: r["visit"].map(lambda d: date(2019, 12, 30) <= d < date(2020, 1, 2))),
         ("smoker == True and years > 90", lambda r: (r["smoker"] == True)  # noqa: E712
          & r["years"].map(lambda text: int(text[:3]) > 90)),
