@@ -25,7 +25,12 @@ from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress, silent
 from dagster_project.data.schema import Schema
 from dagster_project.ledger import Stage
-from dagster_project.pipeline import image_model, pretrained_checkpoint, public_checkpoint
+from dagster_project.pipeline import (
+    detail_model,
+    image_model,
+    pretrained_checkpoint,
+    public_checkpoint,
+)
 from dagster_project.pipeline.order import between, release_code
 from dagster_project.pipeline.release import Compute, Release
 from dagster_project.planning.planner import DISCRETIZATION, mechanisms
@@ -44,8 +49,11 @@ _PARTS: dict[str, tuple[Callable[[Release, Progress], object], int, int, tuple[s
     "image_generator.perceptual_steps": (
         pretrained_checkpoint.make, 2, 12, ("image_generator", "mean_pairs", "pretraining"),
     ),
-    "pretraining.steps": (pretrained_checkpoint.make, 2, 12, ("network", "pretraining")),
-    "dp_sgd.steps": (image_model.train, 1, 3, ("network", "dp_sgd")),
+    "pretraining.steps": (
+        pretrained_checkpoint.make, 2, 12, ("network", "coarse", "pretraining"),
+    ),
+    "dp_sgd.steps": (image_model.train, 1, 3, ("network", "coarse", "dp_sgd")),
+    "detail.steps": (detail_model.fit, 2, 6, ("coarse", "detail", "mean_pairs", "sampler")),
 }  # fmt: skip
 _SHORT = {
     "table.rounds": 1,
@@ -59,8 +67,11 @@ _SHORT = {
     "image_generator.steps": 2,
     "image_generator.perceptual_steps": 2,
     "pretraining.steps": 2,
+    "coarse.finisher_steps": 1,
     "dp_sgd.steps": 1,
     "dp_sgd.replays": 0,
+    "detail.images": 32,
+    "detail.steps": 2,
 }
 # A small pool and fast features, neither of which changes the cost of a step.
 _SMALL_POOL = {
@@ -90,6 +101,7 @@ def stage_costs(
         "image_generator.perceptual_steps": not recipe.mean_pairs.perceptual_share,
         "dp_sgd.steps": not recipe.budget_split.image,
         "pretraining.steps": recipe.sampler.model == "generator",
+        "detail.steps": not detail_model.used_by(recipe),
     }
     one_column = {"table.rounds": 0} if len(schema.sizes) == 1 else {}
     small_pool = _SMALL_POOL if has_pool else {}
@@ -141,7 +153,8 @@ def _rehearsed(schema: Schema, recipe: Recipe, compute: Compute) -> Iterator[_Re
         )
         release.models.mkdir(parents=True)
         random_pairs(small).save(release.private / "train")
-        for stage in between("public_images", "pretrained_checkpoint"):
+        last = "image_model" if detail_model.used(release) else "pretrained_checkpoint"
+        for stage in between("public_images", last):
             if stage.name != "pairs":
                 stage.run(release, silent)
         yield release

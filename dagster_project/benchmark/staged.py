@@ -7,6 +7,7 @@ mechanisms and have their own files.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from dagster_project.benchmark import budget
@@ -60,6 +61,8 @@ class Staged:
             return Recipe.restored(request.recipe).changed(seed)
         recipe = preset(self.name).changed(dict(request.settings))
         if request.budget_seconds is not None:
+            filled = with_steps(recipe, request.epsilon, request.schema.n_public)
+            recipe = recipe.changed({"sampler.model": filled.sampler.model})
             costs = stage_costs(request.schema, recipe, request.compute, cache=request.cache)
             recipe = recipe.changed(_steps(recipe, costs, request))
         return recipe.changed(seed)
@@ -67,8 +70,12 @@ class Staged:
     def synthesise(
         self, release: Release, data: Path, n: int, seed: int, progress: Progress
     ) -> Pairs:
-        shares = {"pretrained_checkpoint": (0.15, 0.5), "image_model": (0.5, 0.9)}
-        for stage in between("public_images", "image_model"):
+        shares = {
+            "pretrained_checkpoint": (0.15, 0.4),
+            "image_model": (0.4, 0.6),
+            "detail_model": (0.6, 0.9),
+        }
+        for stage in between("public_images", "detail_model"):
             if stage.name != "pairs":  # already read, for all methods
                 told = part(progress, *shares[stage.name]) if stage.name in shares else silent
                 stage.run(release, told)
@@ -88,8 +95,14 @@ def _steps(recipe: Recipe, costs: dict[str, float], request: MethodRequest) -> d
         {name: cost for name, cost in costs.items() if steps[name]},
         steps,
         limit=request.budget_seconds or 0.0,
-        open_part=OPEN if recipe.dp_sgd.steps is None and steps.get(OPEN) else None,
+        open_part=OPEN if _takes_the_rest(recipe, steps) else None,
     )
+
+
+def _takes_the_rest(recipe: Recipe, steps: Mapping[str, int]) -> bool:
+    """Return whether DP-SGD takes the time that is left; a coarse network's noise forbids it."""
+    wanted = recipe.dp_sgd.steps is None and steps.get(OPEN)
+    return bool(wanted) and recipe.sampler.model != "two_scale"
 
 
 def recipe_steps(recipe: Recipe, name: str) -> int | None:

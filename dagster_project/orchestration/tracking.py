@@ -116,12 +116,12 @@ def _log_model(
     """
     import mlflow
 
-    from dagster_project.pipeline import image_model, table_model
+    from dagster_project.pipeline import detail_model, table_model
 
     stated = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as scratch:
         models = Path(scratch) / "models"
-        for name in (*image_model.FILES, *table_model.FILES):
+        for name in (*detail_model.model_files(release), *table_model.FILES):
             (models / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(release.models / name, models / name)
         public = {name: stated[name] for name in ("release_id", "settings", "schema")}

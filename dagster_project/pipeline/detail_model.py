@@ -15,6 +15,7 @@ from dagster_project.image.detail import DetailNetwork, fit_detail
 from dagster_project.image.two_scale import TwoScale
 from dagster_project.pipeline import image_model, mean_pairs, pretrained_checkpoint
 from dagster_project.pipeline.release import Drawable, Release
+from dagster_project.settings.recipe import Recipe
 
 FILES = ("detail_model.safetensors",)
 _CHUNK = 500
@@ -23,14 +24,26 @@ _DRAWING = 0.2  # of the stage's time, for the progress bar
 
 def used(release: Drawable) -> bool:
     """Return whether the release has this stage."""
-    return release.two_scale and bool(
-        release.recipe.budget_split.pairs and release.recipe.mean_pairs.perceptual_share
-    )
+    return used_by(release.recipe)
+
+
+def used_by(recipe: Recipe) -> bool:
+    """Return whether releases of a recipe have this stage."""
+    seen = recipe.budget_split.pairs and recipe.mean_pairs.perceptual_share
+    return recipe.sampler.model == "two_scale" and bool(seen)
 
 
 def stage_of(release: Release) -> tuple[str, ...]:
     """Return the name of the stage in a tuple, which is empty if the release does not have it."""
     return ("detail_model",) if used(release) else ()
+
+
+def model_files(release: Drawable) -> tuple[str, ...]:
+    """Return the files that images are drawn from, relative to the models' folder."""
+    finisher = (
+        (pretrained_checkpoint.FINISHER,) if pretrained_checkpoint.has_finisher(release) else ()
+    )
+    return (*image_model.FILES, *finisher, *(FILES if used(release) else ()))
 
 
 def fit(release: Release, progress: Progress) -> bool:
@@ -105,5 +118,5 @@ def _draw_coarse(
     random, drawn = torch.Generator().manual_seed(seed), []
     for part in records.split(_CHUNK):
         drawn.append(model.draw_coarse(part.to(device), random).float().cpu())
-        progress(len(drawn) * _CHUNK / len(records), "drawing coarse images")
+        progress(min(1.0, len(drawn) * _CHUNK / len(records)), "drawing coarse images")
     return torch.cat(drawn)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,7 +25,9 @@ from dagster_project.table.measurements import TableMeasurement, table_counts, t
 
 DISCRETIZATION = 1e-4
 _MOST_STEPS = 120
-_COARSE_STEPS = 150
+_LEAST_COARSE_STEPS, _MOST_COARSE_STEPS = 20, 150
+_COARSE_PARAMETERS = 40_000  # of the default coarse network, for about 50 cells
+_NOMINAL_DELTA = 1e-6
 _COARSE_PRETRAINING = 2000
 
 
@@ -39,12 +42,27 @@ def dp_sgd_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
     2,000,000, up to 120, which is a judgement. Pretraining from any other source teaches less, so
     DP-SGD gets all 120 steps.
     """
-    if recipe.sampler.model == "two_scale":
-        return _COARSE_STEPS
     if recipe.pretraining.source != "generator":
         return _MOST_STEPS
     signal = target_epsilon * n_public / 2_000_000
     return round(min(max(15 * (signal - 1), 0), _MOST_STEPS))
+
+
+def coarse_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
+    """Return the default number of DP-SGD steps of the coarse network.
+
+    Over T steps that cost mu sqrt(share) in all, the noise in the mean gradient of a step has a
+    standard deviation of about sqrt(T) / (n mu sqrt(share)) in each of P weights, and the signal is
+    at most one clipped norm. T is chosen so that the norms of both are equal, at most 150, which
+    two cores take a minute for; below 20 steps nothing is learnt, and the other mechanisms get the
+    budget (docs/experiments.md, "Steps of DP-SGD").
+    """
+    tail = math.sqrt(2 * math.log(1 / _NOMINAL_DELTA))
+    mu = math.sqrt(tail * tail + 2 * target_epsilon) - tail
+    split = recipe.budget_split
+    share = split.image / (split.table + split.query + split.pairs + split.image)
+    steps = int((n_public * mu) ** 2 * share / _COARSE_PARAMETERS)
+    return min(steps, _MOST_COARSE_STEPS) if steps >= _LEAST_COARSE_STEPS else 0
 
 
 def pretraining_steps(dp_sgd_steps: int) -> int:
@@ -68,7 +86,8 @@ def with_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> Recipe:
         recipe = recipe.changed({"sampler.model": "two_scale" if taught else "diffusion"})
     steps = recipe.dp_sgd.steps if recipe.budget_split.image else 0
     if steps is None:
-        steps = dp_sgd_steps(recipe, target_epsilon, n_public)
+        rule = coarse_steps if recipe.sampler.model == "two_scale" else dp_sgd_steps
+        steps = rule(recipe, target_epsilon, n_public)
         recipe = recipe.changed({"dp_sgd.steps": steps} if steps else {"budget_split.image": 0.0})
     if recipe.pretraining.steps is None and recipe.sampler.model != "generator":
         two_scale = recipe.sampler.model == "two_scale"

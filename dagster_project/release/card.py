@@ -162,8 +162,11 @@ def _domain(attribute: Attribute) -> str:
 def _image_model(sampling: Mapping[str, Any], mechanisms: Sequence[Mapping[str, Any]]) -> str:
     if sampling.get("model") == "generator":
         return "a generator of images given the record, fitted to them"
-    trained = any(item["name"] == "image_model" for item in mechanisms)
-    return f"a diffusion model of images given the record{', trained with DP-SGD' * trained}"
+    trained = ", trained with DP-SGD" * any(item["name"] == "image_model" for item in mechanisms)
+    if sampling.get("model") == "two_scale":
+        coarse = f"a diffusion model of coarse images given the record{trained}"
+        return f"{coarse}, and a network that adds detail"
+    return f"a diffusion model of images given the record{trained}"
 
 
 def _public_network(manifest: Mapping[str, Any]) -> bool:

@@ -130,7 +130,7 @@ def test_methods_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_budget_becomes_steps_before_the_plan(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = Recipe().changed({**SETTINGS, "dp_sgd.steps": None})
+    recipe = Recipe().changed({**SETTINGS, "dp_sgd.steps": None, "sampler.model": "diffusion"})
     costs = stage_costs(places.schema(), recipe, Compute(), cache=places.cache)
     fitted = {"image_generator.steps", "image_generator.perceptual_steps"}
     assert set(costs) == fitted | {"pretraining.steps", "dp_sgd.steps"}
@@ -143,7 +143,8 @@ def test_a_budget_becomes_steps_before_the_plan(
     assert set(stage_costs(places.schema(), bare, Compute(), cache=places.cache)) == set(costs) - {
         "dp_sgd.steps"
     }
-    given = entries(["default"], list({**SETTINGS, "dp_sgd.steps": None}.items()))
+    changes = {**SETTINGS, "dp_sgd.steps": None, "sampler.model": "diffusion"}
+    given = entries(["default"], list(changes.items()))
     total = 200 * costs["dp_sgd.steps"] + 15 * costs["image_generator.steps"]
     total += 6 * costs["pretraining.steps"] + 2 * costs["image_generator.perceptual_steps"]
     budgeted = configured(places.data, entries=given, budget_seconds=total)
@@ -155,6 +156,16 @@ def test_a_budget_becomes_steps_before_the_plan(
     assert abs(steps - 200) <= 2  # what the fixed parts leave
     less = configured(places.data, entries=given, budget_seconds=total / 10)
     assert resolve(less, given[0], 2.0, places)["dp_sgd"]["steps"] < 25
+
+
+@pytest.mark.usefixtures("count")
+def test_the_two_scale_model_has_its_prices(places: Places) -> None:
+    recipe = Recipe().changed({**SETTINGS, "sampler.model": "two_scale"})
+    costs = stage_costs(places.schema(), recipe, Compute(), cache=places.cache)
+    assert {"pretraining.steps", "dp_sgd.steps", "detail.steps"} < set(costs)
+    assert all(cost > 0 for cost in costs.values())
+    unseen = recipe.changed({"mean_pairs.perceptual_share": 0.0})
+    assert "detail.steps" not in stage_costs(places.schema(), unseen, Compute(), cache=places.cache)
 
 
 def test_presets_have_titles() -> None:

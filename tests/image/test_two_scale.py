@@ -1,4 +1,4 @@
-"""The two-scale model: sizes, networks whose examples do not interact, and the fit of the detail."""
+"""The two-scale model: sizes, networks whose examples do not interact, the fit of the detail."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_two_scale_model_draws_the_same_images_from_the_same_seed() -> None:
 
     detail = DetailNetwork(WIDTH, shape, DETAIL)
     images = draw(detail)
-    assert images.shape == (4, *shape) and 0 <= images.min() and images.max() <= 1
+    assert images.shape == (4, *shape) and images.min() >= 0 and images.max() <= 1
     assert torch.equal(images, draw(detail)) and not torch.equal(images, draw(detail, 1))
     # A new detail network adds nothing to the enlarged coarse images, but for clipping.
     torch.testing.assert_close(images, draw(None), atol=0.021, rtol=0)

@@ -17,7 +17,7 @@ ZONES = {
     "private": {"pairs", "subsample", "fidelity_report"},
     "dp": {
         "minimum_people", "table_model", "semantic_query", "public_checkpoint", "mean_pairs",
-        "pretrained_checkpoint", "image_model",
+        "pretrained_checkpoint", "image_model", "detail_model",
     },
     "public": {
         "dataset", "privacy_plan", "public_images", "synthetic_release", "budget_lineage",
@@ -106,7 +106,8 @@ def test_string_selections_resolve(graph):
 def test_training_shares_one_pool(graph):
     pools = {name: node(graph, name).pools for name in ORDER}
     assert {n for n, p in pools.items() if p} == {
-        "public_checkpoint", "pretrained_checkpoint", "image_model", "synthetic_release"
+        "public_checkpoint", "pretrained_checkpoint", "image_model", "detail_model",
+        "synthetic_release",
     }  # fmt: skip
     assert set().union(*pools.values()) == {"gpu"}
 

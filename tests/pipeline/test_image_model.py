@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dagster_project.image.private_training import TrainingState
+from dagster_project.image.two_scale import pool
 from dagster_project.pipeline import image_model
 from dagster_project.pipeline.image_model import load_state, save_state
 from dagster_project.pipeline.pairs import load_train
@@ -76,7 +77,7 @@ def test_microbatches_bring_every_chosen_person_once(opened):
     assert [len(b["image"]) for b in found] == [2, 2, 2]  # the last is filled up
     assert [b["present"].tolist() for b in found] == [[True, True]] * 2 + [[True, False]]
     images = torch.cat([b["image"][b["present"]] for b in found])
-    expected = torch.from_numpy(pairs.take(chosen).images).float() / 127.5 - 1
+    expected = pool(torch.from_numpy(pairs.take(chosen).images).float() / 127.5 - 1, (6, 6))
     assert torch.equal(images, expected) and images.min() >= -1 and images.max() <= 1
     records = torch.cat([b["record"][b["present"]] for b in found]).numpy()
     assert (records == opened.schema.one_hot(pairs.take(chosen).codes)).all()

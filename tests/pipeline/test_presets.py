@@ -20,13 +20,11 @@ from dagster_project.ledger.population import Population
 from dagster_project.pipeline import (
     image_model,
     mean_pairs,
-    pairs,
     pretrained_checkpoint,
-    subsample,
     synthetic_release,
-    table_model,
 )
 from dagster_project.pipeline.fidelity_report import read_bundle
+from dagster_project.pipeline.order import between
 from dagster_project.pipeline.release import Release
 from dagster_project.planning.mechanisms import mechanisms
 from dagster_project.planning.planner import build_plan
@@ -112,14 +110,11 @@ def run(root: Path, name: str, **changes) -> Release:
     ledger.reserve(plan, approved_by="a tester", schema_public=False)
     release = Release(plan=plan, schema=a_schema, ledger=ledger, root=root)
     release.write_schema()
-    pairs.read(release, root / "data", heldout_key=population.member_key(), progress=silent)
-    table_model.fit(release, silent)
-    subsample.draw(release)
-    mean_pairs.measure(release, silent)
-    pretrained_checkpoint.make(release, silent)
-    image_model.train(release, silent)
-    synthetic_release.make(release, release.bundle, n=60, seed=1, progress=silent)
-    synthetic_release.commit(release, release.bundle)
+    for stage in between("public_images", "synthetic_release"):
+        stage.run(
+            release, silent, data_dir=root / "data", heldout_key=population.member_key(),
+            folder=release.bundle, n=60, seed=1,
+        )  # fmt: skip
     return release
 
 
@@ -218,19 +213,17 @@ def test_the_graph_is_the_same_for_every_preset(tmp_path):
     assert {"subsample", "mean_pairs", "pretrained_checkpoint", "fidelity_report"} <= made
 
 
-def test_so_few_people_have_no_step_of_dp_sgd_and_the_generator_draws(tmp_path, monkeypatch):
+def test_so_few_people_have_no_step_of_dp_sgd(tmp_path, monkeypatch):
     monkeypatch.delitem(SETTINGS, "dp_sgd.steps")
     result = materialise(write_project(tmp_path))
     assert result.success
     (models,) = (p for p in (tmp_path / "models").iterdir() if p.is_dir())
     released = (models / "image_model.safetensors").read_bytes()
-    assert released == (models / pretrained_checkpoint.GENERATOR).read_bytes()
-    assert not (models / pretrained_checkpoint.CHECKPOINT).exists()
+    assert released == (models / pretrained_checkpoint.CHECKPOINT).read_bytes()
     stated = manifest.read(tmp_path / "releases" / models.name)
-    assert stated["sampling"]["model"] == "generator"
-    assert (
-        "a generator of images" in (tmp_path / "releases" / models.name / "README.md").read_text()
-    )
+    assert stated["sampling"]["model"] == "two_scale"
+    text = (tmp_path / "releases" / models.name / "README.md").read_text()
+    assert "a diffusion model of coarse images" in text and "DP-SGD" not in text
     spent = {event.__class__.__name__ for event in manifest.recorded_events(stated)}
     assert spent == {"BoundedRange", "DiscreteGaussian", "Gaussian"}  # table and mean pairs
 

@@ -232,29 +232,48 @@ def test_steps_follow_the_public_rule(epsilon, people, steps):
 
 
 def test_a_plan_without_steps_gives_their_budget_to_the_others():
-    found = plan(settings={"dp_sgd.steps": None})
+    found = plan(settings={"dp_sgd.steps": None}, n_public=2_000)
     assert {m.stage for m in found.mechanisms} == {"minimum_people", "table_model", "mean_pairs"}
     assert found.composed_epsilon > 0.99
 
 
+@pytest.mark.parametrize(
+    ("epsilon", "people", "steps"),
+    [(8, 350, 0), (1, 6_000, 0), (1, 10_000, 26), (1, 20_000, 104), (3, 20_000, 150)],
+)
+def test_coarse_steps_follow_the_public_rule(epsilon, people, steps):
+    assert planner.coarse_steps(Recipe(), epsilon, people) == steps
+    filled = planner.with_steps(Recipe(), epsilon, people)
+    assert filled.dp_sgd.steps == (steps or None)
+    assert bool(filled.budget_split.image) == bool(steps)
+
+
+def test_coarse_steps_grow_with_their_share_and_with_people():
+    less = Recipe().changed({"budget_split.image": 0.15})
+    assert planner.coarse_steps(less, 1.0, 20_000) < planner.coarse_steps(Recipe(), 1.0, 20_000)
+    found = [planner.coarse_steps(Recipe(), 1.0, n) for n in range(5_000, 40_000, 1_000)]
+    assert found == sorted(found) and found[-1] == 150
+
+
 @pytest.mark.parametrize(("people", "steps"), [(4_000_000, 950), (6_000_000, 800), (10**7, 600)])
 def test_pretraining_takes_the_time_that_is_left(people, steps):
-    assert planner.with_steps(Recipe(), 1.0, people).pretraining.steps == steps
-    own = Recipe().changed({"pretraining.steps": 7})
+    full_size = {"sampler.model": "diffusion"}
+    recipe = Recipe().changed(full_size)
+    assert planner.with_steps(recipe, 1.0, people).pretraining.steps == steps
+    own = Recipe().changed({**full_size, "pretraining.steps": 7})
     assert planner.with_steps(own, 1.0, people).pretraining.steps == 7
 
 
-def test_without_dp_sgd_the_generator_draws_unless_something_else_taught_the_diffusion():
-    def model(epsilon=1.0, name="default", **changes):
-        filled = planner.with_steps(preset(name).changed(changes), epsilon, 20_000)
-        assert (filled.pretraining.steps is None) == (filled.sampler.model == "generator")
-        return filled.sampler.model
+def test_two_scales_draw_unless_something_else_taught_the_diffusion():
+    def model(name="default", **changes):
+        return planner.with_steps(preset(name).changed(changes), 1.0, 20_000).sampler.model
 
-    assert model() == model(10.0) == "generator"
-    assert model(200.0) == "diffusion"  # n epsilon = 4,000,000: DP-SGD
-    assert model(name="published") == model(name="base") == "diffusion"
-    assert model(name="privimage+pairs") == "diffusion"
+    assert model() == model("nosgd") == "two_scale"
+    assert model("published") == model("base") == model("privimage+pairs") == "diffusion"
     assert model(**{"sampler.model": "diffusion"}) == "diffusion"
+    direct = {"sampler.model": "generator", "budget_split.image": 0.0}
+    assert model(**direct) == "generator"
+    assert planner.with_steps(Recipe().changed(direct), 1.0, 20_000).pretraining.steps is None
     with pytest.raises(ValueError, match=r"budget_split\.image=0"):
         model(**{"sampler.model": "generator"})
 
