@@ -189,6 +189,7 @@ def test_modes_without_a_request_price_what_the_sensor_proposes(grown: Path) -> 
 
 
 def test_the_graph_is_stale_as_soon_as_the_sensor_saw_new_data(grown: Path) -> None:
+    assert materialise(grown, assets=("dataset",)).success
     with stale_assets(grown) as found:
         assert "dataset" not in found
     add_to_dvc(grown, "d" * 32)
