@@ -54,6 +54,7 @@ SETTINGS: dict[str, Any] = {
     "mean_pairs.side": 6,
     "image_generator.steps": 15,
     "image_generator.perceptual_steps": 2,
+    "image_generator.perceptual_batch": 16,
     "image_generator.batch": 50,
     "image_generator.hidden": 32,
     "pretraining.steps": 6,

@@ -14,27 +14,19 @@ from dagster_project.audits.lives import MUTANTS
 Lives = dict[str, tuple[Path, list[Call]]]
 
 
-def record_lives(root: Path) -> Lives:
-    """One recorded life without a fault, and one with each."""
-    return {
-        mutant: (root / f"life{mutant}", crashes.record_life(root / f"life{mutant}", mutant=mutant))
-        for mutant in ("", *MUTANTS)
-    }
-
-
-def kill_one(root: Path) -> crashes.CrashReport:
-    return crashes.audit_kills(crashes.record_life(root / "life"), every=70)
-
-
-pytestmark = pytest.mark.ahead(prepare=record_lives)
 traced = pytest.mark.skipif(
     not can_trace(), reason="CRASH AUDIT NOT RUN: strace is missing or may not trace here"
 )
 
 
 @pytest.fixture(scope="module")
-def lives(ahead) -> Lives:
-    return ahead(record_lives)
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
+    """One recorded life without a fault, and one with each."""
+    root = tmp_path_factory.mktemp("lives")
+    return {
+        mutant: (root / f"life{mutant}", crashes.record_life(root / f"life{mutant}", mutant=mutant))
+        for mutant in ("", *MUTANTS)
+    }
 
 
 def audit(lives, mutant: str, model: str, every: int = 6) -> crashes.CrashReport:
@@ -87,9 +79,9 @@ def test_a_missing_sync_is_found_by_a_power_cut_and_not_by_a_kill(lives) -> None
 
 
 @traced
-@pytest.mark.ahead(prepare=kill_one)
-def test_a_life_killed_for_real_is_as_its_replay_says(ahead) -> None:
-    report = ahead(kill_one)
+def test_a_life_killed_for_real_is_as_its_replay_says(lives) -> None:
+    _, calls = lives[""]
+    report = crashes.audit_kills(calls, every=70)
     assert report.points >= 5 and report.holds, report
 
 

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from dagster_project.audits.crowds import CrowdReport, audit_crowd
+from dagster_project.audits.crowds import audit_crowd
 
 
-def crowds(folder: Path) -> list[CrowdReport]:
+def test_a_crowd_is_granted_exactly_what_fits_and_a_late_record_over_grants(tmp_path: Path) -> None:
     reports = []
     for mutant in ("", "check_then_act"):
-        place = folder / f"crowd{mutant}"
+        place = tmp_path / f"crowd{mutant}"
         place.mkdir()
         reports.append(audit_crowd(place, processes=4, each=20, mutant=mutant))
-    return reports
-
-
-@pytest.mark.ahead(prepare=crowds)
-def test_a_crowd_is_granted_exactly_what_fits_and_a_late_record_over_grants(ahead) -> None:
-    sound, late = ahead(crowds)
+    sound, late = reports
     assert sound.holds and sound.granted == sound.fits == 53, sound
     assert late.granted > late.fits, late

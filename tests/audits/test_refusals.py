@@ -9,7 +9,6 @@ import pytest
 
 from dagster_project.audits import refusals, toys
 from dagster_project.audits.file_calls import can_trace
-from dagster_project.audits.finding import Finding
 
 traced = pytest.mark.skipif(
     not can_trace(), reason="REFUSAL AUDIT NOT RUN: strace is missing or may not trace here"
@@ -33,11 +32,6 @@ def test_a_process_that_reads_records_is_seen_to(tmp_path: Path) -> None:
         assert (refusals.record_bytes(reads) > 0) == reads_records, script
 
 
-def audit_refusals(_folder: Path) -> list[Finding]:
-    return refusals.audit_refusals()
-
-
 @traced
-@pytest.mark.ahead(prepare=audit_refusals)
-def test_a_release_that_does_not_fit_is_refused_before_a_record_is_read(ahead) -> None:
-    assert [finding for finding in ahead(audit_refusals) if not finding.holds] == []
+def test_a_release_that_does_not_fit_is_refused_before_a_record_is_read() -> None:
+    assert [finding for finding in refusals.audit_refusals() if not finding.holds] == []

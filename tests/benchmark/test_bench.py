@@ -40,7 +40,8 @@ def test_a_trial_states_what_its_ledger_charges(
         for release in ledger.releases().values():
             plan = release.plan
             events = [bench_event(m) for m in plan["mechanisms"]]
-            charged.append(epsilon(events, target_delta=plan["target_delta"]))
+            delta, grid = plan["target_delta"], plan["discretization"]
+            charged.append(epsilon(events, target_delta=delta, discretization=grid))
             kinds = [entry.kind for entry in ledger.entries()]
             assert kinds.index("RESERVED") < kinds.index("OPENED") < kinds.index("STARTED")
         close(ledger)

@@ -71,7 +71,7 @@ def test_a_method_runs_its_plan_and_makes_pairs(name: str, data: Path, tmp_path:
         if "steps" in mechanism.declared:
             assert known.stages[mechanism.stage].steps == STEPS
             assert charged[mechanism.name]["count"] == STEPS + REPLAYS
-    spent = accounting.epsilon([m.event for m in plan.mechanisms], target_delta=1e-4)
+    spent = accounting.epsilon(plan.events, target_delta=1e-4, discretization=plan.discretization)
     assert spent == pytest.approx(plan.epsilon) and 1.98 < plan.epsilon <= 2.0
 
     image = schema.image

@@ -11,8 +11,6 @@ from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
-
 from dagster_project import privacy
 from dagster_project.ledger import Ledger
 from dagster_project.ledger.population import Population
@@ -107,10 +105,9 @@ def kill(folder: Path) -> list[Path]:
     return [folder / str(number) for number in range(points)]
 
 
-@pytest.mark.ahead(prepare=kill)
-def test_killed_at_any_boundary_nothing_is_under_counted(ahead) -> None:
+def test_killed_at_any_boundary_nothing_is_under_counted(tmp_path: Path) -> None:
     seen: Counter[str] = Counter()
-    for folder in ahead(kill):
+    for folder in kill(tmp_path):
         saw = Counter((folder / "log").read_text().split())
         seen |= saw
         ledger = Ledger.open(Population.load(folder / "population.yaml"))

@@ -28,7 +28,6 @@ from dagster_project.pipeline import (
 )
 from dagster_project.pipeline.fidelity_report import read_bundle
 from dagster_project.pipeline.release import Release
-from dagster_project.planning import planner
 from dagster_project.planning.mechanisms import mechanisms
 from dagster_project.planning.planner import build_plan
 from dagster_project.privacy.events import PoissonSampledGaussian
@@ -80,9 +79,7 @@ def test_what_has_no_share_is_not_in_the_plan(name):
     assert noise < more
 
 
-def test_mechanisms_of_another_system_meet_the_same_target(monkeypatch):
-    monkeypatch.setattr(planner, "DISCRETIZATION", 1e-3)
-
+def test_mechanisms_of_another_system_meet_the_same_target():
     def lone(a_schema, recipe, mu):
         return mechanisms(a_schema, recipe, mu)[-1:]
 
@@ -128,9 +125,7 @@ def run(root: Path, name: str, **changes) -> Release:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planner, "DISCRETIZATION", 1e-3)
-        return {name: run(tmp_path_factory.mktemp(name), name) for name in NAMES}
+    return {name: run(tmp_path_factory.mktemp(name), name) for name in NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -208,9 +203,8 @@ def test_half_the_size_follows_the_images(made):
     assert public_map.pixel_clip == pytest.approx((3 * 24 * 17) ** 0.5)
 
 
-def test_where_every_cell_is_too_small_there_is_no_pretraining(tmp_path, monkeypatch):
+def test_where_every_cell_is_too_small_there_is_no_pretraining(tmp_path):
     """The published rule on the toys: no cell has a hundred people."""
-    monkeypatch.setattr(planner, "DISCRETIZATION", 1e-3)
     release = run(tmp_path, "published", **{"mean_pairs.minimum_count": 1e9})
     assert len(mean_pairs.mean_images(release)[0]) == 0
     assert release.ledger.release(release.id).status == "COMMITTED"
@@ -266,8 +260,7 @@ def test_all_presets_are_here():
 
 
 @pytest.mark.parametrize("model", ["generator", "diffusion"])
-def test_without_dp_sgd_either_model_draws_the_same_bundle_twice(tmp_path, monkeypatch, model):
-    monkeypatch.setattr(planner, "DISCRETIZATION", 1e-3)
+def test_without_dp_sgd_either_model_draws_the_same_bundle_twice(tmp_path, model):
     release = run(tmp_path, "default", **{"budget_split.image": 0.0, "sampler.model": model})
     drawn = read_bundle(release.bundle, release.schema, most=100)
     again = tmp_path / "again"

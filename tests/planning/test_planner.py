@@ -58,8 +58,10 @@ def plan(a_schema: Schema | None = None, settings: dict | None = None, **changes
 
 
 @pytest.fixture(scope="module")
-def plans():
-    return {epsilon: plan(target_epsilon=epsilon) for epsilon in (0.5, 3.0)}
+def plans(real_grid):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planner, "DISCRETIZATION", real_grid)
+        return {epsilon: plan(target_epsilon=epsilon) for epsilon in (0.5, 3.0)}
 
 
 @pytest.mark.parametrize("epsilon", [0.5, 3.0])
@@ -277,8 +279,7 @@ def test_mst_is_another_plan():
     assert events_of(**{"table.method": "mst"})["table_model.selection"].declared["method"] == "mst"
 
 
-def test_rounds_are_filled_in_by_the_public_rule(monkeypatch):
-    monkeypatch.setattr(planner, "DISCRETIZATION", 1e-3)
+def test_rounds_are_filled_in_by_the_public_rule():
     found = plan(settings={"table.rounds": None})
     rounds = found.recipe["table"]["rounds"]
     assert 1 <= rounds <= 3
