@@ -27,7 +27,7 @@ def data_changed(
 ) -> dg.SkipReason | dg.SensorResult:
     """Compare the version in data.dvc with the released versions; reads no record.
 
-    A new version is observed, so that the graph shows at once what is stale.
+    A new version is observed, so that the graph shows at once that `dataset` is out of date.
     """
     try:
         version = recorded_version(data.path)  # every tick reads only this: the folder may be large

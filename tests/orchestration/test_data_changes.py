@@ -189,6 +189,7 @@ def test_modes_without_a_request_price_what_the_sensor_proposes(grown: Path) -> 
 
 
 def test_the_graph_is_stale_as_soon_as_the_sensor_saw_new_data(grown: Path) -> None:
+    assert materialise(grown, assets=("dataset",)).success
     with stale_assets(grown) as found:
         assert "dataset" not in found
     add_to_dvc(grown, "d" * 32)
@@ -197,7 +198,7 @@ def test_the_graph_is_stale_as_soon_as_the_sensor_saw_new_data(grown: Path) -> N
         keyed = Population.load(grown / "population.yaml").keyed_version("md5:" + "d" * 32)
         assert version.startswith(f"{keyed} ") and "d" * 32 not in version
         with stale_assets(grown) as found:
-            assert {"dataset", "privacy_plan", "table_model"} <= found
+            assert "dataset" in found
     finally:
         add_to_dvc(grown, "b" * 32)
 

@@ -9,7 +9,7 @@ from dagster_project.planning.provenance import code_version
 @dg.observable_source_asset(group_name="public", tags={"zone": "public"})
 def data_files(data: DataSet, budget: BudgetLedger) -> dg.DataVersion:
     """The data folder as it is now. An observation, such as that of the sensor after `dvc add`,
-    makes the graph below stale; it reads no record. The population must have a ledger."""
+    shows at once that `dataset` is out of date; it reads no record. There must be a ledger."""
     return dg.DataVersion(data.keyed_version(budget.population()))
 
 
