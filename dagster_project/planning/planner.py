@@ -26,7 +26,7 @@ from dagster_project.table.measurements import TableMeasurement, table_counts, t
 DISCRETIZATION = 1e-4
 _MOST_STEPS = 120
 _LEAST_COARSE_STEPS, _MOST_COARSE_STEPS = 20, 150
-_COARSE_PARAMETERS = 40_000  # of the default coarse network, for about 50 cells
+_COARSE_PARAMETERS = 50_000  # of the default coarse network, for about 50 cells
 _NOMINAL_DELTA = 1e-6
 _COARSE_PRETRAINING = 2000
 

@@ -326,6 +326,6 @@ class SamplerSettings(Settings):
     model: Literal["two_scale", "diffusion", "generator"] | None = None
     steps: PositiveInt = 18
     churn: float = Field(10.0, ge=0)
-    guidance: float = Field(1.0, ge=0)
+    guidance: float = Field(1.5, ge=0)
     heun: bool = True
     chunk: PositiveInt = 1000

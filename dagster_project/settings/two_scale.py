@@ -62,5 +62,5 @@ class DetailSettings(Settings):
     steps: PositiveInt = 350
     batch: PositiveInt = 96
     learning_rate: PositiveFloat = 3e-3
-    faithfulness: NonNegativeFloat = 1.0
+    faithfulness: NonNegativeFloat = 0.1
     total_variation: NonNegativeFloat = 15.0
