@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from dagster_project.image import edm
+from dagster_project.image.coarse import coarse_size
 from dagster_project.image.detail import DetailNetwork, enlarge
 from dagster_project.image.edm import Denoiser, NoiseLevels
 from dagster_project.image.noise_level import NOISE_FEATURES, noise_features
@@ -28,33 +29,6 @@ from dagster_project.settings.two_scale import CoarseSettings
 COARSE_LEVELS = NoiseLevels(sigma_min=0.02, sigma_max=80.0)
 FINISHER_LEVELS = NoiseLevels(p_mean=-1.8, p_std=1.0)
 FINISHER_BATCH = 64
-
-
-def coarse_size(height: int, breadth: int, settings: CoarseSettings) -> tuple[int, int]:
-    """Return the height and width of the coarse images, multiples of the patch.
-
-    A whole number of pixels is averaged to one if the larger side allows it without losing more
-    than a quarter of `settings.side`.
-
-    >>> coarse_size(28, 28, CoarseSettings()), coarse_size(64, 32, CoarseSettings())
-    ((14, 14), (16, 8))
-    """
-    largest = max(height, breadth)
-    side = min(settings.side, largest)
-    factor = math.ceil(largest / side)
-    if largest % factor == 0 and 4 * (largest // factor) >= 3 * side:
-        side = largest // factor
-    patch = settings.patch
-
-    def scaled(length: int) -> int:
-        return max(patch, int(length * side / largest + 0.5) // patch * patch)
-
-    return scaled(height), scaled(breadth)
-
-
-def pool(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Average (B, C, H, W) over areas to (B, C, *size)."""
-    return functional.adaptive_avg_pool2d(images, size)
 
 
 class Finisher(nn.Module):

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
 from dagster_project.image import edm
+from dagster_project.image.coarse import pool
 from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.generator import ImageGenerator
@@ -27,7 +28,6 @@ from dagster_project.image.private_training import (
     microbatch_size,
     own_draws,
 )
-from dagster_project.image.two_scale import pool
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline import pretrained_checkpoint
 from dagster_project.pipeline.pairs import load_train

@@ -17,12 +17,13 @@ from torch import nn
 from torch.nn import functional
 
 from dagster_project.data.progress import Progress, silent
+from dagster_project.image.coarse import pool
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.generator import ImageGenerator, draw_images, fit_generator
 from dagster_project.image.mixer import PatchMixer
 from dagster_project.image.pretraining import ByNoiseLevel, pretrain
 from dagster_project.image.procedural import dead_leaves
-from dagster_project.image.two_scale import FINISHER_BATCH, FINISHER_LEVELS, Finisher, pool
+from dagster_project.image.two_scale import FINISHER_BATCH, FINISHER_LEVELS, Finisher
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline import mean_pairs, public_checkpoint, public_images, table_model
 from dagster_project.pipeline.release import Drawable, Release

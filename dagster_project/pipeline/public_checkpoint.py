@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dagster_project.data.progress import Progress
-from dagster_project.image import two_scale
+from dagster_project.image.coarse import pool as pool_images
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.mixer import PatchMixer
 from dagster_project.image.pretraining import pretrain
@@ -160,7 +160,7 @@ def _train(release: Release, selection: Selection, progress: Progress) -> UNet |
         records = release.schema.one_hot(codes)
     images = torch.from_numpy(pool.images[shown]).float() / 127.5 - 1
     if release.two_scale:
-        images = two_scale.pool(images, release.diffusion_shape[1:])
+        images = pool_images(images, release.diffusion_shape[1:])
     network = release.new_network().to(device)
     pretrain(
         network,

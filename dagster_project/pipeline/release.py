@@ -16,9 +16,9 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from dagster_project.data.schema import Schema
+from dagster_project.image.coarse import coarse_size
 from dagster_project.image.mixer import PatchMixer
 from dagster_project.image.table_encoder import RecordLayout
-from dagster_project.image.two_scale import coarse_size
 from dagster_project.image.unet import UNet
 from dagster_project.ledger import Ledger
 from dagster_project.ledger.errors import WrongState

@@ -59,8 +59,8 @@ class DetailSettings(Settings):
     channels: PositiveInt = 24
     depth: PositiveInt = 4
     images: PositiveInt = 4000
-    steps: PositiveInt = 350
-    batch: PositiveInt = 96
+    steps: PositiveInt = 300
+    batch: PositiveInt = 64
     learning_rate: PositiveFloat = 3e-3
     faithfulness: NonNegativeFloat = 0.1
     total_variation: NonNegativeFloat = 15.0

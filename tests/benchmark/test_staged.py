@@ -43,7 +43,8 @@ def results(out: Path) -> list[dict[str, Any]]:
 def test_every_stage_is_run_and_timed(finished: Path) -> None:
     rows = results(finished)
     assert [row["method"] for row in rows] == ["default", "quick"]
-    stages = {"table_model", "mean_pairs", "pretrained_checkpoint", "image_model", "sampling"}
+    stages = {"minimum_people", "table_model", "mean_pairs", "pretrained_checkpoint"}
+    stages |= {"image_model", "detail_model", "sampling"}
     for row in rows:
         assert set(row["cpu_seconds_by_stage"]) == stages
         assert row["cpu_seconds"] == pytest.approx(sum(row["cpu_seconds_by_stage"].values()))

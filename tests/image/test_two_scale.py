@@ -10,11 +10,12 @@ import torch
 
 from dagster_project.data.progress import silent
 from dagster_project.image import edm
+from dagster_project.image.coarse import coarse_size, pool
 from dagster_project.image.detail import DetailNetwork, enlarge, fit_detail
 from dagster_project.image.gradients import per_example_engine
 from dagster_project.image.mixer import PatchMixer
 from dagster_project.image.perceptual import PerceptualMap
-from dagster_project.image.two_scale import Experts, Finisher, TwoScale, coarse_size, pool
+from dagster_project.image.two_scale import Experts, Finisher, TwoScale
 from dagster_project.pipeline.image_model import example_loss
 from dagster_project.settings.sections import SamplerSettings
 from dagster_project.settings.two_scale import CoarseSettings, DetailSettings
@@ -22,7 +23,7 @@ from tests.image.feature_toys import feature_map
 
 WIDTH, SHAPE = 5, (1, 6, 8)
 COARSE = CoarseSettings(side=8, width=8, token_width=6, depth=2, finisher_channels=8)
-DETAIL = DetailSettings(channels=8, depth=1, steps=30, batch=16)
+DETAIL = DetailSettings(channels=8, depth=1, steps=30, batch=16, faithfulness=1.0)
 
 
 def mixer(shape: tuple[int, int, int] = SHAPE) -> PatchMixer:

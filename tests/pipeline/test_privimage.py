@@ -276,6 +276,7 @@ def test_images_with_one_label_and_no_other_column(release_of):
     release = release_of("privimage", {"table.method": "mst"}, ONE_CLASS)
     assert release.schema.names == ("shape",)
     assert [m.name for m in release.plan.mechanisms] == [
+        "minimum_people",
         "table_model.measurement",
         "semantic_query",
         "image_model",
