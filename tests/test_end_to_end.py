@@ -41,7 +41,7 @@ from tests.toy_project import (
     write_project,
 )
 
-STAGES = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model")
+STAGES = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model", "detail_model")
 TO_TABLE = (
     "dataset", "privacy_plan", "public_images", "pairs", "minimum_people", "subsample",
     "table_model",

@@ -25,6 +25,7 @@ REGISTRY: dict[str, str] = {
     "randimg": _STAGED,
     "attrimg": _STAGED,
     "published": _STAGED,
+    "nosgd": _STAGED,
     "default": _STAGED,
     "privimage": _STAGED,
 }

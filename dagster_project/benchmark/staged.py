@@ -25,7 +25,8 @@ from dagster_project.settings.presets import preset
 from dagster_project.settings.recipe import Recipe
 
 TITLES = {
-    "default": "this project's release: mean embeddings, pretraining, DP-SGD for many people",
+    "default": "this project's release: mean pairs, coarse images by DP-SGD, detail from means",
+    "nosgd": "the default at the same epsilon without DP-SGD",
     "published": "DP-TabImage as published: mean pairs of a 5 % subsample, pretraining, DP-SGD",
     "base": "table model and DP-SGD, no pretraining",
     "indep": "table model and images that are independent of it",

@@ -26,6 +26,7 @@ from dagster_project.table.measurements import TableMeasurement, table_counts, t
 DISCRETIZATION = 1e-4
 _MOST_STEPS = 120
 _LEAST_COARSE_STEPS, _MOST_COARSE_STEPS = 20, 150
+_NOISE_OVER_SIGNAL = 1.3
 _COARSE_PARAMETERS = 50_000  # of the default coarse network, for about 50 cells
 _NOMINAL_DELTA = 1e-6
 _COARSE_PRETRAINING = 2000
@@ -53,15 +54,15 @@ def coarse_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
 
     Over T steps that cost mu sqrt(share) in all, the noise in the mean gradient of a step has a
     standard deviation of about sqrt(T) / (n mu sqrt(share)) in each of P weights, and the signal is
-    at most one clipped norm. T is chosen so that the norms of both are equal, at most 150, which
-    two cores take a minute for; below 20 steps nothing is learnt, and the other mechanisms get the
-    budget (docs/experiments.md, "Steps of DP-SGD").
+    at most one clipped norm. T is chosen so that the norm of the noise is 1.3 times that, at most
+    150, which two cores take a minute for; below 20 steps nothing is learnt, and the other
+    mechanisms get the budget (docs/experiments.md, "Steps of DP-SGD").
     """
     tail = math.sqrt(2 * math.log(1 / _NOMINAL_DELTA))
     mu = math.sqrt(tail * tail + 2 * target_epsilon) - tail
     split = recipe.budget_split
     share = split.image / (split.table + split.query + split.pairs + split.image)
-    steps = int((n_public * mu) ** 2 * share / _COARSE_PARAMETERS)
+    steps = int((_NOISE_OVER_SIGNAL * n_public * mu) ** 2 * share / _COARSE_PARAMETERS)
     return min(steps, _MOST_COARSE_STEPS) if steps >= _LEAST_COARSE_STEPS else 0
 
 

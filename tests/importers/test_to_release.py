@@ -13,6 +13,7 @@ from dagster_project.data.schema import Schema
 from dagster_project.ledger import Ledger
 from dagster_project.ledger.population import Population
 from dagster_project.pipeline import (
+    detail_model,
     image_model,
     mean_pairs,
     pairs,
@@ -91,6 +92,7 @@ def released(root: Path, schema: Schema) -> Path:
         mean_pairs.measure(release, silent)
         pretrained_checkpoint.make(release, silent)
         image_model.train(release, silent)
+        detail_model.fit(release, silent)
         bundle = root / "releases" / plan.release_id
         synthetic_release.make(release, bundle, n=PAIRS, seed=1, progress=silent)
         return bundle
