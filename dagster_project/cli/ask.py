@@ -70,7 +70,8 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def _root_of_ledger(options: argparse.Namespace, population: str) -> Path | None:
-    """Return the folder of the population's ledger: the one asked for, or one near the bundle."""
+    """Return the folder of the ledger: the one asked for, that of the project in whose `releases`
+    the bundle lies, whatever population its manifest claims, or that of the population here."""
     from dagster_project.ledger.population import Population
 
     if options.root is not None:
@@ -80,6 +81,7 @@ def _root_of_ledger(options: argparse.Namespace, population: str) -> Path | None
         if (folder / "population.yaml").is_file():
             known = Population.load(folder / "population.yaml")
             used = known.anchor is not None or known.key_path.exists()
-            if known.name == population and used:
+            claimed = known.name == population
+            if used and (claimed or folder / "releases" == bundle.parent):
                 return folder
     return None

@@ -85,10 +85,10 @@ def stream(file: Path, columns: Sequence[str], schema: Schema) -> Iterator[Batch
 def one_by_one(schema: pa.Schema, columns: Sequence[str]) -> bool:
     """Return whether Parquet rows must be read singly so that no row affects the others.
 
-    Arrow cannot read structs whose texts or bytes exceed 2 GiB in one batch, so that a single
-    large image would decide whether the whole file can be read.
+    Arrow cannot read structs or lists whose texts or bytes exceed 2 GiB in one batch, so that a
+    single large image or list of labels would decide whether the whole file can be read.
     """
-    return any(pa.types.is_struct(schema.field(name).type) for name in columns)
+    return any(pa.types.is_nested(schema.field(name).type) for name in columns)
 
 
 def cell_values(column: pa.Array) -> list[object]:

@@ -8,12 +8,13 @@ Sensitivity. Under add/remove of one person, whose single pair is sampled indepe
 step's batch, the sum of clipped gradients changes by one term of L2 norm at most `max_grad_norm`:
 every example's gradient is clipped to that norm and truncated to the grid, and the bound holds
 exactly (a gradient with a non-finite entry is set to zero first). Nobody else's term changes, not
-even in its last bit: examples do not interact in a network (norms are within an example), they are
-processed in microbatches of a fixed size, kernels are deterministic, and the diffusion's noise of a
-person is a function of a fresh secret key of the step and of that person's own content
-(`private_training.own_draws`). Sums of integers are exact in any order. The divisor is the public
-`expected_batch_size`, never the realised one. The step is therefore a Poisson-sampled Gaussian
-mechanism with multiplier `noise_multiplier`, rounded to the grid.
+even in its last bit: examples do not interact in the networks (which normalise only within an
+example, by GroupNorm or LayerNorm), they are processed in microbatches of a fixed size, kernels are
+deterministic, and the diffusion's noise of a person is a function of a fresh secret key of the step
+and of that person's own content (`private_training.own_draws`). Sums of integers are exact in any
+order. The divisor is the public `expected_batch_size`, never the realised one. The step is
+therefore a Poisson-sampled Gaussian mechanism with multiplier `noise_multiplier`, rounded to the
+grid.
 
 If the sum were computed in floating point without per-example gradients (ghost clipping), with an
 error of at most e in L2 norm, rounding it to the grid of spacing g would give integers that one

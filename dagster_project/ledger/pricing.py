@@ -116,7 +116,7 @@ def charges(plan: Plan, state: State) -> dict[str, float]:
     costs: dict[tuple[_Paid, ...], float] = {}
     result = {}
     for name in touched:
-        paid = _paid(plan, name)
+        paid = _paid(plan.mechanisms, name)
         if paid not in costs:
             costs[paid] = sum(_costs(paid, state.population))
             if not (math.isfinite(costs[paid]) and costs[paid] > 0):
@@ -127,7 +127,7 @@ def charges(plan: Plan, state: State) -> dict[str, float]:
 
 def cost(plan: Plan, fixed: Mapping[str, Any]) -> float:
     """Return what everybody pays for a plan that reads everybody."""
-    return sum(_costs(_paid(plan, "all"), fixed))
+    return sum(_costs(_paid(plan.mechanisms, "all"), fixed))
 
 
 def refunds(plan: Plan, charged: Iterable[str], state: State) -> dict[str, float]:
@@ -135,17 +135,19 @@ def refunds(plan: Plan, charged: Iterable[str], state: State) -> dict[str, float
 
     Cohorts that would get nothing are left out.
     """
-    given = {name: _costs(_paid(plan, name), state.population)[1] for name in charged}
+    given = {name: _costs(_paid(plan.mechanisms, name), state.population)[1] for name in charged}
     return {name: cost for name, cost in given.items() if cost}
 
 
-_Paid = tuple[events.Event, bool]  # an event, and whether it is the count that decides
+_Paid = tuple[events.Event, bool]  # an event, and whether its stage is the one that decides
 
 
-def _paid(plan: Plan, cohort: str) -> tuple[_Paid, ...]:
+def _paid(mechanisms: Sequence[PlannedMechanism], cohort: str) -> tuple[_Paid, ...]:
+    # A stage begins with all of its mechanisms, so what stands beside a count is never given back.
+    deciding = {item.stage for item in mechanisms if "minimum" in item.declared}
     return tuple(
-        (item.event, "minimum" in item.declared)
-        for item in plan.mechanisms
+        (item.event, item.stage in deciding)
+        for item in mechanisms
         if item.cohort in ("all", cohort)
     )
 
@@ -272,14 +274,12 @@ def _require_declared(mechanism: PlannedMechanism) -> None:
 
 def require_repriced(state: State) -> None:
     """Recompute every release's charges from its recorded events. Raises LedgerBroken."""
+    from dagster_project.privacy.plan import PlannedMechanism
+
     for release in state.releases.values():
+        mechanisms = [PlannedMechanism.from_json(item) for item in release.plan["mechanisms"]]
         for cohort, charged in release.charges.items():
-            paid = [
-                (events.from_json(item["event"]), "minimum" in item["declared"])
-                for item in release.plan["mechanisms"]
-                if item["cohort"] in ("all", cohort)
-            ]
-            kept, given = _costs(paid, state.population)
+            kept, given = _costs(_paid(mechanisms, cohort), state.population)
             cost, refund = kept + given, release.refunds.get(cohort, 0.0)
             if not math.isclose(given, refund, rel_tol=1e-6):
                 raise errors.LedgerBroken(

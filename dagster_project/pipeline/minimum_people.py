@@ -8,6 +8,7 @@ run, and the ledger gives back what nothing else has spent (docs/threats.md).
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
 
 from dagster_project.data.check import look
@@ -56,8 +57,7 @@ def count(release: Release, data_dir: Path | None = None) -> bool:
         return ran
     returned = release.ledger.stop(release.id)
     if data_dir is not None:
-        found = look(data_dir, data_dir / "schema.yaml", examples=3)
-        (release.private / LOOK).write_text("\n".join(as_lines(found)) + "\n")
+        (release.private / LOOK).write_text(_looked(data_dir) + "\n")
     raise TooFewPeople(
         f"too few people are left to train on: about {max(people, 0)} (a count with noise of "
         f"standard deviation {mechanism.sigma:.0f}), where n_public lets expect "
@@ -66,3 +66,10 @@ def count(release: Release, data_dir: Path | None = None) -> bool:
         + ", `dptabimage check` says what became of the rows, and `--minimum-people` sets another "
         "minimum"
     )
+
+
+def _looked(data_dir: Path) -> str:
+    try:
+        return "\n".join(as_lines(look(data_dir, data_dir / "schema.yaml", examples=3)))
+    except Exception:  # how the release ends is shown, so it must follow from the count alone
+        return traceback.format_exc()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dagster_project.cli import main as cli
+from dagster_project.cli.ask import _root_of_ledger
 from dagster_project.ledger import Ledger
 from dagster_project.ledger.population import Population
 from tests.ledger.toys import SHA, executed, plan, population, population_file
@@ -146,3 +148,17 @@ def test_retention_is_read_from_the_settings(run, root: Path) -> None:
     assert code == 0 and json.loads(text) == {"releases": [], "errors": 0}
     population_file(root, retention_days=0)
     assert run("private", "purge")[0] == 2
+
+
+def test_a_bundle_that_claims_another_population_is_held_against_its_project(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a forged name would be enough to escape the comparison with the ledger."""
+    monkeypatch.chdir(root)
+
+    def found(bundle: Path, population: str) -> Path | None:
+        return _root_of_ledger(SimpleNamespace(root=None, bundle=bundle), population)
+
+    own, foreign = root / "releases" / "first", root / "copies" / "theirs" / "first"
+    assert found(own, "others") == found(own, "toy") == found(foreign, "toy") == root
+    assert found(foreign, "others") is None

@@ -144,6 +144,12 @@ def test_who_else_is_there_does_not_change_which_row_is_chosen(tmp_path):
         assert 64 < first < 136
 
 
+def test_rows_of_parquet_lists_are_read_one_by_one():
+    """Arrow refuses lists of more than 2 GiB in one batch as well: one row of labels would do."""
+    kinds = pa.schema([("id", pa.string()), ("labels", pa.list_(pa.string()))])
+    assert rows.one_by_one(kinds, ["id", "labels"]) and not rows.one_by_one(kinds, ["id"])
+
+
 def test_rows_of_parquet_structs_are_read_one_by_one(tmp_path, monkeypatch):
     """Arrow refuses structs of more than 2 GiB in one batch: nobody's picture may add up to it."""
     table = columns(5)

@@ -77,20 +77,46 @@ def test_every_place_of_a_mixer_sees_every_other() -> None:
     assert (x.grad != 0).all()
 
 
-def test_the_gradients_of_a_mixer_are_those_of_each_example_alone() -> None:
-    network, people, draws = mixer(), 4, 3
-    random = torch.Generator().manual_seed(2)
-    batch = {
+def examples(people: int, draws: int, *, seed: int) -> dict[str, torch.Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    return {
         "image": torch.rand(people, *SHAPE, generator=random) * 2 - 1,
         "record": torch.rand(people, WIDTH, generator=random),
         "sigma": torch.rand(people, draws, generator=random) + 0.1,
         "noise": torch.randn(people, draws, *SHAPE, generator=random),
         "condition_mask": torch.ones(people, draws),
     }
+
+
+def test_the_gradients_of_a_mixer_are_those_of_each_example_alone() -> None:
+    network, batch = mixer(), examples(4, 3, seed=2)
     found = per_example_engine(network, example_loss, "vmap")(batch)
     alone = per_example_engine(network, example_loss, "loop")(batch)
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, alone[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_persons_gradient_of_a_mixer_depends_on_nobody_else_to_the_last_bit() -> None:
+    """In a microbatch of one size, whoever else is in it and wherever the person stands."""
+    engine = per_example_engine(mixer(), example_loss, "vmap")
+    alone, seen = examples(1, 4, seed=0), set()
+    for place in (0, 1, 15, 30, 31):
+        crowd = examples(32, 4, seed=place + 1)
+        for name, part in alone.items():
+            crowd[name][place] = part[0]
+        rows = [gradient[place].flatten() for gradient in engine(crowd).values()]
+        seen.add(torch.cat(rows).numpy().tobytes())
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("size", [(14, 14), (16, 11)])  # whole pixels averaged to one, or not
+def test_a_pooled_image_depends_on_it_alone_to_the_last_bit(size) -> None:
+    random = torch.Generator().manual_seed(3)
+    images = torch.rand(9, 3, 28, 28, generator=random)
+    rolled = pool(images.roll(4, 0), size).roll(-4, 0)
+    assert torch.equal(pool(images, size), rolled)
+    assert all(torch.equal(pool(image[None], size)[0], pooled)
+               for image, pooled in zip(images, rolled, strict=True))  # fmt: skip
 
 
 def test_an_expert_draws_on_its_side_of_the_handover() -> None:

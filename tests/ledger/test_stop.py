@@ -107,6 +107,24 @@ def test_a_charge_of_the_whole_cap_gives_nothing_back() -> None:
         assert returned == given and kept + returned == pytest.approx(whole)
 
 
+def test_what_runs_in_the_stage_of_the_count_is_never_given_back(tmp_path: Path) -> None:
+    """The stage begins as a whole, so a stop comes after everything in it has run."""
+    beside = gaussian(9.0, stage="minimum_people")
+    rest = gdp_cost([gaussian().event], leak=LEAK)
+    ledger = Ledger.open(population(tmp_path))
+    a_plan = plan("beside", COUNT, beside, gaussian())
+    ledger.reserve(a_plan, approved_by="steward", schema_public=False)
+    ledger.open_reservation("beside")
+    (before,) = (cohort.spent for cohort in ledger.cohorts())
+    ledger.begin("beside", "minimum_people", executed(a_plan, "minimum_people"))
+    ledger.commit("beside", "minimum_people", {"minimum_people.json": SHA})
+    ledger.stop("beside")
+    (after,) = (cohort.spent for cohort in ledger.cohorts())
+    assert before - after == pytest.approx(rest)
+    assert after >= gdp_cost([COUNT.event, beside.event], leak=LEAK) * (1 - 1e-9)
+    ledger.verify(reprice=True)
+
+
 def test_a_forged_refund_is_found(ledger: Ledger) -> None:
     lines = list(export_lines(ledger.entries()))
     place = next(i for i, line in enumerate(lines) if '"refunds"' in line)

@@ -47,6 +47,23 @@ def test_a_release_of_nobody_ends_and_is_given_back(tmp_path: Path, solved: Plan
     assert not (release.models / LOOK).exists()
 
 
+def test_the_steward_s_look_decides_nothing(
+    reserved: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look sees exact values: even if it fails, the release ends in the same sentence."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise OverflowError("a value of one person")
+
+    monkeypatch.setattr("dagster_project.pipeline.minimum_people.look", fails)
+    monkeypatch.setattr("dagster_project.pipeline.minimum_people.load_train", lambda _: [])
+    reserved.ledger.open_reservation(reserved.id)
+    reserved.private.mkdir(parents=True, exist_ok=True)
+    with pytest.raises(TooFewPeople, match="only this count was spent"):
+        count(reserved, reserved.root / "data")
+    assert "a value of one person" in (reserved.private / LOOK).read_text()
+
+
 def test_a_release_of_everybody_goes_on(tmp_path: Path, solved: Plan) -> None:
     root = write_project(tmp_path)
     with ledger_of(root) as ledger:

@@ -206,6 +206,7 @@ def other_privacy(schema: Schema) -> dict[str, Any]:
         (lambda m, s: m.update(privacy=other_privacy(s)), r"privacy\.epsilon"),
         (lambda m, s: m["settings"].update(rounds=4), r"settings\.rounds"),
         (lambda m, s: m.update(code_version="other"), "code_version"),
+        (lambda m, s: m.update(population="others"), "population"),
         (lambda m, s: m["data"].update(version="md5-of-other-data"), r"data\.version"),
         (lambda m, s: m.update(ledger_head="e" * 64), "ledger_head"),
         (lambda m, s: m["sampling"].update(n=26), "not committed a bundle"),
