@@ -114,7 +114,8 @@ def fit_encoders(
         images, records = _new(train.images.shape[1:], schema)
         _fit(images, records, train, schema, progress)
     weights = resampling_weights(len(heldout), rng)
-    real = _gap(*_embed(images, records, heldout, schema), weights, rng=rng)
+    a, b = _embed(images, records, heldout, schema)
+    real = _gap(a, b, weights, rng=rng)
     return Encoders(images=images, records=records, real=real)
 
 
@@ -133,14 +134,14 @@ def similarity_gap(
     # Encoders that learned nothing from the real pairs provide no unit for others.
     unit = np.where(encoders.real > 0, encoders.real, np.nan)
     once = np.ones((1, len(b)))
-    synthetic = _gap(a, b, once, rng=rng) / unit
+    matched = _gap(a, b, once, rng=rng) / unit
     shuffled = _gap(a, b[rng.permutation(len(b))], once, rng=rng) / unit
     return SimilarityGap(
         real=float(encoders.real[0]),
-        synthetic=float(synthetic[0]),
+        synthetic=float(matched[0]),
         shuffled=float(shuffled[0]),
-        interval=interval(synthetic),
-        way=way_interval(shuffled, synthetic, np.ones_like(unit)),
+        interval=interval(matched),
+        way=way_interval(shuffled, matched, np.ones_like(unit)),
     )
 
 

@@ -155,6 +155,8 @@ def compare(
     floor, ceiling = average(shuffled), reference.ceiling
     gap = similarity_gap(reference.encoders, synthetic, schema, rng=rng)
     progress(1.0, "similarity gap")
+    figures: dict[str, Any] = near.figures()
+    figures |= {f"{name}_real": known for name, known in reference.neighbours_real.items()}
     pairs_matrix = pairwise_tvd(train_codes, table_codes, sizes)
     return FidelityReport(
         auc_mean=value.auc_mean,
@@ -172,8 +174,7 @@ def compare(
         fd_real=reference.fd_real,
         kid=float(kernel[0]),
         kid_real=reference.kid_real,
-        **near.figures(),
-        **{f"{name}_real": value for name, value in reference.neighbours_real.items()},
+        **figures,
         esg=gap.synthetic,
         esg_floor=gap.shuffled,
         correlation=correlation,

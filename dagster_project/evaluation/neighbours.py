@@ -33,6 +33,7 @@ class Neighbours:
         covered: Whether a synthetic row lies in the ball of a real row, bool (N,).
         apart_real: Distance of each real row to the nearest other real row, ascending (N,).
         apart_synthetic: The same among the synthetic rows, ascending (M,).
+        order: The real rows in the order of `apart_real` (N,).
     """
 
     precision: float
@@ -74,7 +75,9 @@ class Neighbours:
 
 
 def neighbours(real: np.ndarray, synthetic: np.ndarray) -> Neighbours:
-    """Compare two sets of features of equal size, (N, F) and (M, F); memory is quadratic.
+    """Compare two sets of features, (N, F) and (M, F); memory is quadratic.
+
+    Near-duplicates mean something only for equally many rows: more rows have closer neighbours.
 
     Raises:
         ValueError: If a set has at most `COVERAGE` rows, or the widths differ.
@@ -92,7 +95,7 @@ def neighbours(real: np.ndarray, synthetic: np.ndarray) -> Neighbours:
     return Neighbours(
         precision=float((balls > 0).mean()),
         only=(within & (balls == 1)).sum(axis=1) / len(synthetic),
-        recalled=(between <= own_synthetic[:, 1]).any(axis=1),
+        recalled=np.asarray((between <= own_synthetic[:, 1]).any(axis=1)),
         density=held * len(real) / (COVERAGE * len(synthetic)),
         covered=held > 0,
         apart_real=np.sqrt(own_real[order, 0]),
