@@ -39,6 +39,8 @@ _SAMPLES = 400  # pairs kept for the image grid
 FIGURES = (
     "auc_mean", "auc_floor", "auc_ceiling", "mae_mean", "mae_floor", "mae_ceiling",
     "fd", "fd_real", "kid", "kid_real", "precision", "precision_real", "recall", "recall_real",
+    "density", "density_real", "coverage", "coverage_real",
+    "near_duplicates", "near_duplicates_real",
     "esg", "esg_floor", "tvd_1way", "tvd_2way", "tvd_3way",
 )  # fmt: skip
 
@@ -208,6 +210,7 @@ def _figures(report: FidelityReport, schema: Schema) -> dict[str, Any]:
     for k, value in report.tvd_sampling_floor.items():
         figures[f"tvd_{k}way_floor"] = value
     figures["fd_extractor"] = report.fd_extractor
+    figures["intervals"] = dict(report.intervals)
     first = next((a.name for a in schema.attributes if a.kind == "categorical"), None)
     for attribute in report.attributes:
         if attribute["name"] == first:

@@ -19,6 +19,12 @@ from torch import nn
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
 from dagster_project.data.schema import Schema
+from dagster_project.evaluation.intervals import (
+    Interval,
+    interval,
+    resampling_weights,
+    way_interval,
+)
 from dagster_project.evaluation.predictors import ImageEncoder
 
 _EMBEDDING = 64
@@ -37,11 +43,16 @@ class SimilarityGap:
         synthetic: Gap of the synthetic pairs divided by `real`; 1 means as well matched as real
             pairs.
         shuffled: The same with the synthetic records shuffled; about 0.
+        interval: Interval of `synthetic` over held-out people, whose gap is the unit; None if
+            the encoders learned nothing.
+        way: Interval of the way from `shuffled` to 1.
     """
 
     real: float
     synthetic: float
     shuffled: float
+    interval: Interval | None
+    way: Interval | None
 
 
 @dataclass(frozen=True)
@@ -51,12 +62,12 @@ class Encoders:
     Attributes:
         images: uint8 (B, C, H, W) -> (B, 64).
         records: One-hot records (B, width) -> (B, 64).
-        real: Gap of held-out real pairs.
+        real: Gap of held-out real pairs, then that of every sample of the people (1 + SAMPLES,).
     """
 
     images: nn.Module
     records: nn.Module
-    real: float
+    real: np.ndarray
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the weights of both encoders by name."""
@@ -65,7 +76,11 @@ class Encoders:
 
     @classmethod
     def of_state(
-        cls, state: Mapping[str, torch.Tensor], shape: tuple[int, ...], schema: Schema, real: float
+        cls,
+        state: Mapping[str, torch.Tensor],
+        shape: tuple[int, ...],
+        schema: Schema,
+        real: np.ndarray,
     ) -> Encoders:
         """Restore encoders from `state`, for images of shape (C, H, W)."""
         images, records = _new(shape, schema)
@@ -98,7 +113,9 @@ def fit_encoders(
         torch.manual_seed(seed)
         images, records = _new(train.images.shape[1:], schema)
         _fit(images, records, train, schema, progress)
-    real = _gap(*_embed(images, records, heldout, schema), rng=rng)
+    weights = resampling_weights(len(heldout), rng)
+    a, b = _embed(images, records, heldout, schema)
+    real = _gap(a, b, weights, rng=rng)
     return Encoders(images=images, records=records, real=real)
 
 
@@ -115,11 +132,16 @@ def similarity_gap(
     """
     a, b = _embed(encoders.images, encoders.records, synthetic, schema)
     # Encoders that learned nothing from the real pairs provide no unit for others.
-    unit = encoders.real if encoders.real > 0 else float("nan")
+    unit = np.where(encoders.real > 0, encoders.real, np.nan)
+    once = np.ones((1, len(b)))
+    matched = _gap(a, b, once, rng=rng) / unit
+    shuffled = _gap(a, b[rng.permutation(len(b))], once, rng=rng) / unit
     return SimilarityGap(
-        real=encoders.real,
-        synthetic=_gap(a, b, rng=rng) / unit,
-        shuffled=_gap(a, b[rng.permutation(len(b))], rng=rng) / unit,
+        real=float(encoders.real[0]),
+        synthetic=float(matched[0]),
+        shuffled=float(shuffled[0]),
+        interval=interval(matched),
+        way=way_interval(shuffled, matched, np.ones_like(unit)),
     )
 
 
@@ -165,9 +187,19 @@ def _embed(
     return F.normalize(torch.cat(a), dim=1).numpy(), F.normalize(b, dim=1).numpy()
 
 
-def _gap(a: np.ndarray, b: np.ndarray, *, rng: np.random.Generator) -> float:
-    """Return the mean cosine of matching rows minus that with ten mismatched rows each."""
+def _gap(
+    a: np.ndarray, b: np.ndarray, weights: np.ndarray, *, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the mean cosine of matching rows minus that with ten mismatched rows each (B,).
+
+    Rows count as often as `weights` (B, N) says, and a mismatch as often as both its rows together.
+    """
     # Shifts of 1 .. N-1 never give the row itself.
     shifts = rng.integers(1, len(b), size=(_MISMATCHES, len(b)))
-    others = (np.arange(len(b)) + shifts) % len(b)
-    return float((a * b).sum(axis=1).mean() - (a * b[others]).sum(axis=2).mean())
+    counts = weights.astype(np.float64)
+    apart, times = np.zeros(len(counts)), np.zeros(len(counts))
+    for other in (np.arange(len(b)) + shifts) % len(b):
+        both = counts * counts[:, other]
+        apart += both @ (a * b[other]).sum(axis=1)
+        times += both.sum(axis=1)
+    return counts @ (a * b).sum(axis=1) / counts.sum(axis=1) - apart / times

@@ -13,9 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from dagster_project.data.schema import Schema
+from dagster_project.evaluation.intervals import (
+    Interval,
+    interval,
+    resampling_weights,
+    way_interval,
+)
 
 _COMPONENTS = 16
 _DISTANCE_ROWS = 1000
+_CONSTANT = 1e-9  # product of standard deviations below which nothing varies
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,8 @@ class CorrelationScores:
         eta_squared: (real, synthetic) share of the features' variance explained by each attribute.
         distance_correlation: (real, synthetic), squared and bias-corrected; about 0 when images
             and records are independent, at most 1.
+        gap_interval: Interval of `gap` over the held-out people (`intervals`).
+        gap_way: Interval of the way from `gap_shuffled` to `gap_real`.
     """
 
     gap: float
@@ -37,6 +46,8 @@ class CorrelationScores:
     gap_shuffled: float
     eta_squared: dict[str, tuple[float, float]]
     distance_correlation: tuple[float, float]
+    gap_interval: Interval | None
+    gap_way: Interval | None
 
 
 def correlation_scores(
@@ -53,7 +64,7 @@ def correlation_scores(
         reference: Other real pairs, to show the effect of sampling.
         synthetic: Synthetic pairs.
         schema: The schema of the codes.
-        rng: Public randomness (shuffling, sub-sampling).
+        rng: Public randomness (shuffling, sub-sampling, samples of people).
     """
     mean, basis = _components(real[0])
 
@@ -61,17 +72,23 @@ def correlation_scores(
         return (sample[0] - mean) @ basis, schema.one_hot(sample[1])
 
     (real_z, real_hot), (synthetic_z, synthetic_hot) = project(real), project(synthetic)
-    target = _correlations(real_z, real_hot)
+    weights = resampling_weights(len(real_z), rng)
+    targets = _weighted_correlations(real_z, real_hot, weights)
     # A cell too rare in the real sample has no reliable correlation to compare with.
     known = real_hot.sum(axis=0) >= 10
 
-    def gap(z: np.ndarray, hot: np.ndarray) -> float:
-        return float(np.abs(_correlations(z, hot) - target)[known].mean())
+    def gap(z: np.ndarray, hot: np.ndarray) -> np.ndarray:
+        found = _weighted_correlations(z, hot, np.ones((1, len(z))))
+        return np.abs(found - targets)[:, known].mean(axis=(1, 2))
 
+    synthetic_gap, real_gap = gap(synthetic_z, synthetic_hot), gap(*project(reference))
+    shuffled_gap = gap(synthetic_z, rng.permutation(synthetic_hot))
     return CorrelationScores(
-        gap=gap(synthetic_z, synthetic_hot),
-        gap_real=gap(*project(reference)),
-        gap_shuffled=gap(synthetic_z, rng.permutation(synthetic_hot)),
+        gap=float(synthetic_gap[0]),
+        gap_real=float(real_gap[0]),
+        gap_shuffled=float(shuffled_gap[0]),
+        gap_interval=interval(synthetic_gap, 0),
+        gap_way=way_interval(shuffled_gap, synthetic_gap, real_gap),
         eta_squared={
             a.name: (
                 eta_squared(real_z, real[1][:, i], a.size),
@@ -118,11 +135,20 @@ def _components(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, vectors[:, ::-1][:, :_COMPONENTS]
 
 
-def _correlations(z: np.ndarray, hot: np.ndarray) -> np.ndarray:
-    """Return Pearson correlations (cells, components); 0 where one of the two is constant."""
-    z, hot = z - z.mean(axis=0), hot - hot.mean(axis=0, dtype=np.float64)
-    scale = np.sqrt(np.outer(np.square(hot).sum(axis=0), np.square(z).sum(axis=0)))
-    return np.divide(hot.T @ z, scale, out=np.zeros_like(scale), where=scale > 1e-12)
+def _weighted_correlations(z: np.ndarray, hot: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return Pearson correlations of rows weighted by (B, N), (B, cells, components).
+
+    They are 0 where one of the two is constant.
+    """
+    z, hot = z - z.mean(axis=0), hot.astype(np.float64)
+    shares = weights / weights.sum(axis=1, keepdims=True, dtype=np.float64)
+    centre, spread = shares @ z, shares @ np.square(z)
+    cells = shares @ hot
+    products = np.stack([(shares * column) @ hot for column in z.T], axis=2)
+    covariance = products - cells[:, :, None] * centre[:, None, :]
+    variance = (cells * (1 - cells))[:, :, None] * (spread - np.square(centre))[:, None, :]
+    scale = np.sqrt(variance.clip(0))
+    return np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > _CONSTANT)
 
 
 def _u_centred(x: np.ndarray) -> np.ndarray:

@@ -19,14 +19,22 @@ from dagster_project.evaluation.alignment import similarity_gap
 from dagster_project.evaluation.correlation import CorrelationScores, correlation_scores
 from dagster_project.evaluation.distributions import kway_tvd, pairwise_tvd, sampling_floor
 from dagster_project.evaluation.figures import FidelityReport
-from dagster_project.evaluation.frechet import frechet_distance, kid, precision_recall
+from dagster_project.evaluation.frechet import frechet_distance, kid_draws
+from dagster_project.evaluation.intervals import (
+    Interval,
+    interval,
+    resampling_weights,
+    way_interval,
+)
+from dagster_project.evaluation.neighbours import Neighbours, neighbours
 from dagster_project.evaluation.predictors import (
     AttributeScores,
+    average,
     evaluate_alignment,
     shuffle_records,
 )
 from dagster_project.evaluation.reference import (
-    MANIFOLD_ROWS,
+    NEIGHBOUR_ROWS,
     PREDICTOR_ROWS,
     Reference,
     draw,
@@ -129,8 +137,9 @@ def compare(
         rng,
     )
     fake = extractor(drawn.images, part(progress, 0.04, 0.3))
-    precision, recall = precision_recall(reference.real[:MANIFOLD_ROWS], fake[:MANIFOLD_ROWS])
-    fd, kernel = frechet_distance(reference.real, fake), kid(reference.real, fake)
+    near = neighbours(reference.real[:NEIGHBOUR_ROWS], fake[:NEIGHBOUR_ROWS])
+    kernel = kid_draws(reference.real, fake, resampling_weights(len(fake), rng))
+    fd = frechet_distance(reference.real, fake)
     progress(0.35, "distances between images")
 
     learner = draw(synthetic, min(PREDICTOR_ROWS, len(train), len(synthetic)), rng)
@@ -143,9 +152,11 @@ def compare(
         )
         for i, pairs in enumerate(learners)
     )  # fmt: skip
-    floor, ceiling = _average(shuffled), reference.ceiling
+    floor, ceiling = average(shuffled), reference.ceiling
     gap = similarity_gap(reference.encoders, synthetic, schema, rng=rng)
     progress(1.0, "similarity gap")
+    figures: dict[str, Any] = near.figures()
+    figures |= {f"{name}_real": known for name, known in reference.neighbours_real.items()}
     pairs_matrix = pairwise_tvd(train_codes, table_codes, sizes)
     return FidelityReport(
         auc_mean=value.auc_mean,
@@ -161,17 +172,34 @@ def compare(
         fd_extractor=extractor.distance,
         fd=fd,
         fd_real=reference.fd_real,
-        kid=kernel,
+        kid=float(kernel[0]),
         kid_real=reference.kid_real,
-        precision=precision,
-        precision_real=reference.precision_real,
-        recall=recall,
-        recall_real=reference.recall_real,
+        **figures,
         esg=gap.synthetic,
         esg_floor=gap.shuffled,
         correlation=correlation,
-        attributes=_attribute_rows(schema, pairs_matrix, value, ceiling, floor, correlation),
+        attributes=_attribute_rows(
+            schema, pairs_matrix, value, ceiling, floor, correlation, heldout=len(heldout)
+        ),
         tvd_pairs=tuple(map(tuple, pairs_matrix.tolist())),
+        intervals={
+            "auc_mean": interval(value.mean_draws("auc"), 0, 1),
+            "mae_mean": interval(value.mean_draws("mae"), 0),
+            "esg": gap.interval,
+            "correlation_gap": correlation.gap_interval,
+            "kid": interval(kernel),
+            **_neighbour_intervals(near, rng),
+        },
+        ways={
+            **{
+                f"{kind}_mean": way_interval(
+                    *(score.mean_draws(kind) for score in (floor, value, ceiling))
+                )
+                for kind in ("auc", "mae")
+            },
+            "esg": gap.way,
+            "correlation_gap": correlation.gap_way,
+        },
         rows={
             "train": len(train),
             "heldout": len(heldout),
@@ -186,12 +214,15 @@ def _require_rows(train: Pairs, heldout: Pairs, synthetic: Pairs, table_codes: n
         raise ValueError(f"The fidelity report needs at least {LEAST_ROWS} rows in every set.")
 
 
-def _average(scores: list[AttributeScores]) -> AttributeScores:
-    def mean(kind: str) -> dict[str, float]:
-        tables = [getattr(score, kind) for score in scores]
-        return {name: float(np.mean([table[name] for table in tables])) for name in tables[0]}
-
-    return AttributeScores(auc=mean("auc"), mae=mean("mae"), accuracy=mean("accuracy"))
+def _neighbour_intervals(near: Neighbours, rng: np.random.Generator) -> dict[str, Interval | None]:
+    people = len(near.only)
+    draws = near.draws(resampling_weights(people, rng))
+    # These two are shares of people; the others are shares of synthetic pairs, or no shares.
+    shares = {
+        name: interval(draws.pop(name), 0, 1, people=people) for name in ("recall", "coverage")
+    }
+    density = {"density": interval(draws.pop("density"), 0)}
+    return shares | density | {name: interval(values, 0, 1) for name, values in draws.items()}
 
 
 def _attribute_rows(
@@ -201,6 +232,8 @@ def _attribute_rows(
     ceiling: AttributeScores,
     floor: AttributeScores,
     correlation: CorrelationScores,
+    *,
+    heldout: int,
 ) -> tuple[dict[str, Any], ...]:
     return tuple(
         {
@@ -217,6 +250,11 @@ def _attribute_rows(
             "mae_ceiling": ceiling.mae.get(a.name, math.nan),
             "eta_squared": correlation.eta_squared[a.name][1],
             "eta_squared_real": correlation.eta_squared[a.name][0],
+            "auc_interval": interval(np.array(value.auc_draws[a.name]), 0, 1),
+            "accuracy_interval": interval(
+                np.array(value.accuracy_draws[a.name]), 0, 1, people=heldout
+            ),
+            "mae_interval": interval(np.array(value.mae_draws.get(a.name, [math.nan])), 0),
         }
         for i, a in enumerate(schema.attributes)
     )

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dagster_project.evaluation.correlation import CorrelationScores
+from dagster_project.evaluation.intervals import Interval
 
 NOTICE = "Private: computed on real records, not differentially private. Do not release."
 
@@ -46,13 +47,25 @@ class FidelityReport:
         precision_real: The same for real training images.
         recall: Share of real images within the synthetic manifold.
         recall_real: Share within the manifold of real training images.
+        density: Synthetic images near a real one, relative to an even spread (Naeem et al. 2020).
+        density_real: The same for real training images; about 1.
+        coverage: Share of real images with a synthetic image among their 5 nearest neighbours.
+        coverage_real: The same for real training images; about .97.
+        near_duplicates: Share of synthetic images that are at most as far from another synthetic
+            one as the closest 1 % of the real images are from theirs.
+        near_duplicates_real: The same for real training images; about .01.
         esg: Embedding-similarity gap divided by that of held-out real pairs (1 = as real).
         esg_floor: The same with shuffled records.
         correlation: Record-image correlations, on pooled pixels.
         attributes: One row for each attribute: name, kind, tvd, auc, auc_floor, auc_ceiling,
             accuracy, accuracy_ceiling, mae, mae_floor, mae_ceiling, eta_squared,
-            eta_squared_real.
+            eta_squared_real, auc_interval, accuracy_interval, mae_interval.
         tvd_pairs: 2-way distances by attributes, 1-way on the diagonal (d rows of d).
+        intervals: 95 % intervals over held-out people (`intervals`), by figure; None if the
+            samples provide none. The tables are compared with all training records and the Fréchet
+            distance is biased by resampling, so they have no interval.
+        ways: Intervals of the way from floor to ceiling, in [0, 1], of auc_mean, mae_mean, esg and
+            correlation_gap.
         rows: Number of pairs or records compared, by set.
         peak_memory: Bytes, of the whole run; set by the caller.
         seconds: Wall-clock seconds by asset; set by the caller.
@@ -79,11 +92,19 @@ class FidelityReport:
     precision_real: float
     recall: float
     recall_real: float
+    density: float
+    density_real: float
+    coverage: float
+    coverage_real: float
+    near_duplicates: float
+    near_duplicates_real: float
     esg: float
     esg_floor: float
     correlation: CorrelationScores
     attributes: tuple[Mapping[str, Any], ...]
     tvd_pairs: tuple[tuple[float, ...], ...]
+    intervals: Mapping[str, Interval | None]
+    ways: Mapping[str, Interval | None]
     rows: Mapping[str, int]
     peak_memory: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)

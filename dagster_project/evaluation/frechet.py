@@ -1,7 +1,7 @@
-"""Distances between two sets of feature vectors: Fréchet, kernel, precision and recall.
+"""Distances between two sets of feature vectors: Fréchet and kernel.
 
-Fréchet distance: Heusel et al. 2017 (equation 6). Kernel distance: Binkowski et al. 2018.
-Precision and recall: Kynkäänniemi et al. 2019. The features are made in `image.features`.
+Fréchet distance: Heusel et al. 2017 (equation 6). Kernel distance: Binkowski et al. 2018. The
+features are made in `image.features`; figures of nearest neighbours are in `neighbours`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     Raises:
         ValueError: If the widths differ or a set has fewer than two rows.
     """
-    a, b = _checked(a, b)
+    a, b = checked(a, b)
     covariance_a, covariance_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
     values, vectors = np.linalg.eigh(covariance_a)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
@@ -42,33 +42,32 @@ def kid(a: np.ndarray, b: np.ndarray) -> float:
     samples of the same distribution (and may be slightly negative); unlike the Fréchet distance, it
     is not biased by the number of rows.
     """
-    a, b = _checked(a, b)
-    n, m = len(a), len(b)
-    same_a = (_kernel_sum(a, a) - _kernel_trace(a)) / (n * (n - 1))
-    same_b = (_kernel_sum(b, b) - _kernel_trace(b)) / (m * (m - 1))
-    return same_a + same_b - 2 * _kernel_sum(a, b) / (n * m)
+    return float(kid_draws(a, b, np.ones((1, len(a))))[0])
 
 
-def precision_recall(real: np.ndarray, synthetic: np.ndarray, k: int = 3) -> tuple[float, float]:
-    """Return the shares of synthetic rows in the real manifold, and of real rows in the synthetic.
+def kid_draws(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the kernel distance (B,) with each row of `a` counted as `weights` (B, N) says.
 
-    A manifold is the union of balls around its rows, with the distance to each row's k-th nearest
-    other row as radius. Low precision means images unlike any real one; low recall means missing
-    kinds of images.
-
-    Raises:
-        ValueError: If a set has at most k rows, or the widths differ.
+    A pair of copies of one row is left out, as the pair of a row with itself is in `kid`.
     """
-    real, synthetic = _checked(real, synthetic)
-    if min(len(real), len(synthetic)) <= k:
-        raise ValueError(f"Precision and recall need more than {k} rows in each set.")
-    return (
-        _share_inside(synthetic, real, _radii(real, k)),
-        _share_inside(real, synthetic, _radii(synthetic, k)),
-    )
+    a, b = checked(a, b)
+    n, m, counts = len(a), len(b), weights.astype(np.float64)
+    total, square, cross = 0.0, 0.0, 0.0
+    for i in range(0, n, _ROWS):
+        block = counts[:, i : i + _ROWS]
+        total += ((block @ _kernel(a[i : i + _ROWS] @ a.T / a.shape[1])) * counts).sum(axis=1)
+        cross += block @ _kernel(a[i : i + _ROWS] @ b.T / a.shape[1]).sum(axis=1)
+    for i in range(0, m, _ROWS):
+        square += _kernel(b[i : i + _ROWS] @ b.T / b.shape[1]).sum()
+    own_a, own_b = (_kernel(np.square(x).sum(axis=1) / x.shape[1]) for x in (a, b))
+    twice = np.square(counts)
+    same_a = (total - twice @ own_a) / (n * n - twice.sum(axis=1))
+    same_b = (square - own_b.sum()) / (m * (m - 1))
+    return same_a + same_b - 2 * cross / (n * m)
 
 
-def _checked(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def checked(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return two sets of features as float64, or raise ValueError if they cannot be compared."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError("Two sets of features must be matrices of the same width.")
@@ -77,37 +76,6 @@ def _checked(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
-    return sum(_cubes(a[i : i + _ROWS] @ b.T / a.shape[1]) for i in range(0, len(a), _ROWS))
-
-
-def _kernel_trace(a: np.ndarray) -> float:
-    return _cubes(np.square(a).sum(axis=1) / a.shape[1])
-
-
-def _cubes(x: np.ndarray) -> float:
+def _kernel(x: np.ndarray) -> np.ndarray:
     x = x + 1
-    return float((x * x * x).sum())  # many times faster than x**3
-
-
-def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)
-    return (squares - 2 * a @ b.T).clip(0)
-
-
-def _radii(x: np.ndarray, k: int) -> np.ndarray:
-    """Return each row's squared distance to its k-th nearest other row (its own is rank 0)."""
-    return np.concatenate(
-        [
-            np.partition(_squared_distances(x[i : i + _ROWS], x), k, axis=1)[:, k]
-            for i in range(0, len(x), _ROWS)
-        ]
-    )
-
-
-def _share_inside(points: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> float:
-    inside = [
-        (_squared_distances(points[i : i + _ROWS], centres) <= radii).any(axis=1)
-        for i in range(0, len(points), _ROWS)
-    ]
-    return float(np.concatenate(inside).mean())
+    return x * x * x  # many times faster than x**3

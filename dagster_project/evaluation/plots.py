@@ -18,29 +18,36 @@ from PIL import Image, ImageDraw, ImageFont
 from dagster_project.data.schema import Schema
 
 INK, PAPER, MUTED = "#1f2430", "#ffffff", "#69707d"
-COLOURS = ("#a9b0bb", "#4059ad", "#d97a34", "#3d8c6c")  # the first is for real data
+COLOURS = ("#8a919d", "#4059ad", "#d97a34", "#3d8c6c")  # the first is for real data
 _CELL = 56  # pixels that an image's longer side is enlarged to, at least
 
 
-def image_grid(images: np.ndarray, columns: int, scale: int | None = None) -> Image.Image:
+def image_grid(
+    images: np.ndarray, columns: int, scale: int | None = None, *, clear: bool = False
+) -> Image.Image:
     """Arrange images in a grid, row by row, with thin gaps.
 
     Args:
         images: uint8 (N, C, H, W), C = 1 or 3; N may be 0.
         columns: Images in a row.
         scale: Integer enlargement, nearest neighbour; by default, small images become visible.
+        clear: Whether gaps are transparent, for pages with a dark mode, instead of white.
 
     Returns:
-        RGB image with ceil(N / columns) rows (at least one).
+        RGB image (RGBA if clear) with ceil(N / columns) rows (at least one).
     """
     height, width = images.shape[2:]
     gap = 1
     rows = max(1, math.ceil(len(images) / columns))
     canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    opaque = np.zeros(canvas.shape[:2], np.uint8)
     for n, image in enumerate(np.asarray(images)):
         top, left = (n // columns) * (height + gap), (n % columns) * (width + gap)
         canvas[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+        opaque[top : top + height, left : left + width] = 255
     grid = Image.fromarray(canvas)
+    if clear:
+        grid.putalpha(Image.fromarray(opaque))
     factor = scale or max(1, math.ceil(_CELL / max(height, width)))
     return grid.resize((grid.width * factor, grid.height * factor), Image.Resampling.NEAREST)
 

@@ -7,17 +7,17 @@ records the floor.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
 from dagster_project.data.schema import Schema
+from dagster_project.evaluation.intervals import known_mean, resampling_weights, weighted_auc
 
 _EPOCHS = 8
 _BATCH = 128
@@ -50,26 +50,60 @@ class ImageEncoder(nn.Module):
 class AttributeScores:
     """Scores on held-out real pairs, by attribute name.
 
+    Each is a list of 1 + SAMPLES numbers: the score, then that on every sample of the held-out
+    people (`intervals`). Predictors scored with one seed and one set share the samples, so that
+    their differences can be resampled too.
+
     Attributes:
-        auc: Macro one-vs-rest AUC over the cells that occur in the held-out pairs (bins of numeric
-            attributes); NaN if only one cell occurs.
-        mae: Mean absolute error divided by the attribute's range, only for numeric attributes.
-        accuracy: Share of correct cells.
+        auc_draws: Macro one-vs-rest AUC over the cells that occur in the held-out pairs (bins of
+            numeric attributes); NaN if only one cell occurs.
+        mae_draws: Mean absolute error divided by the attribute's range, only for numeric
+            attributes.
+        accuracy_draws: Share of correct cells.
     """
 
-    auc: dict[str, float]
-    mae: dict[str, float]
-    accuracy: dict[str, float]
+    auc_draws: dict[str, list[float]]
+    mae_draws: dict[str, list[float]]
+    accuracy_draws: dict[str, list[float]]
+
+    @property
+    def auc(self) -> dict[str, float]:
+        return {name: draws[0] for name, draws in self.auc_draws.items()}
+
+    @property
+    def mae(self) -> dict[str, float]:
+        return {name: draws[0] for name, draws in self.mae_draws.items()}
+
+    @property
+    def accuracy(self) -> dict[str, float]:
+        return {name: draws[0] for name, draws in self.accuracy_draws.items()}
 
     @property
     def auc_mean(self) -> float:
         """The mean AUC over the attributes that have one; NaN if none has."""
-        return _mean(self.auc)
+        return float(self.mean_draws("auc")[0])
 
     @property
     def mae_mean(self) -> float:
         """The mean error over the numeric attributes; NaN if there are none."""
-        return _mean(self.mae)
+        return float(self.mean_draws("mae")[0])
+
+    def mean_draws(self, kind: str) -> np.ndarray:
+        """Return the mean of "auc", "mae" or "accuracy" over the attributes that have one."""
+        known = [draws for draws in getattr(self, f"{kind}_draws").values() if draws[0] == draws[0]]
+        return known_mean(np.array(known)) if known else np.array([np.nan])
+
+
+def average(scores: list[AttributeScores]) -> AttributeScores:
+    """Return the mean of several predictors' scores, sample by sample."""
+
+    def mean(kind: str) -> dict[str, list[float]]:
+        tables = [getattr(score, kind) for score in scores]
+        return {
+            name: np.mean([table[name] for table in tables], axis=0).tolist() for name in tables[0]
+        }
+
+    return AttributeScores(**{field.name: mean(field.name) for field in fields(AttributeScores)})
 
 
 def evaluate_alignment(
@@ -93,7 +127,8 @@ def evaluate_alignment(
         torch.manual_seed(seed)
         network = ImageEncoder(train.images.shape[1:], schema.width + len(_numeric(schema)))
         _fit(network, train, schema, progress)
-    return _score(network.eval(), heldout, schema)
+    weights = resampling_weights(len(heldout), np.random.default_rng([seed, 2]))
+    return _score(network.eval(), heldout, schema, weights)
 
 
 def shuffle_records(pairs: Pairs, rng: np.random.Generator) -> Pairs:
@@ -125,7 +160,9 @@ def _fit(network: nn.Module, train: Pairs, schema: Schema, progress: Progress) -
         progress((epoch + 1) / _EPOCHS, "predictor")
 
 
-def _score(network: nn.Module, heldout: Pairs, schema: Schema) -> AttributeScores:
+def _score(
+    network: nn.Module, heldout: Pairs, schema: Schema, weights: np.ndarray
+) -> AttributeScores:
     with torch.inference_mode():
         output = torch.cat(
             [
@@ -137,23 +174,28 @@ def _score(network: nn.Module, heldout: Pairs, schema: Schema) -> AttributeScore
     codes = np.asarray(heldout.codes)
     auc, accuracy = {}, {}
     for i, (name, block) in enumerate(zip(schema.names, logits, strict=True)):
-        auc[name] = _macro_auc(codes[:, i], block.softmax(dim=1).numpy())
-        accuracy[name] = float((block.argmax(dim=1).numpy() == codes[:, i]).mean())
+        auc[name] = _macro_auc(codes[:, i], block.softmax(dim=1).numpy(), weights).tolist()
+        correct = block.argmax(dim=1).numpy() == codes[:, i]
+        accuracy[name] = (weights @ correct.astype(np.float64) / len(codes)).tolist()
     errors = np.abs(predicted.clamp(0, 1).numpy() - _scaled(heldout, schema))
     mae = {
-        schema.names[i]: float(np.nanmean(errors[:, column]))
+        schema.names[i]: _mean_of_known(errors[:, column], weights).tolist()
         for column, i in enumerate(_numeric(schema))
         if not np.isnan(errors[:, column]).all()
     }
-    return AttributeScores(auc=auc, mae=mae, accuracy=accuracy)
+    return AttributeScores(auc_draws=auc, mae_draws=mae, accuracy_draws=accuracy)
 
 
-def _macro_auc(codes: np.ndarray, shares: np.ndarray) -> float:
+def _macro_auc(codes: np.ndarray, shares: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the mean one-vs-rest AUC over the cells that occur; NaN if fewer than two do."""
-    occurring = np.unique(codes)
-    if len(occurring) < 2:
-        return float("nan")
-    return float(np.mean([roc_auc_score(codes == j, shares[:, j]) for j in occurring]))
+    areas = [weighted_auc(codes == j, shares[:, j], weights) for j in np.unique(codes)]
+    return known_mean(np.array(areas))
+
+
+def _mean_of_known(errors: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    known = ~np.isnan(errors)
+    with np.errstate(invalid="ignore"):
+        return weights[:, known] @ errors[known].astype(np.float64) / weights[:, known].sum(axis=1)
 
 
 def _numeric(schema: Schema) -> list[int]:
@@ -166,8 +208,3 @@ def _scaled(pairs: Pairs, schema: Schema) -> np.ndarray:
     low = np.array([schema.attributes[i].edges[0] for i in columns], dtype=np.float32)
     high = np.array([schema.attributes[i].edges[-1] for i in columns], dtype=np.float32)
     return (np.asarray(pairs.values)[:, columns] - low) / (high - low)
-
-
-def _mean(scores: dict[str, float]) -> float:
-    known = [score for score in scores.values() if not np.isnan(score)]
-    return float(np.mean(known)) if known else float("nan")

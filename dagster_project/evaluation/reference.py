@@ -8,6 +8,7 @@ private, like every metric derived from it. `fidelity` computes what depends on 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,16 +20,17 @@ from dagster_project.data.persons import LEAST_ROWS
 from dagster_project.data.progress import Progress, part, silent
 from dagster_project.data.schema import Schema
 from dagster_project.evaluation.alignment import Encoders, fit_encoders
-from dagster_project.evaluation.frechet import frechet_distance, kid, precision_recall
+from dagster_project.evaluation.frechet import frechet_distance, kid
+from dagster_project.evaluation.neighbours import neighbours
 from dagster_project.evaluation.predictors import AttributeScores, evaluate_alignment
 from dagster_project.image.features import Extractor, PooledPixels
 
 FEATURE_ROWS = 4000  # images per set in feature distances
-MANIFOLD_ROWS = 2000  # images used by precision and recall, whose cost is quadratic
+NEIGHBOUR_ROWS = 2000  # images among which neighbours are looked for, whose cost is quadratic
 PREDICTOR_ROWS = 8000
 
 _ARRAYS = ("real", "real_pixels", "real_codes", "other_pixels", "other_codes")
-_NUMBERS = ("fd_real", "kid_real", "precision_real", "recall_real")
+_NUMBERS = ("fd_real", "kid_real")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,8 @@ class Reference:
         real: Features (N, F) of held-out real images.
         real_pixels, real_codes: Pooled pixels and cell codes of the same pairs.
         other_pixels, other_codes: The same for as many training pairs.
-        fd_real, kid_real, precision_real, recall_real: Metrics of training against held-out images.
+        fd_real, kid_real: Distances of training images to held-out images.
+        neighbours_real: Figures of the neighbours of training and held-out images, by name.
         ceiling: Scores of the predictor trained on as many real pairs.
         encoders: Encoders of the similarity gap.
     """
@@ -55,8 +58,7 @@ class Reference:
     other_codes: np.ndarray
     fd_real: float
     kid_real: float
-    precision_real: float
-    recall_real: float
+    neighbours_real: Mapping[str, float]
     ceiling: AttributeScores
     encoders: Encoders
 
@@ -70,8 +72,9 @@ class Reference:
         content = numbers | {
             "extractor": self.extractor,
             "synthetic": self.synthetic,
+            "neighbours_real": dict(self.neighbours_real),
             "ceiling": asdict(self.ceiling),
-            "gap": self.encoders.real,
+            "gap": self.encoders.real.tolist(),
         }
         (folder / "figures.json").write_text(json.dumps(content, indent=1))
 
@@ -87,12 +90,13 @@ class Reference:
             **{name: content[name] for name in _NUMBERS},
             extractor=content["extractor"],
             synthetic=content["synthetic"],
+            neighbours_real=content["neighbours_real"],
             ceiling=AttributeScores(**content["ceiling"]),
             encoders=Encoders.of_state(
                 load_file(folder / "encoders.safetensors"),
                 (image.channels, image.height, image.width),
                 schema,
-                content["gap"],
+                np.array(content["gap"]),
             ),
         )
 
@@ -130,7 +134,6 @@ def make_reference(
         extractor(pairs.images, part(progress, 0.3 * i, 0.3 * (i + 1)))
         for i, pairs in enumerate(sets)
     )
-    precision, recall = precision_recall(real[:MANIFOLD_ROWS], other[:MANIFOLD_ROWS])
     pixels = [PooledPixels()(pairs.images, silent) for pairs in sets]
     learner = draw(train, min(PREDICTOR_ROWS, len(train), synthetic), rng)
     return Reference(
@@ -143,8 +146,7 @@ def make_reference(
         other_codes=np.asarray(sets[1].codes),
         fd_real=frechet_distance(real, other),
         kid_real=kid(real, other),
-        precision_real=precision,
-        recall_real=recall,
+        neighbours_real=neighbours(real[:NEIGHBOUR_ROWS], other[:NEIGHBOUR_ROWS]).figures(),
         ceiling=evaluate_alignment(learner, heldout, schema, seed, part(progress, 0.6, 0.75)),
         encoders=fit_encoders(
             train, heldout, schema, seed=seed, progress=part(progress, 0.75, 1.0)

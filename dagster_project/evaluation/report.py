@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dagster_project.data.persons import LEAST_ROWS
 from dagster_project.data.schema import Attribute, Schema
 from dagster_project.evaluation.fidelity import evaluate
 from dagster_project.evaluation.figures import NOTICE, FidelityReport
+from dagster_project.evaluation.intervals import LEAST_FOR_VERDICT, Interval
 from dagster_project.evaluation.plots import (
     data_uri,
     image_grid,
@@ -27,6 +29,7 @@ from dagster_project.evaluation.plots import (
     rows_by_attribute,
     shares,
 )
+from dagster_project.evaluation.way import way
 
 __all__ = ["FidelityReport", "evaluate", "render_few", "render_html"]
 
@@ -58,8 +61,7 @@ def render_html(
         became: What became of the rows (`rows_read`), the first lines of the page.
     """
     environment = _environment()
-    environment.filters["figure"] = _figure
-    environment.filters["entry"] = _entry
+    environment.filters |= {"figure": _figure, "entry": _entry, "ends": _ends}
     html = environment.get_template(_TEMPLATE).render(
         report=report,
         schema=schema,
@@ -69,7 +71,8 @@ def render_html(
         heat=max([0.05, *(value for row in report.tvd_pairs for value in row)]),
         furthest=_furthest(report, schema),
         mechanisms=list(mechanisms),
-        progress_of=_progress,
+        way_of=partial(way, heldout=report.rows["heldout"]),
+        least_for_verdict=LEAST_FOR_VERDICT,
         became=list(became),
     )
     _write(html, out_path)
@@ -112,7 +115,7 @@ def _images(attribute: Attribute, real: Pairs, synthetic: Pairs, schema: Schema)
     def strips(pairs: Pairs) -> list[str | None]:
         rows = rows_by_attribute(pairs.codes, schema, attribute.name, columns)
         return [
-            data_uri(png_bytes(image_grid(pairs.images[found], columns, scale=1)))
+            data_uri(png_bytes(image_grid(pairs.images[found], columns, scale=1, clear=True)))
             if len(found)
             else None
             for _, found in rows
@@ -148,13 +151,6 @@ def _furthest(report: FidelityReport, schema: Schema) -> list[tuple[str, float]]
     return sorted(pairs, key=lambda pair: -pair[1])[:_FURTHEST]
 
 
-def _progress(floor: float, value: float, ceiling: float) -> float | None:
-    """Return the percentage of the way from floor to ceiling, 0 to 100, or None if undefined."""
-    if not all(map(math.isfinite, (floor, value, ceiling))) or math.isclose(floor, ceiling):
-        return None
-    return 100 * min(1.0, max(0.0, (value - floor) / (ceiling - floor)))
-
-
 def _figure(value: float | None, digits: int = 2) -> str:
     """Format a number for the page; a dash if there is none."""
     if value is None or not math.isfinite(value):
@@ -162,6 +158,11 @@ def _figure(value: float | None, digits: int = 2) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.{digits}f}".replace("-", "−")
+
+
+def _ends(ends: Interval | None, digits: int = 2) -> str:
+    """Format an interval for the page; nothing if there is none."""
+    return f"{_figure(ends[0], digits)} to {_figure(ends[1], digits)}" if ends else ""
 
 
 def _entry(value: object) -> str:

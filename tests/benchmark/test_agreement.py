@@ -49,4 +49,4 @@ def test_a_line_for_what_both_runs_have_and_a_count_in_the_end() -> None:
     assert body[0][:3] == ["base", "1", "3, 1"]
     assert body[0][heading.index("FD-Lite0")] == "101.0 → 104.0 (+3.0)"
     assert "NOT A RELEASE" in table
-    assert "1 of 11 figures differ by more than 2 standard deviations" in table
+    assert "1 of 14 figures differ by more than 2 standard deviations" in table

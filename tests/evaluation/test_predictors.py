@@ -12,6 +12,7 @@ from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import silent
 from dagster_project.data.schema import Schema
 from dagster_project.evaluation.alignment import Encoders, fit_encoders, similarity_gap
+from dagster_project.evaluation.intervals import resampling_weights
 from dagster_project.evaluation.predictors import evaluate_alignment, shuffle_records
 
 MakePairs = Callable[[int, int], Pairs]
@@ -76,3 +77,15 @@ def test_similarity_gap_is_one_for_real_pairs_and_zero_for_shuffled(
     assert gap.shuffled == pytest.approx(0, abs=0.15)
     kept = Encoders.of_state(encoders.state(), train.images.shape[1:], schema, encoders.real)
     assert similarity_gap(kept, synthetic, schema, rng=np.random.default_rng(0)) == gap
+
+
+def test_draws_are_the_scores_on_resampled_people(schema: Schema, make_pairs: MakePairs) -> None:
+    train, heldout = make_pairs(200, 0), make_pairs(60, 1)
+    scores = evaluate_alignment(train, heldout, schema, 5, silent)
+    weights = resampling_weights(60, np.random.default_rng([5, 2]))[1].astype(int)
+    drawn = heldout.take(np.repeat(np.arange(60), weights))
+    again = evaluate_alignment(train, drawn, schema, 5, silent)
+    for kind in ("auc", "mae", "accuracy"):
+        found = {n: d[1] for n, d in getattr(scores, f"{kind}_draws").items()}
+        assert found == pytest.approx(getattr(again, kind), abs=1e-6)
+    assert scores.mean_draws("auc")[1] == pytest.approx(again.auc_mean, abs=1e-6)
