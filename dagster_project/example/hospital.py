@@ -1,11 +1,11 @@
-"""Build an example in the forms in which hospitals have their data: chest radiographs of three sites.
+"""Build an example in the forms that hospitals have: chest radiographs of three sites.
 
     python -m dagster_project.example.hospital clinic --people 5000
 
-People and pictures are invented: `phantoms` draws the pictures. DST/data holds what an export looks
-like, records.csv as Excel saves it and images/ with DICOM files and 16-bit PNG files of 128 x 128
-pixels, several for some people. DST/answers holds the schema.yaml and population.yaml that a steward
-would write for it. The same seed gives the same files.
+People and pictures are invented: `phantoms` draws the pictures. DST/data holds the export:
+records.csv as Excel saves it, and images/ with DICOM and 16-bit PNG files of 128 x 128 pixels,
+several for some people. DST/answers holds the schema.yaml and population.yaml that a steward would
+write for it. The same seed gives the same files.
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ def main() -> None:
         parser.exit(2, f"{error}\n")
     print(
         f"Drew {written} pictures of {arguments.people} people into {arguments.out}/data; "
-        f"the files to fill in are solved in {arguments.out}/answers"
+        f"{arguments.out}/answers holds schema.yaml and population.yaml as they should become"
     )
 
 
