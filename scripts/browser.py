@@ -68,7 +68,7 @@ WIDTHS = """
     return all.length && all.every(i => i.naturalWidth > 0) ? all.map(i => i.naturalWidth) : null;
 """
 UNFOLD = ""
-START_SECONDS, RUN_SECONDS, PAGE_SECONDS = 180, 900, 60
+START_SECONDS, RUN_SECONDS, PAGE_SECONDS = 300, 1200, 180
 
 
 def main() -> None:
@@ -220,7 +220,8 @@ def browser(chromium: str, chromedriver: str) -> Iterator[webdriver.Chrome]:
     """Open a browser without a window."""
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1600,1000"):
+    window = "window-size=1600,1000"
+    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", window):
         options.add_argument(f"--{argument}")
     driver = webdriver.Chrome(options=options, service=Service(chromedriver))
     try:

@@ -20,9 +20,21 @@ from dagster_project.example import hospital
 from dagster_project.example.phantoms import Body, radiograph
 from tests.toy_project import settings_arguments
 
-PEOPLE = 240
+PEOPLE = 160
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "hospital.md"
-SMALLEST = {"table.rounds": 1, "table.iterations": 5, "table.final_iterations": 5}
+SMALLEST = {
+    "table.rounds": 1,
+    "table.iterations": 5,
+    "table.final_iterations": 5,
+    "image_generator.steps": 5,
+    "image_generator.perceptual_steps": 1,
+    "pretraining.procedural": 32,
+    "pretraining.steps": 2,
+    "dp_sgd.steps": 2,
+    "dp_sgd.batch": 8,
+    "dp_sgd.checkpoint_steps": 1,
+    "sampler.steps": 1,
+}
 
 
 @pytest.fixture(scope="module")
