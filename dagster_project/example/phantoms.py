@@ -59,6 +59,8 @@ def radiograph(
         side: Height and width in pixels.
         rng: Decides on position, exposure, places of findings, and noise.
     """
+    x: np.ndarray
+    y: np.ndarray
     grid = np.linspace(-1, 1, side, dtype=np.float32)
     y, x = np.meshgrid(grid, grid, indexing="ij")
     turn = rng.normal(0, 0.03)
@@ -121,8 +123,12 @@ def _frontal(
         patch = _inside(x, y, sick * 0.42, rng.uniform(-0.25, 0.3), 0.22, 0.2, 0.25)
         dense += 0.26 * patch * lungs
     if "Nodule" in findings:
-        place = -sick * rng.uniform(0.33, 0.5), rng.uniform(-0.4, 0.2)
-        dense += 0.4 * _inside(x, y, *place, *[rng.uniform(0.07, 0.12)] * 2, 0.12)
+        right, down, radius = (
+            -sick * rng.uniform(0.33, 0.5),
+            rng.uniform(-0.4, 0.2),
+            rng.uniform(0.07, 0.12),
+        )
+        dense += 0.4 * _inside(x, y, right, down, radius, radius, 0.12)
     return dense
 
 
@@ -158,8 +164,12 @@ def _lateral(
         patch = _inside(x, y, rng.uniform(-0.1, 0.25), rng.uniform(-0.3, 0.15), 0.24, 0.2, 0.25)
         dense += 0.24 * patch * lung
     if "Nodule" in findings:
-        place = rng.uniform(-0.05, 0.25), rng.uniform(-0.4, 0.1)
-        dense += 0.38 * _inside(x, y, *place, *[rng.uniform(0.07, 0.12)] * 2, 0.12)
+        right, down, radius = (
+            rng.uniform(-0.05, 0.25),
+            rng.uniform(-0.4, 0.1),
+            rng.uniform(0.07, 0.12),
+        )
+        dense += 0.38 * _inside(x, y, right, down, radius, radius, 0.12)
     return dense
 
 
