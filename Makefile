@@ -13,12 +13,13 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export NO_MKDOCS_2_WARNING := 1
 
 .NOTPARALLEL:
-.PHONY: help setup setup-dev data demo dev test lint types docs format
+.PHONY: help setup setup-dev data demo dev test browser lint types docs format
 
 help:
 	@echo 'make demo    a differentially private release of the example catalogue, with its report'
 	@echo 'make test    lint, types, the documentation and all tests'
 	@echo 'make dev     the graph in a browser: Dagster at http://localhost:3000'
+	@echo 'make browser the graph in Chromium, with screenshots in browser/'
 	@echo 'make docs    the documentation as a site, in site/'
 	@echo 'make setup   only the packages (.venv)'
 	@echo 'make data    only the example data (dvc pull)'
@@ -57,6 +58,10 @@ docs: setup-dev
 test: lint types docs data
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests \
 		-n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# Needs Chromium and its driver, which a bare machine lacks.
+browser: setup-dev
+	$(BIN)/python scripts/browser.py --out browser
 
 format: setup-dev
 	$(BIN)/ruff check --fix .

@@ -27,7 +27,7 @@ def root_of(options: argparse.Namespace) -> Path:
         return root
     raise FileNotFoundError(
         f"there is no population.yaml in {root}; it names the people, their lifetime cap and the "
-        "ledger (copy the example's file next to your data and edit it)"
+        "ledger (`dptabimage init` drafts it, and --root names another folder)"
     )
 
 

@@ -167,6 +167,11 @@ class Attribute:
         codes[np.isnan(number)] = -1
         return codes
 
+    def states_absent(self, value: Any) -> bool:
+        """Return whether a raw value says that there is none: an empty one or a declared text."""
+        text = category_text(value)
+        return text is None or self._absent.find(text) is not None
+
     def values(self, column: pd.Series) -> np.ndarray:
         """Return clamped numbers (NaN if missing) or, if categorical, codes: float32 (N,)."""
         if self.kind == "categorical":

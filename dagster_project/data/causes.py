@@ -18,6 +18,7 @@ from pathlib import Path
 
 from dagster_project.data.attribute import Attribute
 from dagster_project.data.lines import (
+    NOT_UTF8,
     QUOTE,
     WIDTH,
     BrokenRow,
@@ -128,6 +129,11 @@ def line_causes(file: Path, table: TableFormat, broken: Mapping[str, int], rows:
     """
     wide, quotes = broken.get(WIDTH.reason, 0), broken.get(QUOTE.reason, 0)
     found = []
+    if foreign := broken.get(NOT_UTF8.reason, 0):
+        found.append(
+            f"{file.name}: {foreign} of {rows} rows are not UTF-8. If they are Windows-1252, as "
+            "Western Excel writes it, state `table: {encoding: cp1252}`."
+        )
     if wide and wide >= _MOST * rows and _end_empty(file, table):
         found.append(
             f"{file.name}: {wide} of {rows} rows end in a delimiter that the first line lacks, so "
@@ -170,6 +176,8 @@ def value_cause(attribute: Attribute, outside: Mapping[str, int]) -> str | None:
             ((text, _),) = some.most_common(1)
             return f"{name}: {sum(some.values())} rows hold values such as {text!r:.60}, {why}."
     shown = ", ".join(f"{text!r:.40} ({n})" for text, n in Counter(outside).most_common(5))
+    if any(_joined(text, attribute) for text in outside):
+        shown += "; if cells hold several labels, declare `kind: labels` with a `separator`"
     return f"{name}: {rows} rows hold values outside the domain, most often {shown}."
 
 
@@ -212,8 +220,8 @@ Rule = tuple[Callable[[str, Attribute], bool], str]
 _RULES: dict[str, tuple[Rule, ...]] = {
     "categorical": (
         (_absent, _WHY_ABSENT),
-        (_unlisted, "which hold labels that are not listed: add them, or state "
-                    "`out_of_domain: ignore`"),
+        (_unlisted, "which hold labels that are not listed: add them, state the one that means "
+                    "that there is none as `none`, or state `out_of_domain: ignore`"),
         (_no_truth, "which are none of the texts for true and false: list these under "
                     "`true_values` and `false_values`"),
         (_cased, "which differ from the categories only in upper and lower case: state "

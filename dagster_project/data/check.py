@@ -264,9 +264,13 @@ def _values(
         attribute.encode(column),
     )
     thing = {"date": "a date", "age": "an age"}.get(attribute.form, "a number")
-    for i in np.flatnonzero(raw < -int(attribute.missing)):
-        cell = column.iloc[i]
-        what = f"is absent or not {thing}" if attribute.kind == "numeric" else "is absent"
+    absent = f"is absent or not {thing}" if attribute.kind == "numeric" else "is absent"
+    for i in np.flatnonzero(raw < 0):
+        cell, what = column.iloc[i], absent
+        if raw[i] == -1 and attribute.missing:
+            if attribute.states_absent(cell):
+                continue
+            what = f"is not {thing}"
         what = what if raw[i] == -1 else "is outside the domain"
         fate = f"it becomes {attribute.labels[codes[i]]!r}" if keep[i] else "the row is dropped"
         if isinstance(cell, str) and (cell in outside or len(outside) < 1000):

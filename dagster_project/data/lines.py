@@ -27,7 +27,8 @@ The bytes of a line have these effects, all within that line:
   any other quote breaks the line, and so does a number of fields that differs from the first
   line's. Declared trailing delimiters are cut off first.
 * If line breaks in ignored texts are declared, a quote may stay open behind the last used field,
-  and a line that does not parse is the rest of such a text and no row.
+  and a line that does not parse is the rest of such a text and no row, unless the reason is its
+  encoding.
 * An empty line is not a row.
 """
 
@@ -168,7 +169,12 @@ def _row(
         fields = _without_empty(fields, width)
     if isinstance(fields, list) and len(fields) != width:
         fields = WIDTH
-    if table.line_breaks and isinstance(fields, BrokenRow):
+    # Otherwise the rows of a file with another encoding would vanish without a trace.
+    if (
+        table.line_breaks
+        and isinstance(fields, BrokenRow)
+        and fields not in (NOT_UTF8, NOT_ENCODED)
+    ):
         start = _fields_before_text(text, table)
         return start + [""] * (width - len(start)) if needed <= len(start) < width else None
     return fields

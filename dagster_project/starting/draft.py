@@ -135,6 +135,8 @@ def _image(look: Look, column: str | None) -> Iterator[str]:
         yield f"# window: {{low: 0, high: 4095}}  # {about}"
     if look.pictures:
         yield f"# file: '{{name}}{look.pictures[0]}'  # {IMAGE['file']['description']}"
+        yield f"# separator: '\\'  # {IMAGE['separator']['description']}; / by default"
+        yield f"# strip_prefix: 'H:\\export'  # {IMAGE['strip_prefix']['description']}"
     if look.links:
         yield _line("link_cache", BLANK, IMAGE["link_cache"]["description"])
 

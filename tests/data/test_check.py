@@ -233,6 +233,30 @@ def test_texts_with_line_breaks_are_named_as_such(tmp_path, schema_path):
     assert look(folder, schema_path, examples=0).rows.found == 5
 
 
+def test_rows_in_another_encoding_do_not_pass_for_the_rest_of_a_text(tmp_path, schema_path):
+    folder = write_csv(tmp_path / "data", [], {})
+    lines = ["id,kind,weight,note", *(f'{i},ball,2,"größer\nals"' for i in range(5)), "9,ball,2,x"]
+    (folder / "records.csv").write_text("\n".join(lines), encoding="cp1252")
+    content = {**SCHEMA.to_dict(), "table": {"ignore": ["note"], "line_breaks": True}}
+    schema_path.write_text(yaml.safe_dump(content))
+    found = look(folder, schema_path, examples=0)
+    assert found.rows.found == 6 and found.rows.kept == 0  # no image either
+    assert "5 of 6 rows are not UTF-8" in found.causes[0] and "cp1252" in found.causes[0]
+
+
+def test_a_text_that_is_no_number_is_not_taken_for_an_absent_one(tmp_path, schema_path):
+    content = SCHEMA.to_dict()
+    content["attributes"]["weight"] |= {"missing": True, "missing_values": ["n/a"]}
+    schema_path.write_text(yaml.safe_dump(content))
+    rows = [f"{i},ball,{weight}" for i, weight in enumerate(['"1,5"', "", "n/a", '"2,5"', "1"])]
+    folder = write_csv(tmp_path / "data", ["id,kind,weight", *rows], {})
+    found = look(folder, schema_path, examples=0)
+    assert "weight: 2 rows hold values such as" in found.causes[0]
+    assert 'decimal: ","' in found.causes[0]
+    (changed,) = (reason for reason in found.reasons if not reason.lost)
+    assert (changed.text, changed.rows) == ("weight is not a number", 2)
+
+
 def test_values_of_declared_kinds_get_their_cause(tmp_path, schema_path):
     kinds = {
         "kind": {"kind": "labels", "labels": ["ball", "doll"]},
