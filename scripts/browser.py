@@ -29,7 +29,9 @@ from typing import Any
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from dagster_project.audits import toys
 
@@ -63,11 +65,12 @@ CHECKS = {
     "privacy_plan": "within_budget",
     "pairs": "records_fit_schema",
 }
+WINDOW = (1600, 1000)
 WIDTHS = """
     const all = [...document.images].filter(i => i.src.startsWith("data:"));
     return all.length && all.every(i => i.naturalWidth > 0) ? all.map(i => i.naturalWidth) : null;
 """
-START_SECONDS, RUN_SECONDS, PAGE_SECONDS = 300, 1200, 180
+START_SECONDS, RUN_SECONDS, PAGE_SECONDS = 180, 900, 60
 
 
 def main() -> None:
@@ -117,17 +120,19 @@ class Page:
         """Wait until all of these words can be read."""
         self.wait(", ".join(wanted), lambda: all(w in self.text() for w in wanted), seconds)
 
-    def click(self, label: str, tag: str = "button") -> None:
-        """Click the first thing with this label that can be clicked."""
+    def click(self, label: str) -> None:
+        """Click what has this label, once it can be clicked."""
+        path = f"//*[text()[contains(., '{label}')]]"
 
         def clicked() -> bool:
-            for element in self.driver.find_elements(By.TAG_NAME, tag):
-                if label in element.text and element.is_enabled():
-                    element.click()
-                    return True
-            return False
+            self.driver.find_element(By.XPATH, path).click()
+            return True
 
-        self.wait(f"the button {label!r}", clicked)
+        self.wait(label, clicked)
+
+    def press(self, modifier: str, key: str) -> None:
+        """Press a key together with another one."""
+        ActionChains(self.driver).key_down(modifier).send_keys(key).key_up(modifier).perform()
 
     def keep(self, name: str) -> None:
         """Keep a screenshot."""
@@ -142,12 +147,18 @@ def look(page: Page) -> None:
     page.keep("graph-before")
     page.open("/locations/definitions.py/jobs/toy")
     page.click("Materialize all")
+    # In another tab, so that the click's request is not given up.
+    page.driver.switch_to.new_window("tab")
     page.driver.get(page.wait("the run", lambda: _run(page)))
     page.words("Success", seconds=RUN_SECONDS)
     page.keep("run")
     page.open("/asset-groups~")
     page.words("private", "dp", "public", "Materialize all")
+    page.driver.set_window_size(2600, 1100)
+    page.press(Keys.ALT, "e")  # unfolds every zone
+    page.words("minimum_people", "image_model", "fidelity_report")
     page.keep("graph")
+    page.driver.set_window_size(*WINDOW)
     for asset, check in CHECKS.items():
         page.open(f"/assets/{asset}?view=checks")
         page.words(check, "Passed")
@@ -155,7 +166,7 @@ def look(page: Page) -> None:
     page.open("/assets/synthetic_release?view=overview")
     page.words("Latest materialization", "synthetic pairs")
     page.keep("metadata")
-    page.click("Show Markdown", "*")
+    page.click("Show Markdown")
     shown = page.wait("pictures", lambda: page.driver.execute_script(WIDTHS))
     page.keep("pictures")
     print(f"{len(CHECKS)} checks passed, {len(shown)} sheets of pictures of widths {shown}")
@@ -165,7 +176,7 @@ def _run(page: Page) -> str:
     page.open("/runs")
     time.sleep(2)
     links = page.driver.find_elements(By.CSS_SELECTOR, "a[href*='/runs/']")
-    return next(str(link.get_attribute("href")) for link in links)
+    return next((str(link.get_attribute("href")) for link in links), "")
 
 
 @contextmanager
@@ -211,7 +222,7 @@ def browser(chromium: str, chromedriver: str) -> Iterator[webdriver.Chrome]:
     """Open a browser without a window."""
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    window = "window-size=1600,1000"
+    window = f"window-size={WINDOW[0]},{WINDOW[1]}"
     for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", window):
         options.add_argument(f"--{argument}")
     driver = webdriver.Chrome(options=options, service=Service(chromedriver))
