@@ -154,7 +154,7 @@ def look(page: Page) -> None:
     page.keep("run")
     page.open("/asset-groups~")
     page.words("private", "dp", "public", "Materialize all")
-    page.driver.set_window_size(2600, 1100)
+    page.driver.set_window_size(2600, 1500)
     page.press(Keys.ALT, "e")  # unfolds every zone
     page.words("minimum_people", "image_model", "fidelity_report")
     page.keep("graph")

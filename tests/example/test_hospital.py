@@ -30,9 +30,7 @@ SMALLEST = {
     "image_generator.perceptual_steps": 1,
     "pretraining.procedural": 32,
     "pretraining.steps": 2,
-    "dp_sgd.steps": 2,
-    "dp_sgd.batch": 8,
-    "dp_sgd.checkpoint_steps": 1,
+    "budget_split.image": 0.0,
     "sampler.steps": 1,
 }
 
