@@ -54,7 +54,7 @@ def coarse_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
 
     Over T steps that cost mu sqrt(share) in all, the noise in the mean gradient of a step has a
     standard deviation of about sqrt(T) / (n mu sqrt(share)) in each of P weights, and the signal is
-    at most one clipped norm. T is chosen so that the norm of the noise is 1.3 times that, at most
+    at most one clipped norm. P is that of the default network, whatever the recipe's is. T is chosen so that the norm of the noise is 1.3 times that, at most
     150, which two cores take a minute for; below 20 steps nothing is learnt, and the other
     mechanisms get the budget (docs/experiments.md, "Steps of DP-SGD").
     """
@@ -77,10 +77,9 @@ def pretraining_steps(dp_sgd_steps: int) -> int:
 def with_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> Recipe:
     """Return the recipe with unset steps filled in; without DP-SGD, its share goes to the others.
 
-    Without DP-SGD and public images, a diffusion model knows only what the generator of the
-    pretraining knows. The generator then draws the images itself, unless the recipe says otherwise:
-    a diffusion model was as good after four minutes of pretraining, and worse after less
-    (docs/experiments.md).
+    Where the generator teaches and there are no public images, two scales draw the images, also
+    without DP-SGD: they vary more than the generator's (docs/results.md). Otherwise diffusion draws
+    at full size.
     """
     if recipe.sampler.model is None:
         taught = recipe.pretraining.source == "generator" and recipe.public_images.source is None

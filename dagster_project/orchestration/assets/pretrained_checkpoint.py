@@ -13,8 +13,7 @@ from dagster_project.orchestration.stage import StageRun, stage
 @stage()
 def pretrained_checkpoint(run: StageRun) -> Mapping[str, Any]:
     """Fit a small generator to the mean embeddings and pretrain the diffusion model on its
-    images and on the mean pairs, or on what else the recipe names. If no DP-SGD follows, the
-    generator is the model. Costs nothing."""
+    images, or on what else the recipe names. Costs nothing."""
     from dagster_project.evaluation.plots import data_uri, image_grid, png_bytes
     from dagster_project.pipeline import pretrained_checkpoint as library
 
