@@ -54,9 +54,10 @@ def coarse_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
 
     Over T steps that cost mu sqrt(share) in all, the noise in the mean gradient of a step has a
     standard deviation of about sqrt(T) / (n mu sqrt(share)) in each of P weights, and the signal is
-    at most one clipped norm. P is that of the default network, whatever the recipe's is. T is chosen so that the norm of the noise is 1.3 times that, at most
-    150, which two cores take a minute for; below 20 steps nothing is learnt, and the other
-    mechanisms get the budget (docs/experiments.md, "Steps of DP-SGD").
+    at most one clipped norm. T is chosen so that the norm of the noise is 1.3 times that, at most
+    150, which two cores take two minutes for; P is that of the default network, whatever the
+    recipe's is. Below 20 steps nothing is learnt, and the other mechanisms get the budget
+    (docs/experiments.md, "Steps of DP-SGD").
     """
     tail = math.sqrt(2 * math.log(1 / _NOMINAL_DELTA))
     mu = math.sqrt(tail * tail + 2 * target_epsilon) - tail
