@@ -131,17 +131,17 @@ def line_causes(file: Path, table: TableFormat, broken: Mapping[str, int], rows:
     found = []
     if foreign := broken.get(NOT_UTF8.reason, 0):
         found.append(
-            f"{file.name}: {foreign} of {rows} rows are not UTF-8. If they are Windows-1252, as "
+            f"{file.name}: {foreign:,} of {rows:,} rows are not UTF-8. If they are Windows-1252, as "
             "Western Excel writes it, state `table: {encoding: cp1252}`."
         )
     if wide and wide >= _MOST * rows and _end_empty(file, table):
         found.append(
-            f"{file.name}: {wide} of {rows} rows end in a delimiter that the first line lacks, so "
+            f"{file.name}: {wide:,} of {rows:,} rows end in a delimiter that the first line lacks, so "
             "that they have one field too many: state `table: {trailing_delimiters: true}`."
         )
     if quotes > 1 and quotes + wide >= _MOST * rows:
         found.append(
-            f"{file.name}: {quotes} of {rows} lines begin or end within quotes, as texts with line "
+            f"{file.name}: {quotes:,} of {rows:,} lines begin or end within quotes, as texts with line "
             "breaks do: state `table: {line_breaks: true}` if only ignored columns behind the used "
             "ones hold them, or save the table as Parquet."
         )
@@ -174,11 +174,11 @@ def value_cause(attribute: Attribute, outside: Mapping[str, int]) -> str | None:
         some = Counter({text: count for text, count in outside.items() if fits(text, attribute)})
         if sum(some.values()) >= _MOST * rows:
             ((text, _),) = some.most_common(1)
-            return f"{name}: {sum(some.values())} rows hold values such as {text!r:.60}, {why}."
-    shown = ", ".join(f"{text!r:.40} ({n})" for text, n in Counter(outside).most_common(5))
+            return f"{name}: {sum(some.values()):,} rows hold values such as {text!r:.60}, {why}."
+    shown = ", ".join(f"{text!r:.40} ({n:,})" for text, n in Counter(outside).most_common(5))
     if any(_joined(text, attribute) for text in outside):
         shown += "; if cells hold several labels, declare `kind: labels` with a `separator`"
-    return f"{name}: {rows} rows hold values outside the domain, most often {shown}."
+    return f"{name}: {rows:,} rows hold values outside the domain, most often {shown}."
 
 
 def _cased(text: str, attribute: Attribute) -> bool:

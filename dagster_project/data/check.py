@@ -135,7 +135,7 @@ class _Book:
         if 2 * len(self.able) >= stated:
             return []
         return [
-            f"{len(self.able)} people are left, fewer than half of n_public: {stated}, so that a "
+            f"{len(self.able):,} people are left, fewer than half of n_public: {stated}, so that a "
             "release would end after its count of people."
         ]
 
@@ -284,13 +284,13 @@ def _values(
 
 
 def _broken(file: str, reason: str, rows: Sequence[int]) -> Fault:
-    where = f"{len(rows)} rows, {_list(rows)}; each" if len(rows) > 1 else "one row, which"
+    where = f"{len(rows):,} rows, {_list(rows)}; each" if len(rows) > 1 else "one row, which"
     return Fault(file, f"{reason}: {where} is dropped.", rows[0])
 
 
 def _list(rows: Sequence[int]) -> str:
     shown = ", ".join(map(str, rows[:10]))
-    return shown + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
+    return shown + (f" and {len(rows) - 10:,} more" if len(rows) > 10 else "")
 
 
 def _unused(layout: Layout, named: set[str]) -> list[Fault]:
@@ -303,5 +303,5 @@ def _unused(layout: Layout, named: set[str]) -> list[Fault]:
     if not unused:
         return []
     shown = ", ".join(f"{name!r:.80}" for name in unused[:3])
-    many = f"{len(unused)} images, such as {shown}" if len(unused) > 1 else f"the image {shown}"
+    many = f"{len(unused):,} images, such as {shown}" if len(unused) > 1 else f"the image {shown}"
     return [Fault("images", f"no row names {many}.")]

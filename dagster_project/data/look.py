@@ -53,8 +53,8 @@ class Part:
         return 1 - self.kept / self.found if self.found else 0.0
 
     def __str__(self) -> str:
-        return f"{self.kept} of {self.found} {self.what}" + (
-            f" ({self.lost:.1%} lost)" if self.kept < self.found else ""
+        return f"{self.kept:,} of {self.found:,} {self.what}" + (
+            f" ({100 * self.lost:.1f} % lost)" if self.kept < self.found else ""
         )
 
 
@@ -128,7 +128,7 @@ def as_lines(found: Look) -> list[str]:
     if losing:
         lines += ["by attribute value, worst first:"]
         lines += [f"  {part}" for part in losing[:_VALUES]]
-        lines += [f"  and {len(losing) - _VALUES} more values"] if len(losing) > _VALUES else []
+        lines += [f"  and {len(losing) - _VALUES:,} more values"] if len(losing) > _VALUES else []
     if found.notes:
         lines += ["notes:", *(f"  {fault.file}: {fault.text}" for fault in found.notes)]
     if len(lines) == 4:
@@ -138,4 +138,4 @@ def as_lines(found: Look) -> list[str]:
 
 def _reason(reason: Reason) -> list[str]:
     shown = [f"      row {fault.row}: {fault.text}" for fault in reason.examples]
-    return [f"  {reason.rows:8}  {reason.text}", *shown]
+    return [f"  {reason.rows:8,}  {reason.text}", *shown]

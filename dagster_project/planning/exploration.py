@@ -176,12 +176,12 @@ def row(one: Outlook) -> dict[str, str]:
         "table": f"{one.one_way:.3f} / {one.two_way:.3f}",
         "noise": f"{noise:.1f} × contrast" if noise is not None else "not measured",
         "verdict": str(one.verdict),
-        "steps": str(one.dp_sgd_steps),
+        "steps": f"{one.dp_sgd_steps:,}",
         "guess": gdp_filter.percent(one.right_guess),
         "power": gdp_filter.percent(one.true_positives),
         "share": gdp_filter.percent(one.share),
         "such": str(one.such_releases),
-        "left": str(one.releases_left),
+        "left": f"{one.releases_left:,}",
     }
 
 

@@ -138,7 +138,7 @@ def test_a_look_says_what_would_train_by_reason_and_by_value_worst_first(tmp_pat
         (f"image {Reason.NOT_NAMED}", 1, True, 1),
         ("weight is outside the domain", 1, False, 1),
     ]
-    assert str(found.values[0]) == "0 of 30 rows with kind 'ball' (100.0% lost)"
+    assert str(found.values[0]) == "0 of 30 rows with kind 'ball' (100.0 % lost)"
     assert found.exceeding(0.6) == found.values[0] and found.exceeding(0.5) == found.people
     assert look(write(tmp_path / "good", columns(30)), schema_path, examples=0).exceeding(0) is None
 
@@ -180,7 +180,7 @@ def test_a_first_line_that_does_not_fit_gets_its_cause(tmp_path, schema_path, he
 @pytest.mark.parametrize(
     ("size", "words"),
     [
-        ((20, 8), "lose 60% to the centre crop, because the schema's image is 8 x 8: state them"),
+        ((20, 8), "lose 60 % to the centre crop, because the schema's image is 8 x 8: state them"),
         ((10, 8), None),
     ],
 )
