@@ -50,8 +50,8 @@ def verify(options: argparse.Namespace) -> int:
     print(
         f"{found.release_id}: {found.files:,} files unaltered; the recorded events compose to "
         f"epsilon {found.epsilon:.6f} at delta {found.delta:g}; a test of membership with 1 % "
-        f"false positives has at most {100 * power:.2f} % true positives; the card says what the manifest "
-        "says"
+        f"false positives has at most {100 * power:.2f} % true positives; the card says what "
+        "the manifest says"
     )
     root = _root_of_ledger(options, found.population)
     if root is None:

@@ -103,8 +103,11 @@ def person(options: argparse.Namespace) -> int:
 
 
 def _described(root: Path, release: ReleaseRecord, cap: float) -> dict[str, Any]:
-    """Return a release as plain JSON, with the shares that it paid; the version of the data appears under its keyed name, as in
-    Dagster, because the version itself would confirm a guess of the data."""
+    """Return a release as plain JSON, with the shares of the cap that it paid.
+
+    The version of the data appears under its keyed name, as in Dagster, because the version itself
+    would confirm a guess of the data.
+    """
     from dagster_project.ledger.population import Population
 
     population = Population.load(root / "population.yaml")

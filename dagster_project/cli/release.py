@@ -90,8 +90,8 @@ def sample(options: argparse.Namespace) -> int:
     print(f"{options.n:,} pairs in {folder}")
     if where:
         print(
-            f"each meets {where}; the table model expects this of {100 * sampling['share']:.2f} % of "
-            f"all, about {sampling['people']:,.10g} people"
+            f"each meets {where}; the table model expects this of {100 * sampling['share']:.2f} % "
+            f"of all, about {sampling['people']:,.10g} people"
             + (", so few that noise decides what they look like" * (sampling["people"] < 20))
         )
     return 0

@@ -131,18 +131,18 @@ def line_causes(file: Path, table: TableFormat, broken: Mapping[str, int], rows:
     found = []
     if foreign := broken.get(NOT_UTF8.reason, 0):
         found.append(
-            f"{file.name}: {foreign:,} of {rows:,} rows are not UTF-8. If they are Windows-1252, as "
-            "Western Excel writes it, state `table: {encoding: cp1252}`."
+            f"{file.name}: {foreign:,} of {rows:,} rows are not UTF-8. If they are Windows-1252, "
+            "as Western Excel writes it, state `table: {encoding: cp1252}`."
         )
     if wide and wide >= _MOST * rows and _end_empty(file, table):
         found.append(
-            f"{file.name}: {wide:,} of {rows:,} rows end in a delimiter that the first line lacks, so "
-            "that they have one field too many: state `table: {trailing_delimiters: true}`."
+            f"{file.name}: {wide:,} of {rows:,} rows end in a delimiter that the first line lacks, "
+            "so that they have one field too many: state `table: {trailing_delimiters: true}`."
         )
     if quotes > 1 and quotes + wide >= _MOST * rows:
         found.append(
-            f"{file.name}: {quotes:,} of {rows:,} lines begin or end within quotes, as texts with line "
-            "breaks do: state `table: {line_breaks: true}` if only ignored columns behind the used "
+            f"{file.name}: {quotes:,} of {rows:,} lines begin or end within quotes, as texts with "
+            "line breaks do: state `table: {line_breaks: true}` if only ignored columns behind the used "
             "ones hold them, or save the table as Parquet."
         )
     return found

@@ -49,8 +49,8 @@ def crop_cause(sizes: Mapping[tuple[int, int], int], spec: ImageSpec) -> str | N
     turned = _cut(size, spec.height / spec.width) < _MOST_CUT
     cure = "exchange its height and width" if turned else "state them in the same proportion"
     return (
-        f"pictures of {size[0]} x {size[1]} pixels (width x height) lose {100 * shares[size]:.0f} % to the "
-        f"centre crop, because the schema's image is {spec.width} x {spec.height}: {cure}."
+        f"pictures of {size[0]} x {size[1]} pixels (width x height) lose {100 * shares[size]:.0f} % to "
+        f"the centre crop, because the schema's image is {spec.width} x {spec.height}: {cure}."
     )
 
 

@@ -63,7 +63,7 @@ def require_people(n_public: int, data_dir: Path) -> None:
     if (data_dir / "heldout.parquet").exists() or n_public * HELDOUT_SHARE >= _LEAST_EXPECTED:
         return
     raise ValueError(
-        f"n_public: {n_public} is too few people: {100 * HELDOUT_SHARE:.0f} % of them are held out "
-        f"for the report, which needs at least {LEAST_ROWS}; from {_LEAST_EXPECTED / HELDOUT_SHARE:.0f} "
+        f"n_public: {n_public} is too few people: {100 * HELDOUT_SHARE:.0f} % of them are held "
+        f"out for the report, which needs at least {LEAST_ROWS}; from {_LEAST_EXPECTED / HELDOUT_SHARE:.0f} "
         "people on, or with a heldout.parquet, there are enough"
     )
