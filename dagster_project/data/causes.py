@@ -141,9 +141,9 @@ def line_causes(file: Path, table: TableFormat, broken: Mapping[str, int], rows:
         )
     if quotes > 1 and quotes + wide >= _MOST * rows:
         found.append(
-            f"{file.name}: {quotes:,} of {rows:,} lines begin or end within quotes, as "
-            "texts with line breaks do: state `table: {line_breaks: true}` if only ignored columns behind the used "
-            "ones hold them, or save the table as Parquet."
+            f"{file.name}: {quotes:,} of {rows:,} lines begin or end within quotes, as texts with "
+            "line breaks do: state `table: {line_breaks: true}` if only ignored columns behind the "
+            "used ones hold them, or save the table as Parquet."
         )
     return found
 

@@ -50,8 +50,8 @@ def crop_cause(sizes: Mapping[tuple[int, int], int], spec: ImageSpec) -> str | N
     cure = "exchange its height and width" if turned else "state them in the same proportion"
     lost = f"{100 * shares[size]:.0f} %"
     return (
-        f"pictures of {size[0]} x {size[1]} pixels (width x height) lose {lost} to the centre crop, "
-        f"because the schema's image is {spec.width} x {spec.height}: {cure}."
+        f"pictures of {size[0]} x {size[1]} pixels (width x height) lose {lost} to the centre "
+        f"crop, because the schema's image is {spec.width} x {spec.height}: {cure}."
     )
 
 
