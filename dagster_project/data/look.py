@@ -100,7 +100,10 @@ class Look:
 
     def exceeding(self, most: float) -> Part | None:
         """Return what loses a larger share than `most`: the people, or else the rows with the one
-        value (of at least `FEWEST`) that loses the most; None if nothing does."""
+        value (of at least `FEWEST`) that loses the most; None if nothing does. If nobody is left,
+        these are the people, even if nobody was there."""
+        if not (self.people.kept or self.stops):
+            return self.people
         counted = (part for part in self.values if part.found >= FEWEST)
         worst = max(counted, key=lambda part: part.lost, default=self.people)
         return next((part for part in (self.people, worst) if part.lost > most), None)
