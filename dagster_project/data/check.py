@@ -258,7 +258,8 @@ def _batch(file: str, batch: Batch, layout: Layout, book: _Book) -> np.ndarray:
     if layout.images is not None:
         for place, i in enumerate(sound):
             name = str(Path(str(image_place(batch, i, layout, schema))))
-            book.named[name] |= {people[place]} - {None}
+            owner = people[place]
+            book.named[name] |= {owner} if owner else set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for place, image in enumerate(images_of(batch, layout, schema, sound)):

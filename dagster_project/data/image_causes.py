@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from dagster_project.data.image_files import fault_of, file_name
 from dagster_project.data.image_spec import ImageSpec
@@ -166,7 +167,7 @@ def _found(
     change: Sequence[tuple[str, str]],
     pattern: str,
 ) -> int:
-    fields = dict(change)
+    fields: dict[str, Any] = dict(change)
     file = (*(spec.file or (pattern,)), fields.pop("file")) if "file" in fields else spec.file
     tried = replace(spec, **fields, file=file)
     names = (file_name(folder, cell, tried, pattern=pattern) for cell in cells)
