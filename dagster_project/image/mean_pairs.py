@@ -260,6 +260,7 @@ def complete(
     noise_scale: float,
     feature_map: FeatureMap,
     minimum_count: float,
+    maximum_noise: float = math.inf,
     counts: np.ndarray | None = None,
     consistent: bool = True,
 ) -> MeanPairs:
@@ -274,6 +275,8 @@ def complete(
         noise_scale: Standard deviation of the noise in each sum.
         feature_map: The public map.
         minimum_count: Cells with fewer people are left out.
+        maximum_noise: Cells are left out if the expected L2 norm of the noise in their mean is larger;
+            the mean itself has a norm of at most one.
         counts: (cells,) noisy counts to use instead of the table model's.
         consistent: Whether to apply `make_consistent` first.
     """
@@ -281,13 +284,13 @@ def complete(
         counts = np.asarray(probabilities) * people
     else:
         probabilities = counts.clip(min=0) / max(people, 1.0)
-    kept = counts >= minimum_count
-    # The noise of a mean over fewer people exceeds any signal; this also avoids division by zero.
-    divisor = np.maximum(counts, 1.0)
+    divisor = np.maximum(counts, 1.0)  # cells left out may have none, or a negative noisy count
+    noise_std = noise_scale / divisor
+    kept = (counts >= minimum_count) & (noise_std * math.sqrt(feature_map.size) <= maximum_noise)
     means = (make_consistent(sums, sizes) if consistent else sums) / divisor[:, None]
     return MeanPairs(
         means=np.where(kept[:, None], means, 0.0),
-        noise_std=noise_scale / divisor,
+        noise_std=noise_std,
         shares=np.where(kept, probabilities, 0.0),
         soft_records=np.asarray(soft_records),
         feature_map=feature_map,

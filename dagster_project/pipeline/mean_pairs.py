@@ -85,6 +85,7 @@ def _measure(release: Release, mechanism: CellSums, progress: Progress) -> None:
         noise_scale=mechanism.noise_std,
         feature_map=public_map,
         minimum_count=settings.minimum_count,
+        maximum_noise=settings.maximum_noise,
         counts=sums[:, -1] if mechanism.counted else None,
         consistent=settings.consistent,
     ).save(_folder(release))

@@ -174,6 +174,8 @@ class MeanPairsSettings(Settings):
         counts: Divisor of the sums: "model" uses the table model's counts, which cost nothing,
             "noisy" uses noisy counts released with the sums.
         minimum_count: Cells with a smaller count are left out.
+        maximum_noise: Cells are left out if the expected L2 norm of the noise in their mean is larger;
+            a mean has a norm of at most 1. What is fitted to such a mean becomes an image of noise.
         consistent: Whether all attributes are given the same total.
         denoised: Whether mean images are shrunk according to their known noise.
         records: Records of the mean images: "model" takes them from the table model, "uniform" is
@@ -192,6 +194,7 @@ class MeanPairsSettings(Settings):
     groups: Literal["values", "random"] = "values"
     counts: Literal["model", "noisy"] = "model"
     minimum_count: float = Field(10.0, ge=0)
+    maximum_noise: PositiveFloat = 8.0
     consistent: bool = True
     denoised: bool = True
     records: Literal["model", "uniform"] = "model"
