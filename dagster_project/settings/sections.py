@@ -167,6 +167,7 @@ class MeanPairsSettings(Settings):
         pixel_share: Fraction of the squared norm given to mean images; 1 is only mean images.
         perceptual_share: Fraction of the squared norm given to the features of a public network; 0
             is none. Embeddings and mean images divide the rest.
+        perceptual_side: Height and width, in pixels, at which the public network sees the images.
         centred: Whether mid-grey is subtracted from the images before summing, which halves their
             norm.
         groups: "values" has one cell for each attribute value, "random" as many random groups (an
@@ -188,6 +189,7 @@ class MeanPairsSettings(Settings):
     frequencies: PositiveInt = 1000
     pixel_share: float = Field(0.1, gt=0, le=1)
     perceptual_share: float = Field(0.5, ge=0, lt=1)
+    perceptual_side: int = Field(64, ge=32)
     centred: bool = True
     groups: Literal["values", "random"] = "values"
     counts: Literal["model", "noisy"] = "model"
