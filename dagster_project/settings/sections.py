@@ -62,6 +62,8 @@ class TableSettings(Settings):
         final_iterations: Mirror-descent steps of the last fit.
         max_model_bytes: Bound on the size of the model's tables, and so on time and memory.
         selection_share: Fraction of the table's budget that pays for the selections.
+        inference: What fits the model: "numpy" compiles nothing, "mbi" uses the library of that
+            name; both give the same model.
     """
 
     method: Literal["aim", "mst"] = "aim"
@@ -71,6 +73,7 @@ class TableSettings(Settings):
     final_iterations: PositiveInt = 2000
     max_model_bytes: PositiveFloat = 8e6
     selection_share: float = Field(0.03, gt=0, lt=1)
+    inference: Literal["numpy", "mbi"] = "numpy"
 
 
 class PublicImagesSettings(Settings):
