@@ -47,6 +47,7 @@ class FeatureMap:
         seed: Public seed of the projections.
         centred: Whether the pixel part is the image minus mid-grey, or the image itself.
         perceptual_share: g in [0, 1), part of the squared norm given to the perceptual features.
+        perceptual_side: Height and width at which the public network sees the images.
     """
 
     channels: int
@@ -59,6 +60,7 @@ class FeatureMap:
     seed: int
     centred: bool = True
     perceptual_share: float = 0.0
+    perceptual_side: int = 64
 
     def __post_init__(self) -> None:
         if not (0 <= self.pixel_share <= 1 and self.pixel_clip > 0 and self.frequencies > 0):
@@ -129,7 +131,7 @@ class FeatureMap:
 
     def perceptual_part(self, images: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) in [0, 1] to (N, PerceptualMap.size), rows of L2 norm at most one."""
-        return perceptual_map(self.channels)(images)
+        return perceptual_map(self.channels, self.perceptual_side)(images)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) in [0, 1] to (N, size), rows of L2 norm at most one."""

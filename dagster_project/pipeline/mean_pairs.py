@@ -41,6 +41,7 @@ def feature_map(release: Release) -> FeatureMap:
         pixel_clip=largest,
         centred=settings.centred,
         perceptual_share=settings.perceptual_share,
+        perceptual_side=settings.perceptual_side,
         seed=release.recipe.public_seed,
     )
 
