@@ -178,8 +178,8 @@ class MeanPairsSettings(Settings):
         counts: Divisor of the sums: "model" uses the table model's counts, which cost nothing,
             "noisy" uses noisy counts released with the sums.
         minimum_count: Cells with a smaller count are left out.
-        maximum_noise: Cells are left out if the expected L2 norm of the noise in their mean is larger;
-            a mean has a norm of at most 1. What is fitted to such a mean becomes an image of noise.
+        maximum_noise: Cells are left out if the noise in their mean has a larger expected L2 norm;
+            a mean has a norm of at most 1. What is fitted to such a mean becomes noise itself.
         consistent: Whether all attributes are given the same total.
         denoised: Whether mean images are shrunk according to their known noise.
         records: Records of the mean images: "model" takes them from the table model, "uniform" is
