@@ -36,7 +36,7 @@ from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.gradients import per_example_engine
 from dagster_project.pipeline import pretrained_checkpoint
-from dagster_project.pipeline.image_model import COARSE_PASSES, engine, example_loss, microbatches
+from dagster_project.pipeline.image_model import COARSE_PASSES, losses, microbatches
 from dagster_project.pipeline.order import between
 from dagster_project.pipeline.release import Compute, Release
 from dagster_project.planning.planner import build_plan
@@ -139,7 +139,7 @@ def _train(network: nn.Module, release: Release, pairs: Pairs, mechanism: DPSGD)
     chunk = COARSE_PASSES // settings.noise_draws
     averaged = mechanism.run(
         network,
-        per_example_engine(network, example_loss, engine(settings.engine)),
+        per_example_engine(network, losses, settings.engine),
         partial(microbatches, pairs, release, chunk=chunk, device=cpu),
         len(pairs),
         learning_rate=settings.learning_rate,

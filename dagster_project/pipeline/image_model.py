@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -72,7 +71,7 @@ def train(release: Release, progress: Progress) -> bool:
         with release.compute.autocast():
             averaged = mechanism.run(
                 model,
-                per_example_engine(model, example_loss, engine(recipe.engine)),
+                per_example_engine(model, losses, recipe.engine),
                 partial(microbatches, pairs, release, chunk=chunk, device=device),
                 len(pairs),
                 learning_rate=recipe.learning_rate,
@@ -109,27 +108,13 @@ def load(release: Drawable) -> UNet | PatchMixer | ImageGenerator:
     return model.eval()
 
 
-def engine(choice: Literal["auto", "vmap", "loop"]) -> Literal["vmap", "loop"]:
-    """Resolve `auto` to `vmap`, which took a quarter of the loop's time on two CPU cores.
-
-    That was measured with one noise draw. The loop is kept as the reference that needs no support
-    for batching in a layer.
-    """
-    return "vmap" if choice == "auto" else choice
-
-
-def example_loss(
-    network: Callable[..., torch.Tensor], example: Mapping[str, torch.Tensor]
+def losses(
+    network: Callable[..., torch.Tensor], batch: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
-    """Return the loss of one person's pair, averaged over its K noise draws before clipping."""
-    draws = len(example["sigma"])
-    return edm.loss(
+    """Return the loss (B,) of each person's pair, averaged over its K noise draws."""
+    return edm.losses_of_draws(
         network,
-        example["image"].expand(draws, -1, -1, -1),
-        example["sigma"],
-        example["noise"],
-        example["record"].expand(draws, -1),
-        example["condition_mask"],
+        *(batch[name] for name in ("image", "sigma", "noise", "record", "condition_mask")),
         sigma_data=LEVELS.sigma_data,
     )
 

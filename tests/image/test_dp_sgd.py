@@ -19,7 +19,7 @@ from dagster_project.image.private_training import (
     private_step,
     train_private,
 )
-from dagster_project.pipeline.image_model import example_loss
+from dagster_project.pipeline.image_model import losses
 from dagster_project.privacy.grid import UNITS
 from dagster_project.privacy.mechanism import MechanismMismatch
 from dagster_project.privacy.noise import SecureGenerator
@@ -211,7 +211,7 @@ class Run:
         used = settings(**changes)
         return train_private(
             self.model,
-            per_example_engine(self.model, example_loss, "vmap"),
+            per_example_engine(self.model, losses, "vmap"),
             microbatches,
             self.people,
             mechanism=used,
