@@ -105,9 +105,7 @@ class JointNetwork(nn.Module):
         return torch.cat([clean.flatten(1), self.head(self.body(seen))], dim=1)[:, None, None]
 
 
-def losses(
-    network: Callable[..., torch.Tensor], batch: Mapping[str, torch.Tensor]
-) -> torch.Tensor:
+def losses(network: Callable[..., torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Return the loss (B,) of each pair over its K noise draws.
 
     The mean over the image's entries and the mean over the record's have the same weight.

@@ -23,7 +23,7 @@ from dagster_project.data.schema import ImageSpec, Schema
 from dagster_project.image import edm
 from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.edm import LEVELS
-from dagster_project.image.gradients import per_example_engine
+from dagster_project.image.gradients import Kind, fastest, per_example_engine
 from dagster_project.image.layers import Losses
 from dagster_project.image.private_training import (
     TrainingState,
@@ -138,11 +138,17 @@ def _run(
         parameters=sum(p.numel() for p in model.parameters()),
         on_gpu=device.type == "cuda",
     )
+    make = partial(_microbatches, training, pairs, chunk=chunk, device=device)
+    kind: Kind = "vmap" if sgd.engine == "auto" else sgd.engine
+    for batch in make(np.arange(min(1, len(pairs)))):  # for its shapes
+        if sgd.engine == "auto":
+            batch.pop("present")
+            kind = fastest(model, training.losses, batch)
     with compute.autocast():
         return dp_sgd.run(
             model,
-            per_example_engine(model, training.losses, sgd.engine),
-            partial(_microbatches, training, pairs, chunk=chunk, device=device),
+            per_example_engine(model, training.losses, kind),
+            make,
             len(pairs),
             learning_rate=training.learning_rate,
             ema_half_life=max(1.0, sgd.ema_half_life_share * dp_sgd.steps),

@@ -80,7 +80,7 @@ def losses(
     *,
     sigma_data: float,
 ) -> torch.Tensor:
-    """Return lambda(sigma) ||D(x + n; sigma) - x||^2, (B,), as a mean over an image (equation 8)."""
+    """Return lambda(sigma) ||D(x + n; sigma) - x||^2, averaged over an image, (B,) (eq. 8)."""
     estimate = denoise(
         network,
         clean + sigma[:, None, None, None] * noise,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Hashable
 from copy import deepcopy
 from typing import Literal
 
@@ -21,7 +21,7 @@ from torch.func import functional_call, grad, vmap
 from dagster_project.image import layers
 from dagster_project.image.layers import Batch, Engine, Gradients, Losses
 
-Kind = Literal["auto", "layers", "vmap", "loop"]
+Kind = Literal["layers", "vmap", "loop"]
 
 
 def per_example_engine(model: nn.Module, losses: Losses, kind: Kind) -> Engine:
@@ -31,14 +31,12 @@ def per_example_engine(model: nn.Module, losses: Losses, kind: Kind) -> Engine:
         model: The network; gradients are taken for its parameters that require one.
         losses: Function of (network, tensors (B, ...)) that returns the losses (B,) of B examples,
             each of which depends on its own entries only.
-        kind: An engine, or "auto" for the fastest one (`fastest`).
+        kind: The engine; `fastest` measures which one to use.
 
     Returns:
         engine(batch), where batch maps names to tensors (B, ...); it returns a tensor
         (B, *parameter.shape) for each parameter name.
     """
-    if kind == "auto":
-        return fastest(model, losses)
     return layers.engine(model, losses) if kind == "layers" else _functional(model, losses, kind)
 
 
@@ -80,28 +78,35 @@ _AGREEMENT = 1e-4  # of an example's whole gradient; both engines compute in sin
 _TRIES = 3
 
 
-def fastest(model: nn.Module, losses: Losses) -> Engine:
-    """Return the engine that is fastest here, measured once for each shape of a batch.
+def fastest(model: nn.Module, losses: Losses, batch: Batch) -> Kind:
+    """Return the engine that is fastest here, from a short measurement on drawn numbers.
 
-    The first call with a shape draws a batch of that shape at random and runs `layers` and `vmap`
-    on it. `layers` is used if it is faster and agrees with `vmap`, which covers networks that it
-    cannot take. So the choice depends on the machine and on public shapes only.
+    `layers` is chosen if it is faster than `vmap` and agrees with it, which covers networks that it
+    cannot take. The choice depends on the machine and on public shapes, and a process makes it once
+    for each of them.
+
+    Args:
+        model: The network.
+        losses: As for `per_example_engine`.
+        batch: Tensors of a microbatch's shapes, types and device; their values are not used.
     """
-    exact, candidate = (per_example_engine(model, losses, kind) for kind in ("vmap", "layers"))
-    chosen: dict[tuple[tuple[str, torch.Size], ...], Engine] = {}
-    lock = threading.Lock()
+    drawn = {name: _drawn(part) for name, part in batch.items()}
+    parameters = [(name, p.shape, p.device) for name, p in model.named_parameters()]
+    shapes = [(name, part.shape, part.dtype) for name, part in sorted(drawn.items())]
+    key = (type(model), losses, torch.get_num_threads(), *parameters, *shapes)
+    with _choosing:
+        if key not in _chosen:
+            exact, candidate = (
+                per_example_engine(model, losses, kind) for kind in ("vmap", "layers")
+            )
+            usable = agrees(candidate, exact, drawn)
+            faster = usable and _seconds(candidate, drawn) < _seconds(exact, drawn)
+            _chosen[key] = "layers" if faster else "vmap"
+        return _chosen[key]
 
-    def engine(batch: Batch) -> Gradients:
-        shape = tuple((name, part.shape) for name, part in sorted(batch.items()))
-        with lock:
-            if shape not in chosen:
-                drawn = {name: _drawn(part) for name, part in batch.items()}
-                usable = agrees(candidate, exact, drawn)
-                faster = usable and _seconds(candidate, drawn) < _seconds(exact, drawn)
-                chosen[shape] = candidate if faster else exact
-        return chosen[shape](batch)
 
-    return engine
+_choosing = threading.Lock()
+_chosen: dict[Hashable, Kind] = {}
 
 
 def agrees(candidate: Engine, exact: Engine, batch: Batch) -> bool:

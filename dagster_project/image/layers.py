@@ -1,16 +1,17 @@
 """Per-example gradients from one batched backward pass, layer by layer.
 
-A layer's weight gradient is a product of its inputs and of the gradients of its outputs (Goodfellow,
-"Efficient per-example gradient computations", 2015). One ordinary forward and backward pass over
-all rows, which are people times noise draws, gives both; the sum over a person's own rows and
-positions, as one product per person, is that person's gradient. This is what Opacus' hooks
-compute (Yousefpour et al. 2021), with the draws merged like positions. The pass never forms the
-gradient of the whole batch, whose cost this takes the place of.
+A layer's weight gradient is a product of its inputs and of the gradients of its outputs
+(Goodfellow, "Efficient per-example gradient computations", 2015). One ordinary forward and backward
+pass over all rows, which are people times noise draws, gives both, and one product for each person,
+over that person's rows and positions, is the person's gradient. Opacus' hooks do the same
+(Yousefpour et al. 2021), but take each row for a person. The pass does not compute the gradient of
+the whole batch, whose place this takes.
 
 Ghost clipping (Li et al. 2022) and book-keeping (Bu et al. 2023), which Opacus has as
-`GradSampleModuleFastGradientClipping`, sum in floating point without the single gradients. Their
-sums are neither independent of the order of people nor exact, and with several rows and positions
-per person the single gradients are smaller than the activations, so that nothing is gained.
+`GradSampleModuleFastGradientClipping`, sum in floating point without single gradients. Such sums
+depend on the order of people, so their rounding error would have to be charged (`dp_sgd`). With
+several rows and positions for each person there is also nothing to gain: a person's gradient has
+fewer numbers than the person's activations.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from opacus.optimizers import DPOptimizer
 from torch import nn
 
 from dagster_project.image.layers import Engine
-from dagster_project.image.workers import Workers
+from dagster_project.image.threads import Threads
 from dagster_project.privacy.grid import UNITS, clipped_sum
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.sampling import poisson_sample
@@ -78,9 +78,7 @@ class SecureDPOptimizer(DPOptimizer):
         """Set `grad` to the noisy sum. What follows is post-processing of integers."""
         noisy = (total.cpu().long() + torch.from_numpy(noise)).double()
         noisy = noisy * (self.max_grad_norm / UNITS)
-        for p, part in zip(
-            self.params, noisy.split([p.numel() for p in self.params]), strict=True
-        ):
+        for p, part in zip(self.params, noisy.split([p.numel() for p in self.params]), strict=True):
             p.grad = part.view(p.shape).to(p.device, p.dtype)
 
     def divide(self) -> None:
@@ -96,7 +94,7 @@ def private_step(
     named_parameters: Mapping[str, nn.Parameter],
     microbatches: Iterator[Mapping[str, torch.Tensor]],
     engine: Engine,
-    workers: Workers | None = None,
+    threads: Threads | None = None,
 ) -> None:
     """Take one step over all microbatches of a Poisson batch; an empty batch still gets noise.
 
@@ -115,13 +113,13 @@ def private_step(
     total = torch.zeros(
         sum(p.numel() for p in named_parameters.values()), dtype=torch.int64, device=first.device
     )
-    if workers is None:
+    if threads is None:
         for part in map(summed, microbatches):
             total = total + part
         noise = optimizer.draw_noise()
     else:
-        drawn = workers.submit(optimizer.draw_noise)
-        for part in workers.map(summed, microbatches):
+        drawn = threads.submit(optimizer.draw_noise)
+        for part in threads.map(summed, microbatches):
             total = total + part
         noise = drawn.result()
     optimizer.release(total, noise)
@@ -232,7 +230,7 @@ def train_private(
         start = resume.step
         _restore(resume, model, ema, adam, parameters)
     device = next(iter(parameters.values())).device
-    with Workers(device) as workers:
+    with Threads(device) as threads:
         for first in range(start, mechanism.steps, checkpoint_steps):
             last = min(first + checkpoint_steps, mechanism.steps)
             authorise(first, last)
@@ -245,7 +243,7 @@ def train_private(
                 # Kernels chosen by timing, or that add in any order, do not reproduce their last
                 # bits.
                 with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
-                    private_step(optimizer, parameters, make_microbatches(chosen), engine, workers)
+                    private_step(optimizer, parameters, make_microbatches(chosen), engine, threads)
                 ema.update(model)
                 progress(
                     (step + 1) / mechanism.steps, f"DP-SGD step {step + 1} of {mechanism.steps}"

@@ -55,8 +55,8 @@ def to_grid(parts: Sequence[torch.Tensor], *, max_norm: float) -> list[torch.Ten
         ValueError: `max_norm` is out of range, or a part has another type.
     """
     rows = _joined(parts)
-    found = _scaled(rows, max_norm).trunc_().split(
-        [math.prod(part.shape[1:]) for part in parts], dim=1
+    found = (
+        _scaled(rows, max_norm).trunc_().split([math.prod(part.shape[1:]) for part in parts], dim=1)
     )
     return [piece.reshape(part.shape) for piece, part in zip(found, parts, strict=True)]
 
@@ -105,7 +105,6 @@ def _scaled(
 
     Rows that are not finite or not present become zero.
     """
-    import torch
 
     if not 2.0**-64 <= max_norm <= 2.0**64:
         raise ValueError(f"max_norm must lie in [2^-64, 2^64], not {max_norm!r}")

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dagster_project.image import gradients
-from dagster_project.image.gradients import agrees, per_example_engine
+from dagster_project.image.gradients import agrees, fastest, per_example_engine
 from dagster_project.pipeline.image_model import losses
 from tests.image.toys import LEVELS, batch, network
 
@@ -191,11 +191,13 @@ def test_the_fastest_engine_is_one_that_can_take_the_network(direct):
     model, examples = toy(direct=direct)
     exact_engine, layers = (per_example_engine(model, squares, kind) for kind in ("loop", "layers"))
     assert agrees(layers, exact_engine, examples) != direct
-    found = per_example_engine(model, squares, "auto")(examples)
+    kind = fastest(model, squares, examples)
+    assert not direct or kind == "vmap"
+    found = per_example_engine(model, squares, kind)(examples)
     assert relative_error(found, exact_engine(examples)) < 1e-5
 
 
-def test_the_engine_is_chosen_on_drawn_input_of_the_batch_s_shape(monkeypatch):
+def test_an_engine_is_measured_once_and_never_on_anybody_s_values(monkeypatch):
     model, examples = toy()
     seen = []
 
@@ -203,11 +205,15 @@ def test_the_engine_is_chosen_on_drawn_input_of_the_batch_s_shape(monkeypatch):
         seen.append(batch["x"].detach())
         return squares(network, batch)
 
-    monkeypatch.setattr(gradients, "_seconds", lambda engine, batch: seen.append(batch["x"]) or 0)
-    engine = per_example_engine(model, recorded, "auto")
-    engine({"x": examples["x"] + 7})
-    drawn = [x for x in seen if x.shape == examples["x"].shape and x.max() <= 1]
-    assert len(drawn) >= 3 and all(torch.equal(x, drawn[0]) for x in drawn)
+    def seconds(engine, batch):
+        return len(engine(batch))
+
+    monkeypatch.setattr(gradients, "_seconds", seconds)
+    first = fastest(model, recorded, examples)
+    whole = [x for x in seen if x.shape == examples["x"].shape]
+    assert len(whole) == 2 and torch.equal(whole[0], whole[1])
+    assert not torch.isin(whole[0], examples["x"]).any()
     calls = len(seen)
-    engine(examples)
-    assert len(seen) == calls + 1  # measured once
+    assert fastest(model, recorded, {"x": examples["x"] + 7}) == first and len(seen) == calls
+    fastest(model, recorded, {"x": examples["x"][:3]})
+    assert len(seen) > calls  # another shape

@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Workers:
+class Threads:
     """As many threads as torch uses on a CPU; a GPU has one, which only draws the noise.
 
     A context manager, within which `map` and `submit` may be called.
@@ -35,7 +35,7 @@ class Workers:
         self._autocast = torch.is_autocast_enabled(device.type)
         self._device = device
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> Threads:
         self._pool = ThreadPoolExecutor(self._count)
         # torch's number of threads belongs to a thread, which takes the number that was set last
         # anywhere when it first asks.

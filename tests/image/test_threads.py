@@ -8,7 +8,7 @@ import torch
 from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.gradients import per_example_engine
 from dagster_project.image.private_training import SecureDPOptimizer, private_step
-from dagster_project.image.workers import Workers
+from dagster_project.image.threads import Threads
 from dagster_project.pipeline.image_model import losses
 from tests.image.test_dp_sgd import Silent
 from tests.image.toys import batch, network
@@ -36,10 +36,10 @@ def test_a_step_is_the_same_to_the_last_bit_with_any_number_of_threads(kind, thr
         engine = per_example_engine(model, losses, kind)
         sgd = torch.optim.SGD(model.parameters(), lr=0.1)
         optimizer = SecureDPOptimizer(sgd, settings, Silent())
-        with Workers(CPU) as workers:
+        with Threads(CPU) as pool:
             for step in range(2):
                 parts = iter([batch(4, seed=10 * step + i) for i in range(4)])
-                private_step(optimizer, dict(model.named_parameters()), parts, engine, workers)
+                private_step(optimizer, dict(model.named_parameters()), parts, engine, pool)
         parameters = torch.cat([p.detach().flatten() for p in model.parameters()])
         seen.add(parameters.numpy().tobytes())
     assert len(seen) == 1
@@ -59,9 +59,9 @@ def test_microbatches_run_in_threads_of_one_core_in_order_and_few_are_held(threa
         both.wait(timeout=30)  # two at a time, or never
         return i
 
-    with Workers(CPU) as workers:
+    with Threads(CPU) as threads:
         found = []
-        for result in workers.map(work, items()):
+        for result in threads.map(work, items()):
             assert len(made) - len(found) <= 3
             found.append(result)
     assert found == list(range(6))
@@ -71,8 +71,8 @@ def test_microbatches_run_in_threads_of_one_core_in_order_and_few_are_held(threa
 
 def test_an_error_in_a_thread_is_raised_and_mixed_precision_reaches_it(threads):
     threads(2)
-    with torch.autocast("cpu", torch.bfloat16), Workers(CPU) as workers:
-        kinds = list(workers.map(lambda i: torch.ones(2, 2) @ torch.ones(2, 2), range(2)))
+    with torch.autocast("cpu", torch.bfloat16), Threads(CPU) as threads:
+        kinds = list(threads.map(lambda i: torch.ones(2, 2) @ torch.ones(2, 2), range(2)))
         assert {found.dtype for found in kinds} == {torch.bfloat16}
         with pytest.raises(ZeroDivisionError):
-            list(workers.map(lambda i: 1 / i, range(2)))
+            list(threads.map(lambda i: 1 / i, range(2)))
