@@ -134,6 +134,7 @@ def _run(
     chunk = microbatch_size(
         sgd.noise_draws,
         passes=PASSES,
+        batch=dp_sgd.expected_batch_size,
         memory_bytes=compute.memory_gb * 1e9,
         parameters=sum(p.numel() for p in model.parameters()),
         on_gpu=device.type == "cuda",

@@ -294,19 +294,30 @@ def _restore(
 
 
 def microbatch_size(
-    noise_draws: int, *, passes: int, memory_bytes: float, parameters: int, on_gpu: bool
+    noise_draws: int,
+    *,
+    passes: int,
+    batch: float,
+    memory_bytes: float,
+    parameters: int,
+    on_gpu: bool,
 ) -> int:
-    """Return the number of examples whose gradients fit in memory at once.
+    """Return the number of examples in a microbatch, whose gradients fit in memory at once.
+
+    A GPU takes a whole Poisson batch, with room for four standard deviations of its size, because
+    the last microbatch is padded.
 
     About three copies of each example's gradient (float32) exist at the same time.
 
     Args:
         noise_draws: Noise levels drawn for each example.
         passes: Network passes at once that are fastest on a CPU.
+        batch: Expected size of a Poisson batch.
         memory_bytes: Memory for gradients.
         parameters: Number of the network's parameters.
         on_gpu: Whether only memory limits the number.
     """
     by_memory = int(memory_bytes / (3 * 4 * parameters))
-    by_speed = by_memory if on_gpu else math.ceil(passes / noise_draws)
+    whole = math.ceil(batch + 4 * math.sqrt(batch))
+    by_speed = whole if on_gpu else math.ceil(passes / noise_draws)
     return max(1, min(by_speed, by_memory))

@@ -65,6 +65,7 @@ def train(release: Release, progress: Progress) -> bool:
         chunk = microbatch_size(
             recipe.noise_draws,
             passes=COARSE_PASSES if release.two_scale else PASSES,
+            batch=mechanism.expected_batch_size,
             memory_bytes=release.compute.memory_gb * 1e9,
             parameters=count,
             on_gpu=device.type == "cuda",
