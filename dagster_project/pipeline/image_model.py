@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
@@ -20,7 +21,7 @@ from dagster_project.image.coarse import pool
 from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.generator import ImageGenerator
-from dagster_project.image.gradients import per_example_engine
+from dagster_project.image.gradients import Kind, fastest, per_example_engine
 from dagster_project.image.mixer import PatchMixer
 from dagster_project.image.private_training import (
     TrainingState,
@@ -64,15 +65,17 @@ def train(release: Release, progress: Progress) -> bool:
         chunk = microbatch_size(
             recipe.noise_draws,
             passes=COARSE_PASSES if release.two_scale else PASSES,
+            batch=mechanism.expected_batch_size,
             memory_bytes=release.compute.memory_gb * 1e9,
             parameters=count,
             on_gpu=device.type == "cuda",
         )
+        kind = chosen_engine(recipe.engine, model, drawn_batch(release, chunk, device))
         folder, generator = release.private / "image_model", SecureGenerator()
         with release.compute.autocast():
             averaged = mechanism.run(
                 model,
-                per_example_engine(model, example_loss, engine(recipe.engine)),
+                per_example_engine(model, losses, kind),
                 partial(microbatches, pairs, release, chunk=chunk, device=device),
                 len(pairs),
                 learning_rate=recipe.learning_rate,
@@ -109,27 +112,33 @@ def load(release: Drawable) -> UNet | PatchMixer | ImageGenerator:
     return model.eval()
 
 
-def engine(choice: Literal["auto", "vmap", "loop"]) -> Literal["vmap", "loop"]:
-    """Resolve `auto` to `vmap`, which took a quarter of the loop's time on two CPU cores.
+def chosen_engine(
+    choice: Literal["auto", "layers", "vmap", "loop"],
+    model: nn.Module,
+    batch: Mapping[str, torch.Tensor],
+) -> Kind:
+    """Resolve `auto` to the engine that is fastest for batches like `batch` on this machine."""
+    return fastest(model, losses, batch) if choice == "auto" else choice
 
-    That was measured with one noise draw. The loop is kept as the reference that needs no support
-    for batching in a layer.
-    """
-    return "vmap" if choice == "auto" else choice
+
+def drawn_batch(release: Release, people: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """Return random tensors in the form of a microbatch, to measure on."""
+    shape, draws = release.diffusion_shape, release.recipe.dp_sgd.noise_draws
+    batch = {
+        "image": torch.rand(people, *shape),
+        "record": torch.rand(people, release.schema.width),
+        "sigma": torch.rand(people, draws) + 0.1,
+        "noise": torch.randn(people, draws, *shape),
+        "condition_mask": torch.ones(people, draws),
+    }
+    return {name: part.to(device) for name, part in batch.items()}
 
 
-def example_loss(
-    network: Callable[..., torch.Tensor], example: Mapping[str, torch.Tensor]
-) -> torch.Tensor:
-    """Return the loss of one person's pair, averaged over its K noise draws before clipping."""
-    draws = len(example["sigma"])
-    return edm.loss(
+def losses(network: Callable[..., torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return the loss (B,) of each person's pair, averaged over its K noise draws."""
+    return edm.losses_of_draws(
         network,
-        example["image"].expand(draws, -1, -1, -1),
-        example["sigma"],
-        example["noise"],
-        example["record"].expand(draws, -1),
-        example["condition_mask"],
+        *(batch[name] for name in ("image", "sigma", "noise", "record", "condition_mask")),
         sigma_data=LEVELS.sigma_data,
     )
 

@@ -301,7 +301,7 @@ class DPSGDSettings(Settings):
             record, so that the model is unconditional.
         checkpoint_steps: Steps between two checkpoints.
         replays: Replays of a checkpoint interval after a crash that are paid in advance.
-        engine: How the gradients of single examples are computed; "auto" chooses.
+        engine: How the gradients of single examples are computed; "auto" measures which is fastest.
     """
 
     steps: PositiveInt | None = None
@@ -313,7 +313,7 @@ class DPSGDSettings(Settings):
     condition_dropout: float = Field(0.1, ge=0, le=1)
     checkpoint_steps: PositiveInt = 10
     replays: int = Field(1, ge=0)
-    engine: Literal["auto", "vmap", "loop"] = "auto"
+    engine: Literal["auto", "layers", "vmap", "loop"] = "auto"
 
 
 class SamplerSettings(Settings):
