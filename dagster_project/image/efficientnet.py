@@ -26,7 +26,10 @@ _STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
 
 
 class EfficientNetLite:
-    """The network without its classifier, in evaluation mode and with frozen weights."""
+    """The network without its classifier, in evaluation mode and with frozen weights.
+
+    It moves to the device of the images that it is given.
+    """
 
     def __init__(self, variant: Literal["lite0", "lite1"]) -> None:
         network = packaged(variant)
@@ -49,7 +52,7 @@ class EfficientNetLite:
             blocks: The numbers of the blocks.
             side: Height and width to which images are resized. The time grows with its square.
         """
-        wanted, network, found = set(blocks), self._network, []
+        wanted, network, found = set(blocks), self._network.to(images.device), []
         x = network._swish(network._bn0(network._conv_stem(_prepared(images, side))))
         for number, block in enumerate(network._blocks):
             x = block(x)
@@ -113,5 +116,6 @@ def _spare_copies(network: nn.Module) -> None:
 def _prepared(images: torch.Tensor, side: int) -> torch.Tensor:
     """Resize to a square with three channels and normalise as in ImageNet training."""
     x = functional.interpolate(images, size=(side, side), mode="bicubic", antialias=True)
-    x = (x.clamp(0, 1).expand(-1, 3, -1, -1) - _MEAN) / _STD
+    mean, std = _MEAN.to(x.device), _STD.to(x.device)
+    x = (x.clamp(0, 1).expand(-1, 3, -1, -1) - mean) / std
     return x.contiguous(memory_format=torch.channels_last)

@@ -62,7 +62,7 @@ class PerceptualMap:
         parts = []
         levels = self._levels(images)
         for level, centre, radius in zip(levels, self._centres, self._radii, strict=True):
-            scaled = (level - centre) / radius
+            scaled = (level - centre.to(level.device)) / radius.to(level.device)
             parts.append(scaled / scaled.norm(dim=1, keepdim=True).clamp(min=1.0))
         return torch.cat(parts, dim=1) / len(parts) ** 0.5
 

@@ -74,7 +74,13 @@ def _measure(release: Release, mechanism: CellSums, progress: Progress) -> None:
     codes = people.codes
     if settings.groups == "random":
         codes = mean_pairs.random_groups(len(people), schema.sizes, generator=generator)
-    sums = mechanism.run(people.images, schema.one_hot(codes), public_map, generator=generator)
+    sums = mechanism.run(
+        people.images,
+        schema.one_hot(codes),
+        public_map,
+        generator=generator,
+        device=release.compute.torch_device,
+    )
     mechanism.verify(generator.uses)
     model, uniform = table_model.load(release).model, mean_pairs.uniform_records(schema.sizes)
     mean_pairs.complete(
@@ -86,6 +92,7 @@ def _measure(release: Release, mechanism: CellSums, progress: Progress) -> None:
         noise_scale=mechanism.noise_std,
         feature_map=public_map,
         minimum_count=settings.minimum_count,
+        maximum_noise=settings.maximum_noise,
         counts=sums[:, -1] if mechanism.counted else None,
         consistent=settings.consistent,
     ).save(_folder(release))

@@ -178,6 +178,8 @@ class MeanPairsSettings(Settings):
         counts: Divisor of the sums: "model" uses the table model's counts, which cost nothing,
             "noisy" uses noisy counts released with the sums.
         minimum_count: Cells with a smaller count are left out.
+        maximum_noise: Cells are left out if the noise in their mean has a larger expected L2 norm;
+            a mean has a norm of at most 1. What is fitted to such a mean becomes noise itself.
         consistent: Whether all attributes are given the same total.
         denoised: Whether mean images are shrunk according to their known noise.
         records: Records of the mean images: "model" takes them from the table model, "uniform" is
@@ -197,6 +199,7 @@ class MeanPairsSettings(Settings):
     groups: Literal["values", "random"] = "values"
     counts: Literal["model", "noisy"] = "model"
     minimum_count: float = Field(10.0, ge=0)
+    maximum_noise: PositiveFloat = 8.0
     consistent: bool = True
     denoised: bool = True
     records: Literal["model", "uniform"] = "model"
