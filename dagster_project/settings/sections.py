@@ -292,6 +292,8 @@ class DPSGDSettings(Settings):
 
     Attributes:
         steps: Optimiser steps; None uses the rule of `planning`.
+        most_steps: Upper limit of this rule; None is what two cores take about two minutes for.
+            `--train-minutes` sets it from a measurement on the device.
         batch: Expected batch size, which fixes the public sampling rate.
         noise_draws: Noise levels drawn for each example and averaged in its gradient.
         max_grad_norm: Norm to which the gradient of each example is clipped.
@@ -305,6 +307,7 @@ class DPSGDSettings(Settings):
     """
 
     steps: PositiveInt | None = None
+    most_steps: PositiveInt | None = None
     batch: PositiveInt = 512
     noise_draws: PositiveInt = 4
     max_grad_norm: PositiveFloat = 1.0

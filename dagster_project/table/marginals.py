@@ -66,7 +66,7 @@ def two_way(codes: np.ndarray, sizes: Sequence[int]) -> dict[tuple[int, int], np
     counts = {(i, j): np.zeros(sizes[i] * sizes[j], dtype=np.int64) for i, j in pairs}
     for start in range(0, len(codes), _ROWS):
         columns = np.ascontiguousarray(codes[start : start + _ROWS].T, dtype=np.intp)
-        _require_inside(columns, sizes)
+        _require_inside(list(columns), sizes)
         for (i, j), table in counts.items():
             table += np.bincount(columns[i] * sizes[j] + columns[j], minlength=table.size)
     return {(i, j): counts[i, j].reshape(sizes[i], sizes[j]) for i, j in pairs}
@@ -76,6 +76,11 @@ def _require_inside(columns: Sequence[np.ndarray], sizes: Sequence[int]) -> None
     for column, size in zip(columns, sizes, strict=True):
         if len(column) and (column.min() < 0 or column.max() >= size):
             raise ValueError("a cell code lies outside its attribute's domain")
+
+
+def memory(attributes: int) -> int:
+    """Return the most bytes that `two_way` holds beside its result."""
+    return 8 * _ROWS * (attributes + 4)
 
 
 def tvd(p: np.ndarray, q: np.ndarray) -> float:
