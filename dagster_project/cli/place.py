@@ -62,7 +62,7 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
         from dagster_project.cli.training_time import most_steps
 
         settings["dp_sgd.most_steps"] = most_steps(
-            options, settings, data=data_of(options), root=root_of(options)
+            options, settings, root=root_of(options), data=data_of(options)
         )
     return settings
 

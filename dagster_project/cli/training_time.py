@@ -9,7 +9,7 @@ from typing import Any
 
 
 def most_steps(
-    options: argparse.Namespace, settings: Mapping[str, Any], *, data: Path, root: Path
+    options: argparse.Namespace, settings: Mapping[str, Any], *, root: Path, data: Path
 ) -> int:
     """Return how many steps of DP-SGD take as long as the option says.
 
