@@ -21,7 +21,7 @@ PACKAGE = ROOT / "dagster_project"
 
 # From the ground up. A module may import from its own room and from the floors below.
 FLOORS = (
-    ("data", "settings"),
+    ("data", "settings", "compute"),
     ("privacy", "starting"),
     ("ledger", "table", "image", "importers"),
     ("public_data", "release", "evaluation", "example"),

@@ -38,6 +38,19 @@ class Parameters(Protocol):
     def steps(self) -> int: ...
 
 
+@dataclass(frozen=True)
+class ClippedSums:
+    """The sum of the clipped gradients of some people, in integers of the grid. Private.
+
+    Attributes:
+        total: int64 (P,), all parameters one after the other.
+        max_grad_norm: Norm to which each gradient was clipped; the unit is this / 2^24.
+    """
+
+    total: np.ndarray
+    max_grad_norm: float
+
+
 class SecureDPOptimizer(DPOptimizer):
     """Opacus' DPOptimizer on integers, with exact clipping and sums and `SecureGenerator` noise."""
 
@@ -66,6 +79,13 @@ class SecureDPOptimizer(DPOptimizer):
         for p, part in zip(self.params, units, strict=True):
             p.summed_grad += part.sum(dim=0, dtype=torch.float64)
 
+    def add_sums(self, sums: ClippedSums) -> None:
+        """Add sums that were computed elsewhere to `summed_grad`."""
+        self._secure_generator.note("max_grad_norm", sums.max_grad_norm)
+        parts = torch.tensor(sums.total).split([p.numel() for p in self.params])
+        for p, part in zip(self.params, parts, strict=True):
+            p.summed_grad += part.view(p.shape).to(p.device)
+
     def add_noise(self) -> None:
         """Add N(0, (noise_multiplier max_grad_norm)^2 I), rounded to the grid, to the sum.
 
@@ -87,21 +107,59 @@ class SecureDPOptimizer(DPOptimizer):
             p.grad /= divisor
 
 
+Microbatch = Mapping[str, torch.Tensor] | ClippedSums
+
+
 def private_step(
     optimizer: SecureDPOptimizer,
     named_parameters: Mapping[str, nn.Parameter],
-    microbatches: Iterator[Mapping[str, torch.Tensor]],
+    microbatches: Iterator[Microbatch],
     engine: Engine,
 ) -> None:
     """Take one step over all microbatches of a Poisson batch; an empty batch still gets noise.
 
     Clips each example, sums over the microbatches, adds noise once, divides by the public
     expected batch size and updates the parameters. `present`, bool (B,), may mark the rows of a
-    microbatch that are people; the others are padding.
+    microbatch that are people; the others are padding. The sums of some microbatches may have been
+    computed elsewhere (`shared_steps`).
     """
+    _add_up(optimizer, named_parameters, microbatches, engine)
+    optimizer.add_noise()
+    optimizer.divide()
+    for p in named_parameters.values():
+        p.summed_grad = None
+    optimizer.original_optimizer.step()
+    optimizer.original_optimizer.zero_grad(set_to_none=True)
+
+
+def clipped_sums(
+    named_parameters: Mapping[str, nn.Parameter],
+    microbatches: Iterator[Microbatch],
+    engine: Engine,
+    *,
+    mechanism: Parameters,
+) -> ClippedSums:
+    """Return the exact part of `private_step`, which adds no noise and changes no parameter."""
+    sgd = torch.optim.SGD(named_parameters.values(), lr=0.0)
+    optimizer = SecureDPOptimizer(sgd, mechanism, SecureGenerator())
+    _add_up(optimizer, named_parameters, microbatches, engine)
+    total = torch.cat([p.summed_grad.flatten() for p in optimizer.params]).long()
+    return ClippedSums(total.cpu().numpy(), optimizer.max_grad_norm)
+
+
+def _add_up(
+    optimizer: SecureDPOptimizer,
+    named_parameters: Mapping[str, nn.Parameter],
+    microbatches: Iterator[Microbatch],
+    engine: Engine,
+) -> None:
+    """Set the parameters' `summed_grad` to the sum of the clipped gradients of all microbatches."""
     for p in named_parameters.values():
         p.summed_grad = torch.zeros_like(p, dtype=torch.float64)
     for batch in microbatches:
+        if isinstance(batch, ClippedSums):
+            optimizer.add_sums(batch)
+            continue
         gradients = engine({name: part for name, part in batch.items() if name != "present"})
         present = batch.get("present")
         for name, p in named_parameters.items():
@@ -111,12 +169,6 @@ def private_step(
             optimizer.clip_and_accumulate()
         for p in named_parameters.values():
             p.grad_sample = None
-    optimizer.add_noise()
-    optimizer.divide()
-    for p in named_parameters.values():
-        p.summed_grad = None
-    optimizer.original_optimizer.step()
-    optimizer.original_optimizer.zero_grad(set_to_none=True)
 
 
 def fixed_microbatches(chosen: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
@@ -179,7 +231,7 @@ class TrainingState:
 def train_private(
     model: nn.Module,
     engine: Engine,
-    make_microbatches: Callable[[np.ndarray], Iterator[Mapping[str, torch.Tensor]]],
+    make_microbatches: Callable[[np.ndarray], Iterator[Microbatch]],
     people: int,
     *,
     mechanism: Parameters,
@@ -197,7 +249,8 @@ def train_private(
     Args:
         model: The network, trained in place.
         engine: Per-example gradients of the network.
-        make_microbatches: Function from the indices of a Poisson batch to microbatches of tensors.
+        make_microbatches: Function from the indices of a Poisson batch to microbatches of
+            tensors, or to sums over them.
         people: Number of private pairs, used only for Poisson sampling.
         mechanism: The plan's parameters.
         learning_rate: Initial rate of Adam; it falls to zero by `cosine_rate`.

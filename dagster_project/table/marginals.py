@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -58,6 +59,24 @@ def one_way(codes: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
 def two_way(codes: np.ndarray, sizes: Sequence[int]) -> dict[tuple[int, int], np.ndarray]:
     """Return the counts of every pair in `attribute_pairs`."""
     return {pair: count(codes, sizes, pair) for pair in attribute_pairs(len(sizes))}
+
+
+class Tally(NamedTuple):
+    """The exact counts of all single attributes and pairs, of everybody or of some. Private."""
+
+    one_way: list[np.ndarray]
+    two_way: dict[tuple[int, int], np.ndarray]
+
+    def __add__(self, other: Tally) -> Tally:  # type: ignore[override]  # sums, not joined tuples
+        return Tally(
+            [a + b for a, b in zip(self.one_way, other.one_way, strict=True)],
+            {pair: counts + other.two_way[pair] for pair, counts in self.two_way.items()},
+        )
+
+
+def tally(codes: np.ndarray, sizes: Sequence[int]) -> Tally:
+    """Return `one_way` and `two_way` together."""
+    return Tally(one_way(codes, sizes), two_way(codes, sizes))
 
 
 def tvd(p: np.ndarray, q: np.ndarray) -> float:
