@@ -25,11 +25,8 @@ def open_workers(
         gpus: GPUs of each Ray worker.
 
     Raises:
-        ValueError: `count` is less than 1, or Ray is not installed.
         WorkerLost: The cluster cannot be reached or is too small, or its workers differ.
     """
-    if count < 1:
-        raise ValueError("the number of workers must be at least 1")
     if engine == "ray":
         with open_ray(count, address=address, gpus=gpus) as workers:
             yield workers

@@ -103,11 +103,8 @@ def open_ray(count: int, *, address: str | None, gpus: int) -> Iterator[RayWorke
 
 def _connected(address: str | None) -> Any:
     """Return the module `ray`, connected for as long as this process lives."""
-    try:
-        import ray
-    except ModuleNotFoundError:
-        text = "the engine ray needs the package ray: pip install 'dp-tabimage[ray]'"
-        raise ValueError(text) from None
+    import ray
+
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -78,12 +79,14 @@ def run_steps(release: Release, mechanism: DPSGD, workers: Workers, progress: Pr
     recipe, compute = release.recipe.dp_sgd, release.compute
     networks = release.public_models()
     # Chosen once: gradients of two engines differ in their last bits.
-    prepare = partial(prepared, networks, train_folder(release), engine(recipe.engine))
-    model, engine_here, local = prepare()
+    kind, train = engine(recipe.engine), train_folder(release)
+    # With workers elsewhere, this process only adds up, which needs no GPU.
+    own = networks if workers.here else replace(networks, compute=replace(compute, device="cpu"))
+    model, engine_here, local = prepared(own, train, kind)
     make: Callable[[np.ndarray], Iterator[Microbatch]] = local
     if not workers.here:
         job = Job(
-            prepare=prepare,
+            prepare=partial(prepared, networks, train, kind),
             mechanism=mechanism,
             microbatch=microbatch_people(networks, model),
             autocast=compute.autocast,

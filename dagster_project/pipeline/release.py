@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -55,8 +56,20 @@ class Compute:
     workers: int = 1
     address: str | None = None
 
+    def require_workers(self) -> None:
+        """Refuse workers that can never start, without starting any.
+
+        Raises:
+            ValueError: There is none, or Ray is not installed.
+        """
+        if self.workers < 1:
+            raise ValueError("the number of workers must be at least 1")
+        if self.engine == "ray" and find_spec("ray") is None:
+            raise ValueError("the engine ray needs the package ray: pip install 'dp-tabimage[ray]'")
+
     def open_workers(self) -> AbstractContextManager[Workers]:
         """Return the workers of a stage, as a context; see `compute.opening.open_workers`."""
+        self.require_workers()
         gpus = int(self.device == "cuda")
         return open_workers(self.engine, self.workers, address=self.address, gpus=gpus)
 

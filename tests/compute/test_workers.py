@@ -9,14 +9,24 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pytest
 
 from dagster_project.compute import machine
 from dagster_project.compute.machine import Identity
 from dagster_project.compute.opening import open_workers
-from dagster_project.compute.workers import InProcess, WorkerLost, Workers, in_order, open_pool
+from dagster_project.compute.workers import (
+    InProcess,
+    WorkerLost,
+    Workers,
+    in_order,
+    lost,
+    open_pool,
+)
 from dagster_project.image.shared_steps import divide
+from dagster_project.orchestration.stage import guarded
+from dagster_project.pipeline import release
 from dagster_project.pipeline.release import Compute
 from dagster_project.privacy.noise import SecureGenerator
 from tests.compute import toys
@@ -110,6 +120,21 @@ def test_one_local_worker_is_this_process():
         assert isinstance(workers, InProcess)
     with pytest.raises(ValueError, match="at least 1"), Compute(workers=0).open_workers():
         pass
+
+
+def test_ray_without_its_package_is_refused_before_anything_is_spent(monkeypatch):
+    monkeypatch.setattr(release, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="needs the package ray"):
+        Compute(engine="ray").require_workers()
+
+
+def test_lost_workers_are_one_sentence_in_the_log_of_events(tmp_path):
+    def loses() -> None:
+        raise lost()
+
+    with pytest.raises(dg.Failure, match="start the same release again") as failure:
+        guarded("table_model", tmp_path, loses)
+    assert not failure.value.allow_retries and not list(tmp_path.iterdir())
 
 
 def test_unequal_workers_are_refused():
