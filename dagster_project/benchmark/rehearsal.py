@@ -59,8 +59,9 @@ _SHORT = {
     "table.rounds": 1,
     "table.iterations": 5,
     "table.final_iterations": 5,
-    # No cell has too few people: pretraining with nothing to learn from would seem to be free.
+    # No cell is left out: pretraining with nothing to learn from would seem to be free.
     "mean_pairs.minimum_count": 0.0,
+    "mean_pairs.maximum_noise": 1e9,
     "mean_pairs.sample_rate": 1.0,
     "pretraining.images": 1000,
     "pretraining.procedural": 100,

@@ -86,7 +86,10 @@ def draw(folder: Path, people: int) -> None:
 def statistics(folder: Path, workers: Workers) -> tuple[np.ndarray, float]:
     """Return the sums of features over everybody and the workers' CPU seconds."""
     function = ShardSums(
-        CellSums(noise_multiplier=1.0, sample_rate=1.0, attributes=_CELLS), SCHEMA, MAP
+        CellSums(noise_multiplier=1.0, sample_rate=1.0, attributes=_CELLS),
+        SCHEMA,
+        MAP,
+        Compute(device="cpu"),
     )
     people = len(Pairs.load(folder))
     shards = [(PairsShard(folder, rows), None) for rows in parts(people, workers.count)]

@@ -48,10 +48,10 @@ def verify(options: argparse.Namespace) -> int:
     found = verification.verify(options.bundle)
     power = math.ceil(found.true_positives[0.01] * 1e4) / 1e4
     print(
-        f"{found.release_id}: {found.files} files unaltered; the recorded events compose to "
+        f"{found.release_id}: {found.files:,} files unaltered; the recorded events compose to "
         f"epsilon {found.epsilon:.6f} at delta {found.delta:g}; a test of membership with 1 % "
-        f"false positives has at most {power:.2%} true positives; the card says what the manifest "
-        "says"
+        f"false positives has at most {100 * power:.2f} % true positives; the card says what "
+        "the manifest says"
     )
     root = _root_of_ledger(options, found.population)
     if root is None:

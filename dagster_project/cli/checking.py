@@ -45,6 +45,7 @@ def check(options: argparse.Namespace) -> int:
         print("PRIVATE: the output below describes the records.", file=sys.stderr)
         print("\n".join(as_lines(found)))
         if too_many:
-            text = f"dptabimage: {too_many} exceeds --max-lost {options.max_lost:g}"
+            limit = f"{too_many} exceeds --max-lost {options.max_lost:g}"
+            text = f"dptabimage: {limit if too_many.kept else 'nobody would train'}"
             print(text, file=sys.stderr)
     return 2 if found.stops or too_many else 0

@@ -156,7 +156,7 @@ def _ledger(options: argparse.Namespace) -> Finding:
         accounts = "; ".join(f"cohort {cohort.name}: {cohort}" for cohort in ledger.cohorts())
     finally:
         ledger.close()
-    return Finding("ok", "ledger", f"{head.entries} entries verified; {accounts}")
+    return Finding("ok", "ledger", f"{head.entries:,} entries verified; {accounts}")
 
 
 def _data(options: argparse.Namespace) -> Finding:

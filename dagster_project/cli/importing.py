@@ -67,9 +67,9 @@ def run(options: argparse.Namespace) -> int:
     if not done.schema.public:
         print("PRIVATE: the output below counts private records.", file=sys.stderr)
     for file, rows in done.rows.items():
-        print(f"{rows:8} pairs in {options.destination / file}")
+        print(f"{rows:8,} pairs in {options.destination / file}")
     for reason, rows in done.left_out.items():
-        print(f"{rows:8} left out: {reason}")
+        print(f"{rows:8,} left out: {reason}")
     public = "public" if done.schema.public else "not public"
     print(f"schema.yaml: {public}, n_public {done.schema.n_public}; review it before you continue")
     return 0

@@ -37,14 +37,14 @@ def sentence(root: Path, release_id: str | None, arguments: Sequence[str] | None
     from dagster_project.ledger.errors import LedgerError
 
     again = shlex.join(["dptabimage", *(sys.argv[1:] if arguments is None else arguments)])
-    known = None
+    known, cap = None, 1.0
     if release_id is not None:
         try:
             ledger = open_ledger(root)
         except LedgerError as error:
             return f"stopped; what is spent cannot be read now ({error}); to resume: {again}"
         try:
-            known = ledger.releases().get(release_id)
+            known, cap = ledger.releases().get(release_id), ledger.cohorts()[0].cap
         finally:
             ledger.close()
     if known is None:
@@ -55,6 +55,8 @@ def sentence(root: Path, release_id: str | None, arguments: Sequence[str] | None
             f"stopped; release {name} is reserved and nothing is spent yet; to resume: {again} "
             f"(or give it back: dptabimage ledger void {name})"
         )
+    if known.status in ("STOPPED", "VOID"):
+        return f"stopped; {_ended(known, cap)}"
     if broken := _unfinished(known):
         return (
             f"stopped; epsilon {epsilon:.3f} is spent on release {name}, which was interrupted "
@@ -64,6 +66,21 @@ def sentence(root: Path, release_id: str | None, arguments: Sequence[str] | None
     return (
         f"stopped; epsilon {epsilon:.3f} is spent on release {name}, and resuming costs nothing "
         f"more: {again}"
+    )
+
+
+def _ended(release: ReleaseRecord, cap: float) -> str:
+    """Say of a release that cannot be resumed what it paid, and why it ended."""
+    from dagster_project.ledger.gdp_filter import percent
+
+    name, again = release.release_id, "make another release with --name"
+    if release.void:
+        return f"release {name} was given back and nothing is spent on it: {again}"
+    paid = percent(max(release.paid.values(), default=0.0) / cap)
+    return (
+        f"release {name} has ended because its count found too few people, and cannot be resumed; "
+        f"{paid} of the lifetime budget is spent on it: `dptabimage check` says what became of the "
+        f"rows, then {again}"
     )
 
 

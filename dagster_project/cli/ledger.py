@@ -75,7 +75,7 @@ def show(options: argparse.Namespace) -> int:
         print(f"cohort {cohort.name}: {cohort}")
     for release in releases:
         print(_line(release))
-    print(f"{head.entries} entries, head {head.head}")
+    print(f"{head.entries:,} entries, head {head.head}")
     return 0
 
 
@@ -103,8 +103,11 @@ def person(options: argparse.Namespace) -> int:
 
 
 def _described(root: Path, release: ReleaseRecord, cap: float) -> dict[str, Any]:
-    """Return a release as plain JSON; the version of the data appears under its keyed name, as in
-    Dagster, because the version itself would confirm a guess of the data."""
+    """Return a release as plain JSON, with the shares of the cap that it paid.
+
+    The version of the data appears under its keyed name, as in Dagster, because the version itself
+    would confirm a guess of the data.
+    """
     from dagster_project.ledger.population import Population
 
     population = Population.load(root / "population.yaml")
@@ -114,7 +117,7 @@ def _described(root: Path, release: ReleaseRecord, cap: float) -> dict[str, Any]
         "status": release.status,
         "epsilon": release.plan["composed_epsilon"],
         "delta": release.plan["target_delta"],
-        "shares": {name: cost / cap for name, cost in release.charges.items()},
+        "shares": {name: cost / cap for name, cost in release.paid.items()},
         "data_version": population.keyed_version(release.plan["data_version"]),
         "approved_by": release.approved_by,
     }
@@ -124,8 +127,9 @@ def _line(release: Mapping[str, Any]) -> str:
     from dagster_project.ledger.gdp_filter import percent
 
     paid = ", ".join(f"{percent(share)} of {name}" for name, share in release["shares"].items())
+    planned = " planned" * (release["status"] in ("STOPPED", "VOID"))
     return (
-        f"  {release['at']}  {release['release_id']:32} epsilon {release['epsilon']:.3f}  "
+        f"  {release['at']}  {release['release_id']:32} epsilon {release['epsilon']:.3f}{planned}  "
         f"{release['status']:9} {paid}  data {release['data_version'][:12]}  "
         f"by {release['approved_by']}"
     )
@@ -150,7 +154,7 @@ def verify(options: argparse.Namespace) -> int:
             opened.close()
         what = "chain, members and prices"
     found = {"verified": what, **head.to_json()}
-    text = f"{head.entries} entries, {what} verified, head {head.head}"
+    text = f"{head.entries:,} entries, {what} verified, head {head.head}"
     print(json.dumps(found) if options.json else text)
     return 0
 
@@ -166,7 +170,7 @@ def anchor(options: argparse.Namespace) -> int:
     finally:
         opened.close()
     Population.load(root / "population.yaml").write_anchor(head)
-    print(f"population.yaml now names entry {head.entries}, {head.head}; commit it")
+    print(f"population.yaml now names entry {head.entries:,}, {head.head}; commit it")
     return 0
 
 

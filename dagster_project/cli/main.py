@@ -18,6 +18,7 @@ from typing import Any
 from dagster_project.cli import (
     ask,
     audit,
+    bench,
     checking,
     compare,
     doctor,
@@ -165,6 +166,9 @@ def build_parser() -> argparse.ArgumentParser:
     size.add_argument("--full", action="store_true", help="every audit at its full size")
     new.add_argument("--release", metavar="ID", help="only search this release for copies")
     new.add_argument("--json", action="store_true")
+
+    new = commands.add_parser("bench", help="measure what the software costs on this machine")
+    bench.arguments(new)
 
     new = add("compare", compare.compare, "compare methods on public data (makes NO release)")
     compare.arguments(new, _setting)

@@ -88,11 +88,11 @@ def sample(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found, indent=1))
         return 0
-    print(f"{options.n} pairs in {folder}")
+    print(f"{options.n:,} pairs in {folder}")
     if where:
         print(
-            f"each meets {where}; the table model expects this of {sampling['share']:.2%} of all, "
-            f"about {sampling['people']:g} people"
+            f"each meets {where}; the table model expects this of {100 * sampling['share']:.2f} % "
+            f"of all, about {sampling['people']:,.10g} people"
             + (", so few that noise decides what they look like" * (sampling["people"] < 20))
         )
     return 0

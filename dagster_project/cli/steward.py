@@ -59,7 +59,7 @@ def plan(options: argparse.Namespace) -> int:
         print(f"release   {solved.release_id if real else 'named when the ledger exists'}")
         print(f"epsilon   {solved.epsilon:.4f} at delta {solved.target_delta:g}")
         most = math.ceil(power * 1e4) / 1e4
-        print(f"attacker  at most {most:.2%} true positives at 1 % false positives")
+        print(f"attacker  at most {100 * most:.2f} % true positives at 1 % false positives")
         for row in mechanism_rows(solved):
             print(f"  {row['mechanism']:24} {row['epsilon alone']:8.4f}   {row['event']}")
         print(f"pictures  {verdict}: {verdict.reason}")

@@ -57,6 +57,8 @@ class Attribute:
         ignore_case: Whether the case of categories does not matter.
         missing_values: Texts that mean "absent".
         decimal: The decimal sign of numbers that are text.
+        thousands: What separates thousands in numbers that are text, if anything does.
+        suffix: A text, such as a unit, that may follow numbers (number and integer only).
         date_format: How dates that are text are written, as for `strptime`; ISO if empty.
         unit: The unit of ages.
         group: The column of labels of which this attribute is one (boolean only).
@@ -75,6 +77,8 @@ class Attribute:
     ignore_case: bool = False
     missing_values: tuple[str, ...] = ()
     decimal: str = "."
+    thousands: str = ""
+    suffix: str = ""
     date_format: str = ""
     unit: str = ""
     group: LabelColumn | None = None
@@ -236,6 +240,7 @@ class Attribute:
         source = self.group or self
         more: dict[str, Any] = {
             "integer": self.form == "integer",
+            "suffix": self.suffix,
             "unit": self.unit,
             "format": self.date_format,
             "column": source.column if source.column != source.name else "",
@@ -277,8 +282,8 @@ class Attribute:
         if self.form == "date":
             return raw_values.day(value, self.date_format)
         if self.form == "age":
-            return raw_values.age(value, self.unit, self.decimal)
-        return raw_values.number(value, self.decimal)
+            return raw_values.age(value, self.unit, self.decimal, self.thousands)
+        return raw_values.number(value, self.decimal, self.thousands, self.suffix)
 
     def _spell(self, number: float) -> object:
         if self.form == "date":

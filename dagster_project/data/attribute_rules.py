@@ -26,7 +26,7 @@ _SPELLED = {"aliases", "ignore_case"}
 # kind: what it needs, and what it may have beside what all may have
 KINDS: Mapping[str, tuple[set[str], set[str]]] = {
     "categorical": ({"categories"}, {"missing", *_SPELLED}),
-    "numeric": ({"edges"}, {"missing", "integer"}),
+    "numeric": ({"edges"}, {"missing", "integer", "suffix"}),
     "boolean": (set(), {"missing", "true_values", "false_values"}),
     "date": ({"edges"}, {"missing", "format"}),
     "age": ({"edges", "unit"}, {"missing"}),
@@ -68,6 +68,7 @@ def attributes(name: Any, body: Any, table: TableFormat = STANDARD) -> list[Attr
         "missing": flag(body.get("missing", False), f"{where}: missing"),
         "out_of_domain": body.get("out_of_domain", "drop"),
         "decimal": table.decimal,
+        "thousands": table.thousands,
     }
     build = {"categorical": _categorical, "boolean": _boolean}.get(kind, _numeric)
     attribute = Attribute(**fields, **build(where, body))
@@ -120,6 +121,8 @@ def _numeric(where: str, body: Mapping[str, Any]) -> dict[str, Any]:
         form = "integer" if flag(body.get("integer", False), f"{where}: integer") else "number"
     edges = _edges(where, body["edges"], _day if form == "date" else _finite)
     fields = {"kind": "numeric", "form": form, "edges": edges}
+    if "suffix" in body:
+        fields["suffix"] = column_name(body["suffix"], f"{where}: suffix")
     if form == "date" and "format" in body:
         fields["date_format"] = _date_format(body["format"], f"{where}: format")
     if form == "age":

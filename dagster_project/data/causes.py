@@ -1,22 +1,21 @@
-"""The usual causes behind many faults at once, each with the line of schema.yaml that cures it.
+"""The usual causes behind many faults of a file, each with the line of schema.yaml that cures it.
 
 A table that another program exported tends to be wrong in one way everywhere: its separator, its
-encoding, its decimal sign. Nothing here decides how a file is read. `header_cause` looks at the
-first line only and quotes no column that the schema does not name, so that a release may print it;
-the others look at values, and what they say is private.
+encoding, its quotes. Nothing here decides how a file is read. `header_cause` looks only for the
+names that the schema states, in the first lines, and quotes others only if the first line is a
+header, so that a release may print it; what `line_causes` says is private. `value_causes` explains
+values.
 """
 
 from __future__ import annotations
 
 import codecs
-import math
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 
-from dagster_project.data.attribute import Attribute
 from dagster_project.data.lines import (
     NOT_UTF8,
     QUOTE,
@@ -26,13 +25,23 @@ from dagster_project.data.lines import (
     csv_header,
     text_lines,
 )
-from dagster_project.data.raw_values import day
 from dagster_project.data.table_format import TableFormat, clean_name
 
 _LINE = 2**16  # bytes of the first line that are looked at
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_MOST = 0.5  # a cause is named if it explains at least this share of an attribute's faults
+_MOST, _MANY = 0.5, 0.1  # shares of the lines from which on a cause is named
+_NEAR = 0.8  # likeness from which on a name may be another one misspelled
+_FIRST = 20  # lines among which the names of the columns are looked for
+_NO_TEXT = {  # how files of other kinds begin
+    b"PK\x03\x04": "an Excel workbook or another zip archive: save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook: save the sheet as CSV",
+    b"PAR1": "a Parquet file: call it records.parquet",
+    b"\x1f\x8b": "compressed by gzip: unpack it",
+    b"<": "HTML or XML: save the table as CSV",
+    b"{": "JSON: save the table as CSV",
+    b"[": "JSON: save the table as CSV",
+}
 
 
 def header_cause(
@@ -49,8 +58,24 @@ def header_cause(
     if isinstance(header, list) and set(needed) <= set(header):
         return _unnamed(file.name, header, table)
     with file.open("rb") as stream:
-        # If carriage returns end the lines, what follows the first one is a record.
-        line = stream.readline(_LINE).split(b"\r")[0]
+        start = stream.readline(_LINE)
+    if len(start.removeprefix(codecs.BOM_UTF8)) == 0:
+        return f"{file.name} is empty: its first line must name the columns."
+    for mark, what in _NO_TEXT.items():
+        if start.startswith(mark):
+            return f"{file.name} is {what}."
+    if b"\r" in start and b"\n" not in start:
+        return (
+            f"{file.name} ends its lines with carriage returns alone, as old Macintosh programs "
+            "do: save it with line feeds."
+        )
+    # If carriage returns end the lines, what follows the first one is a record.
+    line = start.split(b"\r")[0]
+    if table.encoding == "utf-16" and line[:1] == b"\0":
+        return (
+            f"{file.name} is UTF-16 in big-endian order and lacks the byte order mark that says "
+            "so: save it with one, or as UTF-8 and state `table: {encoding: utf-8}`."
+        )
     if line.startswith(codecs.BOM_UTF32_LE):
         return None
     if (line.startswith(_UTF16) or b"\0" in line) and table.encoding != "utf-16":
@@ -79,8 +104,35 @@ def header_cause(
                 f"{file.name} is separated by {word}, and the schema says {table.delimiter!r}: "
                 f"state `table: {{delimiter: {_yaml(separator)}}}` in schema.yaml."
             )
-    absent = sorted(set(needed) - set(header)) if isinstance(header, list) else []
-    return _alike(file.name, header, absent) if isinstance(header, list) else None
+    if not isinstance(header, list):
+        return None
+    return _misplaced(file, header, needed, table) or _alike(file.name, header, needed)
+
+
+def _misplaced(
+    file: Path, header: Sequence[str], needed: Sequence[str], table: TableFormat
+) -> str | None:
+    """Explain names that are not in the first line, or not between the declared delimiters."""
+    wanted, text = set(needed), ",".join(header)
+    lines = islice(text_lines(file, table.encoding), 1, _FIRST)
+    for number, line in lines:
+        fields = csv_fields(line, table) if isinstance(line, str) else None
+        if isinstance(fields, list) and wanted <= set(map(clean_name, fields)):
+            return (
+                f"{file.name} names its columns in line {number}: delete the lines before it, such "
+                "as a title."
+            )
+    if wanted <= set(text.split()):
+        return f"{file.name} is separated by spaces, which is not read: save it with commas."
+    if wanted <= {name.strip("'") for name in header}:
+        return f"{file.name} encloses fields in single quotes: save it with double quotes."
+    if not wanted & set(map(str.casefold, header)) and not wanted & set(header):
+        return (
+            f"the first line of {file.name} names none of the schema's columns, and may be a "
+            "record: add a line with the names, or state the names that it has as `person_id` and "
+            "`column: ...` of the attributes."
+        )
+    return None
 
 
 def _first_line(file: Path, table: TableFormat) -> str:
@@ -107,14 +159,22 @@ def _unnamed(name: str, header: Sequence[str], table: TableFormat) -> str | None
     )
 
 
-def _alike(name: str, header: Sequence[str], absent: Sequence[str]) -> str | None:
-    """Explain names that differ only in upper and lower case."""
-    cased = {column.casefold(): column for column in header}
-    if found := [column for column in absent if column.casefold() in cased]:
-        return (
-            f"{name} spells the column {found[0]!r} as {cased[found[0].casefold()]!r}: state it in "
-            "that way in schema.yaml, as `column: ...` of the attribute."
-        )
+def _alike(name: str, header: Sequence[str], needed: Sequence[str]) -> str | None:
+    """Explain names that differ in upper and lower case, or a little if most others are there."""
+    absent = [column for column in needed if column not in header]
+    cased = {column.casefold(): column for column in header if column not in needed}
+    for column in absent:
+        wanted = column.casefold()
+        found = [wanted] if wanted in cased else []
+        if not found and 2 * len(absent) <= len(needed):
+            found = [other for other in cased if wanted in re.split(r"[\W_]+", other)]
+            found = found or get_close_matches(wanted, cased, n=1, cutoff=_NEAR)
+        if found:
+            return (
+                f"{name} lacks the column {column!r} but has {cased[found[0]]!r}: if that is it, "
+                "state this spelling in schema.yaml, as `person_id`, or as `column: ...` of the "
+                "image or attribute."
+            )
     return None
 
 
@@ -131,21 +191,39 @@ def line_causes(file: Path, table: TableFormat, broken: Mapping[str, int], rows:
     found = []
     if foreign := broken.get(NOT_UTF8.reason, 0):
         found.append(
-            f"{file.name}: {foreign} of {rows} rows are not UTF-8. If they are Windows-1252, as "
-            "Western Excel writes it, state `table: {encoding: cp1252}`."
+            f"{file.name}: {foreign:,} of {rows:,} rows are not UTF-8. If they are Windows-1252, "
+            "as Western Excel writes it, state `table: {encoding: cp1252}`."
         )
+    escaped = quotes and _share(file, table, lambda text: '\\"' in text) >= _MANY
     if wide and wide >= _MOST * rows and _end_empty(file, table):
         found.append(
-            f"{file.name}: {wide} of {rows} rows end in a delimiter that the first line lacks, so "
-            "that they have one field too many: state `table: {trailing_delimiters: true}`."
+            f"{file.name}: {wide:,} of {rows:,} rows end in a delimiter that the first line lacks, "
+            "so that they have one field too many: state `table: {trailing_delimiters: true}`."
         )
-    if quotes > 1 and quotes + wide >= _MOST * rows:
+    elif wide > 1 and wide >= _MANY * rows and not quotes:
         found.append(
-            f"{file.name}: {quotes} of {rows} lines begin or end within quotes, as texts with line "
-            "breaks do: state `table: {line_breaks: true}` if only ignored columns behind the used "
-            "ones hold them, or save the table as Parquet."
+            f"{file.name}: {wide:,} of {rows:,} rows have another number of fields than the first "
+            f"line, as texts with {table.delimiter!r} inside and no quotes around them have: save "
+            "the table with quotes, or as Parquet."
+        )
+    if escaped:
+        found.append(
+            f"{file.name}: quotes inside texts follow a backslash and must be doubled instead: "
+            "save the table so (pandas: `escapechar=None`), or as Parquet."
+        )
+    elif quotes > 1 and quotes + wide >= _MOST * rows:
+        found.append(
+            f"{file.name}: {quotes:,} of {rows:,} lines begin or end within quotes, as texts with "
+            "line breaks do: state `table: {line_breaks: true}` if only ignored columns behind the "
+            "used ones hold them, or save the table as Parquet."
         )
     return found
+
+
+def _share(file: Path, table: TableFormat, holds: Callable[[str], bool]) -> float:
+    """Return the share of the first thousand rows of which something holds."""
+    texts = [text for _, text in islice(text_lines(file, table.encoding), 1, 1001)]
+    return sum(isinstance(text, str) and holds(text) for text in texts) / max(len(texts), 1)
 
 
 def _end_empty(file: Path, table: TableFormat) -> bool:
@@ -155,88 +233,3 @@ def _end_empty(file: Path, table: TableFormat) -> bool:
     texts = islice(text_lines(file, table.encoding), 2, 1000)
     rows = [csv_fields(text, table) for _, text in texts if isinstance(text, str)]
     return 2 * sum(isinstance(row, list) and row[width:] == [""] for row in rows) >= len(rows)
-
-
-def value_cause(attribute: Attribute, outside: Mapping[str, int]) -> str | None:
-    """Explain the values outside an attribute's domain. Private: quotes values.
-
-    Args:
-        attribute: The attribute.
-        outside: How many rows hold each text that does not fit.
-
-    Returns:
-        One sentence if one cause explains most of these rows, or the most frequent texts.
-    """
-    rows, name = sum(outside.values()), attribute.declared_name
-    if not rows:
-        return None
-    for fits, why in _RULES[attribute.kind if attribute.kind == "categorical" else "numeric"]:
-        some = Counter({text: count for text, count in outside.items() if fits(text, attribute)})
-        if sum(some.values()) >= _MOST * rows:
-            ((text, _),) = some.most_common(1)
-            return f"{name}: {sum(some.values())} rows hold values such as {text!r:.60}, {why}."
-    shown = ", ".join(f"{text!r:.40} ({n})" for text, n in Counter(outside).most_common(5))
-    if any(_joined(text, attribute) for text in outside):
-        shown += "; if cells hold several labels, declare `kind: labels` with a `separator`"
-    return f"{name}: {rows} rows hold values outside the domain, most often {shown}."
-
-
-def _cased(text: str, attribute: Attribute) -> bool:
-    return text.casefold() in {category.casefold() for category in attribute.categories}
-
-
-def _joined(text: str, attribute: Attribute) -> bool:
-    parts = [part.strip() for part in re.split(r"[|;,]", text)]
-    return len(parts) > 1 and any(part in attribute.categories for part in parts)
-
-
-def _padded(text: str, attribute: Attribute) -> bool:
-    return text.lstrip("0") in {category.lstrip("0") for category in attribute.categories}
-
-
-def _matching(pattern: str) -> Callable[[str, Attribute], bool]:
-    return lambda text, _attribute: re.fullmatch(pattern, text) is not None
-
-
-def _absent(text: str, attribute: Attribute) -> bool:
-    return text.casefold() in _ABSENT
-
-
-def _unlisted(text: str, attribute: Attribute) -> bool:
-    return attribute.group is not None
-
-
-def _no_truth(text: str, attribute: Attribute) -> bool:
-    return attribute.form == "boolean"
-
-
-def _no_date(text: str, attribute: Attribute) -> bool:
-    return attribute.form == "date" and math.isnan(day(text, attribute.date_format))
-
-
-_ABSENT = {"na", "n/a", "nan", "nil", "none", "null", "missing", "unknown", "-", "--", "?", "."}
-_WHY_ABSENT = "which often mean an absent value: list them under `missing_values`"
-Rule = tuple[Callable[[str, Attribute], bool], str]
-_RULES: dict[str, tuple[Rule, ...]] = {
-    "categorical": (
-        (_absent, _WHY_ABSENT),
-        (_unlisted, "which hold labels that are not listed: add them, state the one that means "
-                    "that there is none as `none`, or state `out_of_domain: ignore`"),
-        (_no_truth, "which are none of the texts for true and false: list these under "
-                    "`true_values` and `false_values`"),
-        (_cased, "which differ from the categories only in upper and lower case: state "
-                 "`ignore_case: true` for the attribute"),
-        (_joined, "several labels in one cell: declare `kind: labels` with a `separator`"),
-        (_padded, "which differ from the categories only in leading zeros: write the categories "
-                  "as the table spells them"),
-    ),
-    "numeric": (
-        (_absent, _WHY_ABSENT),
-        (_no_date, "which are not dates in the declared form: state their `format`"),
-        (_matching(r"[-+]?\d*,\d+"), "with a decimal comma: state `table: {decimal: \",\"}`"),
-        (_matching(r"\d{1,3} ?[DWMY]"), "ages with a unit, as DICOM writes them: declare "
-                                        "`kind: age` with a `unit`"),
-        (_matching(r"\d{4}-\d\d?-\d\d?.*|\d\d?[./]\d\d?[./]\d{2,4}"),
-         "which are dates: declare `kind: date`, with a `format` unless they are in ISO form"),
-    ),
-}  # fmt: skip

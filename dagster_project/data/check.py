@@ -16,18 +16,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dagster_project.data import causes
-from dagster_project.data.image_faults import UnusableImage
+from dagster_project.data import causes, image_causes, value_causes
+from dagster_project.data.image_faults import NOT_FOUND, UnusableImage
 from dagster_project.data.layout import Layout, find_layout
 from dagster_project.data.look import Fault, Look, Part, Reason
 from dagster_project.data.persons import canonical_id
 from dagster_project.data.picture_sizes import crop_cause, picture_size
-from dagster_project.data.reading import image_bytes, image_place, images_of
+from dagster_project.data.reading import (
+    image_bytes,
+    image_column,
+    image_pattern,
+    image_place,
+    images_of,
+)
 from dagster_project.data.rows import Batch, row_count, stream
 from dagster_project.data.schema import Attribute, Schema, SchemaError
 from dagster_project.data.schema_rules import read_yaml, schema_faults
 
 _SIZED = 200  # pictures of which the size is looked at
+_UNFOUND = 500  # names without a file for which a cause is looked for
 
 
 def check(
@@ -80,7 +87,14 @@ def look(
             text = f"cannot be read to the end ({type(error).__name__})."
             book.stops.append(Fault(file.name, text, stops=True))
     book.repeated(files[0].name)
-    book.notes += _unused(layout, book.named)
+    if layout.images is not None:
+        unused = image_causes.unnamed(layout.images, book.named)
+        note = image_causes.unnamed_note(layout.images, unused)
+        book.notes += [Fault("images", note)] if note else []
+        cause = image_causes.name_cause(
+            layout.images, book.unfound, unused, schema.image, pattern=image_pattern(layout)
+        )
+        book.causes += [cause] if cause else []
     return book.closed()
 
 
@@ -101,9 +115,12 @@ class _Book:
     examples: dict[tuple[str, bool], list[Fault]] = field(default_factory=lambda: defaultdict(list))
     persons: dict[str, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
     able: set[str] = field(default_factory=set)
-    named: set[str] = field(default_factory=set)
+    named: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    unfound: list[object] = field(default_factory=list)
+    shades: Counter[bool] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     outside: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    fractions: dict[str, Counter[bool]] = field(default_factory=lambda: defaultdict(Counter))
 
     def __post_init__(self) -> None:
         shape = (2, len(self.schema.attributes), max(self.schema.sizes))
@@ -134,8 +151,9 @@ class _Book:
         stated = self.schema.n_public
         if 2 * len(self.able) >= stated:
             return []
+        left = f"{len(self.able):,} people are" if len(self.able) != 1 else "1 person is"
         return [
-            f"{len(self.able)} people are left, fewer than half of n_public: {stated}, so that a "
+            f"{left} left, fewer than half of n_public: {stated}, so that a "
             "release would end after its count of people."
         ]
 
@@ -148,11 +166,16 @@ class _Book:
             for kept in [self.seen[1, i, j]]
         ]
         found = [
-            causes.value_cause(a, self.outside[a.name])
+            value_causes.value_cause(a, self.outside[a.name])
             for a in self.schema.attributes
             if self.outside[a.name]
         ]
+        for a in self.schema.attributes:
+            found.append(value_causes.grouped_cause(a, self.fractions[a.name]))
+        found += value_causes.id_causes(list(self.persons), self.schema.person_id_rule)
         found.append(crop_cause(self.sizes, self.schema.image))
+        found.append(image_causes.shade_cause(self.shades, self.schema.image))
+        found.append(image_causes.shared_cause(self.named))
         return Look(
             stops=tuple(self.stops),
             rows=Part("rows", self.rows, self.whole),
@@ -221,6 +244,11 @@ def _batch(file: str, batch: Batch, layout: Layout, book: _Book) -> np.ndarray:
         column = pd.Series(batch.columns[attribute.column], dtype=object).iloc[sound]
         for place, reason, text, kept in _values(attribute, column, book.outside[attribute.name]):
             book.add(reason, Fault(file, text, numbers[sound[place]]), lost=not kept)
+        if attribute.form in ("number", "integer"):
+            texts = (text for text in column if isinstance(text, str) and attribute.decimal in text)
+            book.fractions[attribute.name].update(
+                value_causes.looks_grouped(text, attribute) for text in texts
+            )
         codes, keep = attribute.encode(column)
         cells.append((codes, keep))
         whole &= keep
@@ -228,8 +256,10 @@ def _batch(file: str, batch: Batch, layout: Layout, book: _Book) -> np.ndarray:
         if sides := picture_size(image_bytes(batch, i, layout, schema)):
             book.sizes[sides] += 1
     if layout.images is not None:
-        places = (image_place(batch, i, layout, schema) for i in sound)
-        book.named |= {str(Path(str(place))) for place in places}
+        for place, i in enumerate(sound):
+            name = str(Path(str(image_place(batch, i, layout, schema))))
+            owner = people[place]
+            book.named[name] |= {owner} if owner else set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for place, image in enumerate(images_of(batch, layout, schema, sound)):
@@ -238,8 +268,11 @@ def _batch(file: str, batch: Batch, layout: Layout, book: _Book) -> np.ndarray:
                 fault = Fault(file, text, numbers[sound[place]])
                 book.add(f"image {image}", fault, lost=True)
                 whole[place] = False
+                if str(image) in NOT_FOUND and len(book.unfound) < _UNFOUND:
+                    book.unfound.append(batch.columns[image_column(layout, schema)][sound[place]])
             else:
                 book.pictures += 1
+                book.shades[bool((image == 0).all() or (image == 255).all())] += 1
     book.whole += int(whole.sum())
     book.able |= {person for person, good in zip(people, whole, strict=True) if good and person}
     size = book.seen.shape[2]
@@ -284,24 +317,10 @@ def _values(
 
 
 def _broken(file: str, reason: str, rows: Sequence[int]) -> Fault:
-    where = f"{len(rows)} rows, {_list(rows)}; each" if len(rows) > 1 else "one row, which"
+    where = f"{len(rows):,} rows, {_list(rows)}; each" if len(rows) > 1 else "one row, which"
     return Fault(file, f"{reason}: {where} is dropped.", rows[0])
 
 
 def _list(rows: Sequence[int]) -> str:
     shown = ", ".join(map(str, rows[:10]))
-    return shown + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
-
-
-def _unused(layout: Layout, named: set[str]) -> list[Fault]:
-    """Return a fault for the images in the folder that no row names, if there are any."""
-    if layout.images is None:
-        return []
-    lying = (path for path in sorted(layout.images.rglob("*")) if not path.is_dir())
-    names = (str(path.relative_to(layout.images)) for path in lying)
-    unused = [name for name in names if name not in named]
-    if not unused:
-        return []
-    shown = ", ".join(f"{name!r:.80}" for name in unused[:3])
-    many = f"{len(unused)} images, such as {shown}" if len(unused) > 1 else f"the image {shown}"
-    return [Fault("images", f"no row names {many}.")]
+    return shown + (f" and {len(rows) - 10:,} more" if len(rows) > 10 else "")

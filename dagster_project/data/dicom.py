@@ -43,6 +43,17 @@ def is_dicom(content: bytes) -> bool:
     return content[128:132] == b"DICM"
 
 
+def lacks_preamble(content: bytes) -> bool:
+    """Return whether the bytes seem to be a DICOM data set without preamble and mark.
+
+    Such a set begins with an element of group 2 or 8, in little-endian order (PS3.5, 7.1), which
+    is followed by a short length or by a value representation.
+    """
+    group, element, first, second = struct.unpack("<HHHH", content[:8].ljust(8, b"\0"))
+    explicit = bytes(content[4:6]).isalpha() and bytes(content[4:6]).isupper()
+    return group in (2, 8) and element <= 0x18 and (explicit or (first < 256 and second == 0))
+
+
 def read_dicom(content: bytes, spec: ImageSpec) -> Image.Image:
     """Return the picture of a DICOM file, in mode L or RGB.
 

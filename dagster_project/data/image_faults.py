@@ -29,10 +29,16 @@ class Reason(StrEnum):
     WINDOW = "grey of more than 8 bits (image.window must state the values of black and white)"
     DEEP_COLOUR = "colour or transparency of more than 8 bits, which is not read"
     MODE = "kind of colour that is not read"
-    FRAMES = "several frames in one file"
+    FRAMES = "several frames in one file (each can be written as a file of its own)"
     DAMAGED = "truncated or damaged"
+    EMPTY = "empty file"
+    POINTER = "Git LFS pointer instead of the file (git lfs pull fetches it)"
+    NO_PREAMBLE = "DICOM file without its preamble (gdcmconv IN OUT adds it)"
     NO_PICTURE = "DICOM file whose header describes no picture"
     COMPRESSION = "DICOM file in a compression that is not read (gdcmconv --raw undoes it)"
+
+
+NOT_FOUND = (Reason.NO_FILE, Reason.LEAVES, Reason.BACKSLASH)  # what another name may cure
 
 
 class UnusableImage(ValueError):

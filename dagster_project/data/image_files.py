@@ -43,7 +43,7 @@ def file_name(folder: Path, cell: object, spec: ImageSpec, *, pattern: str) -> s
     names = [_filled(one, name) for one in spec.file or (pattern,)]
     for wanted in names:
         for spelling in _spellings(wanted):
-            if not _fault(spelling) and os.path.lexists(folder / spelling):
+            if not fault_of(spelling) and os.path.lexists(folder / spelling):
                 return spelling
     return names[0]
 
@@ -65,7 +65,7 @@ def read_inside(
     """
     if not name or not (parts := PurePosixPath(name).parts):
         raise UnusableImage(Reason.NOT_NAMED)
-    if fault := _fault(name):
+    if fault := fault_of(name):
         raise UnusableImage(fault)
     path = folder
     try:
@@ -100,7 +100,8 @@ def _linked(link: Path, cache: Path | None) -> Path:
     return Path(os.path.realpath(link))
 
 
-def _fault(name: str) -> Reason | None:
+def fault_of(name: str) -> Reason | None:
+    """Return why a name may not be followed, or None."""
     if "\\" in name:
         return Reason.BACKSLASH
     parts = PurePosixPath(name).parts
@@ -139,10 +140,12 @@ def _filled(pattern: str, name: str) -> str:
 
 
 def _spellings(name: str) -> Iterator[str]:
-    """Yield the name, then with its ending in lower and upper case, in each Unicode form."""
+    """Yield the name, then with its ending in lower and upper case and capitalised (.Dcm), in each
+    Unicode form."""
     ending = PurePosixPath(name).suffix
     stem = name.removesuffix(ending)
-    for spelled in dict.fromkeys((name, stem + ending.lower(), stem + ending.upper())):
+    cased = (ending, ending.lower(), ending.upper(), ending.title())
+    for spelled in dict.fromkeys(stem + one for one in cased):
         yield spelled
         yield unicodedata.normalize("NFC", spelled)
         yield unicodedata.normalize("NFD", spelled)

@@ -16,7 +16,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps
 
-from dagster_project.data.dicom import is_dicom, read_dicom
+from dagster_project.data.dicom import is_dicom, lacks_preamble, read_dicom
 from dagster_project.data.image_faults import Reason, UnusableImage
 from dagster_project.data.image_files import read_inside
 from dagster_project.data.image_spec import ImageSpec
@@ -79,7 +79,7 @@ def decode_image(content: object, spec: ImageSpec) -> np.ndarray:
     if not isinstance(content, bytes):
         raise UnusableImage(Reason.NOT_NAMED)
     if not content:
-        raise UnusableImage(Reason.DAMAGED)
+        raise UnusableImage(Reason.EMPTY)
     if len(content) > spec.max_bytes:
         raise UnusableImage(Reason.BYTES)
     with warnings.catch_warnings():
@@ -108,7 +108,7 @@ def _opened(content: bytes, spec: ImageSpec) -> Image.Image:
     except Image.DecompressionBombError:
         raise UnusableImage(Reason.PIXELS) from None
     except Exception:
-        raise UnusableImage(Reason.FORMAT) from None
+        raise UnusableImage(_unknown(content)) from None
     width, height = image.size
     if width * height > spec.max_pixels:
         raise UnusableImage(Reason.PIXELS)
@@ -121,6 +121,13 @@ def _opened(content: bytes, spec: ImageSpec) -> Image.Image:
     if image.mode in _SHALLOW and ";16" in str(image.tile):
         raise UnusableImage(Reason.DEEP_COLOUR)  # Pillow would drop the lower bits of each channel
     return image
+
+
+def _unknown(content: bytes) -> Reason:
+    """Say why a file that no decoder knows cannot be read."""
+    if content.startswith(b"version https://git-lfs"):
+        return Reason.POINTER
+    return Reason.NO_PREAMBLE if lacks_preamble(content) else Reason.FORMAT
 
 
 def _shallow(image: Image.Image, spec: ImageSpec) -> Image.Image:

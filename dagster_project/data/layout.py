@@ -168,7 +168,8 @@ def _file_faults(
         faults.append(f"{file.name} has columns that occur twice{quote.format(twice)}.")
     if file.suffix == ".parquet":
         faults += [
-            f"{file.name}: the column {name!r} has the type {types[name]}, which cannot be read."
+            f"{file.name}: the column {name!r} has the type {types[name]}, which cannot be read"
+            f"{_cure(_plain(types[name]), name, schema)}."
             for name in wanted
             if name in types and not _fits(types[name], name, schema)
         ]
@@ -221,6 +222,21 @@ def _fits(kind: pa.DataType, name: str, schema: Schema) -> bool:
     if attribute.group and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         return _is_text(kind.value_type)
     return plain or (attribute.kind == "categorical" and (time or pa.types.is_boolean(kind)))
+
+
+def _cure(kind: pa.DataType, name: str, schema: Schema) -> str:
+    """Return what to do about a column of a type that does not fit, if that is known."""
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return ": write it as texts"
+    if name == schema.person_id:
+        return ": write ids as whole numbers or as texts"
+    if name not in schema.columns:
+        return ": images are bytes, or the names of files as texts"
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return ": declare `kind: date`"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return ": declare `kind: labels`, or write one value for each row"
+    return ": declare `kind: boolean`" if pa.types.is_boolean(kind) else ": write it as numbers"
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -53,8 +53,8 @@ class Part:
         return 1 - self.kept / self.found if self.found else 0.0
 
     def __str__(self) -> str:
-        return f"{self.kept} of {self.found} {self.what}" + (
-            f" ({self.lost:.1%} lost)" if self.kept < self.found else ""
+        return f"{self.kept:,} of {self.found:,} {self.what}" + (
+            f" ({100 * self.lost:.1f} % lost)" if self.kept < self.found else ""
         )
 
 
@@ -100,7 +100,10 @@ class Look:
 
     def exceeding(self, most: float) -> Part | None:
         """Return what loses a larger share than `most`: the people, or else the rows with the one
-        value (of at least `FEWEST`) that loses the most; None if nothing does."""
+        value (of at least `FEWEST`) that loses the most; None if nothing does. If nobody is left,
+        these are the people, even if nobody was there."""
+        if not (self.people.kept or self.stops):
+            return self.people
         counted = (part for part in self.values if part.found >= FEWEST)
         worst = max(counted, key=lambda part: part.lost, default=self.people)
         return next((part for part in (self.people, worst) if part.lost > most), None)
@@ -128,7 +131,7 @@ def as_lines(found: Look) -> list[str]:
     if losing:
         lines += ["by attribute value, worst first:"]
         lines += [f"  {part}" for part in losing[:_VALUES]]
-        lines += [f"  and {len(losing) - _VALUES} more values"] if len(losing) > _VALUES else []
+        lines += [f"  and {len(losing) - _VALUES:,} more values"] if len(losing) > _VALUES else []
     if found.notes:
         lines += ["notes:", *(f"  {fault.file}: {fault.text}" for fault in found.notes)]
     if len(lines) == 4:
@@ -138,4 +141,4 @@ def as_lines(found: Look) -> list[str]:
 
 def _reason(reason: Reason) -> list[str]:
     shown = [f"      row {fault.row}: {fault.text}" for fault in reason.examples]
-    return [f"  {reason.rows:8}  {reason.text}", *shown]
+    return [f"  {reason.rows:8,}  {reason.text}", *shown]

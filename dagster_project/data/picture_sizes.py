@@ -48,9 +48,10 @@ def crop_cause(sizes: Mapping[tuple[int, int], int], spec: ImageSpec) -> str | N
     ((size, _),) = cut.most_common(1)
     turned = _cut(size, spec.height / spec.width) < _MOST_CUT
     cure = "exchange its height and width" if turned else "state them in the same proportion"
+    lost = f"{100 * shares[size]:.0f} %"
     return (
-        f"pictures of {size[0]} x {size[1]} pixels (width x height) lose {shares[size]:.0%} to the "
-        f"centre crop, because the schema's image is {spec.width} x {spec.height}: {cure}."
+        f"pictures of {size[0]} x {size[1]} pixels (width x height) lose {lost} to the centre "
+        f"crop, because the schema's image is {spec.width} x {spec.height}: {cure}."
     )
 
 

@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 
 _NUMBER = re.compile(r"([+-]?)(0|[1-9][0-9]*)(?:\.([0-9]*))?")
+_MINUS = "\N{MINUS SIGN}"
+_ALIKE = {"'": "'\u2019", " ": " \u00a0\u2009\u202f"}  # marks that also separate thousands
 _AGE = re.compile(r"([0-9]{1,3}) ?([DWMY])", re.IGNORECASE)
 _DAYS = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}
 AGE_UNITS = {"days": "D", "weeks": "W", "months": "M", "years": "Y"}
@@ -114,17 +116,27 @@ def _truth(text: str) -> str | None:
     return folded if folded in ("true", "false") else None
 
 
-def number(value: Any, decimal: str = ".") -> float:
+def number(value: Any, decimal: str = ".", thousands: str = "", suffix: str = "") -> float:
     """Return a cell as a number, NaN if it is absent or none.
 
     Args:
         value: The cell.
         decimal: The decimal sign if the cell is text; the other sign makes no number.
+        thousands: What may separate groups of three digits if the cell is text.
+        suffix: A text, such as a unit, that may follow the number.
+
+    >>> number("1.234,5 kg", decimal=",", thousands=".", suffix="kg"), number("1.23", thousands=",")
+    (1234.5, 1.23)
     """
     if isinstance(value, str):
-        if "_" in value or (decimal == "," and "." in value):
+        text = value.strip()
+        text = text.removesuffix(suffix).rstrip() if suffix else text
+        whole, sign, rest = text.partition(decimal)
+        if thousands:
+            whole = _ungrouped(whole, thousands)
+        if "_" in text or (decimal == "," and "." in whole + rest):
             return math.nan
-        value = value.replace(decimal, ".")
+        value = (whole + "." * bool(sign) + rest).replace(_MINUS, "-")
     elif isinstance(value, bool | np.bool_):
         return math.nan
     try:
@@ -133,6 +145,17 @@ def number(value: Any, decimal: str = ".") -> float:
         return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
         return math.nan
+
+
+def _ungrouped(whole: str, thousands: str) -> str:
+    """Return the whole part of a number without separators, if they are where they should be."""
+    for mark in _ALIKE.get(thousands, thousands):
+        whole = whole.replace(mark, thousands)
+    first, *groups = whole.split(thousands)
+    whole_groups = len(first.lstrip("+-" + _MINUS)) in (1, 2, 3) and all(
+        len(group) == 3 and group.isdigit() for group in groups
+    )
+    return first + "".join(groups) if groups and whole_groups else whole
 
 
 def day(value: Any, form: str = "") -> float:
@@ -160,14 +183,14 @@ def date_of(days: float) -> date:
     return EPOCH + timedelta(days=int(days))
 
 
-def age(value: Any, unit: str, decimal: str = ".") -> float:
+def age(value: Any, unit: str, decimal: str = ".", thousands: str = "") -> float:
     """Return an age in the given unit, NaN if it is absent or none.
 
     Args:
         value: A DICOM age string such as "047Y", "18M", "3W" or "10D" (DICOM PS3.5, section 6.2,
             AS), or a number of the unit.
         unit: One of `AGE_UNITS`.
-        decimal: The decimal sign of numbers that are text.
+        decimal, thousands: How numbers that are text are written, as for `number`.
 
     >>> age("047Y", "years"), age("018M", "years"), age("47", "years")
     (47.0, 1.5, 47.0)
@@ -177,4 +200,4 @@ def age(value: Any, unit: str, decimal: str = ".") -> float:
         if letter == AGE_UNITS[unit]:
             return float(found[1])
         return int(found[1]) * _DAYS[letter] / _DAYS[AGE_UNITS[unit]]
-    return number(value, decimal)
+    return number(value, decimal, thousands)

@@ -180,8 +180,12 @@ def image_place(batch: Batch, row: int, layout: Layout, schema: Schema) -> objec
         return cell
     if not layout.image_column and schema.person_id_rule.endswith("digits"):
         cell = canonical_id(cell, schema.person_id_rule)
-    pattern = "{name}" if layout.image_column else "{name}.png"
-    return file_name(layout.images, cell, schema.image, pattern=pattern)
+    return file_name(layout.images, cell, schema.image, pattern=image_pattern(layout))
+
+
+def image_pattern(layout: Layout) -> str:
+    """Return how an image's name is made from the table's unless the schema says otherwise."""
+    return "{name}" if layout.image_column else "{name}.png"
 
 
 def image_column(layout: Layout, schema: Schema) -> str:

@@ -28,8 +28,8 @@ OPTIONAL = {"public", "population", "person_id_rule", "table"}
 # Where texts are expected, YAML's numbers, dates and truth values are texts as they are written.
 _TEXTS = {
     "name", "population", "person_id", "person_id_rule", "column", "delimiter", "encoding",
-    "decimal", "format", "ignore", "missing_values", "categories", "aliases", "true_values",
-    "false_values", "labels", "separator", "none", "out_of_domain",
+    "decimal", "thousands", "suffix", "format", "ignore", "missing_values", "categories", "aliases",
+    "true_values", "false_values", "labels", "separator", "none", "out_of_domain",
 }  # fmt: skip
 _TEXT_TAG = "tag:yaml.org,2002:str"
 _TRAP = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-9_]+)+(\.[0-9_]*)?)")

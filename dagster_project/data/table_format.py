@@ -18,7 +18,7 @@ ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
 
 @dataclass(frozen=True)
 class TableFormat:
-    r"""The form of records.csv. Parquet knows it by itself, but for the last three.
+    r"""The form of records.csv. Parquet knows it by itself, but for the last four.
 
     Attributes:
         delimiter: What separates fields: "," ";" "\t" or "|".
@@ -29,6 +29,8 @@ class TableFormat:
         trailing_delimiters: Whether lines may end in delimiters behind their last field.
         line_breaks: Whether ignored fields behind all used ones may contain line breaks.
         decimal: The decimal sign of numbers that are text, "." or ",".
+        thousands: What separates thousands in numbers that are text: "," "." "'" or " "; nothing
+            by default.
         missing_values: Texts of cells that mean "absent", besides the empty one.
         ignore: Columns that are not used, or "all others".
     """
@@ -39,6 +41,7 @@ class TableFormat:
     trailing_delimiters: bool = False
     line_breaks: bool = False
     decimal: str = "."
+    thousands: str = ""
     missing_values: tuple[str, ...] = ()
     ignore: tuple[str, ...] | str = ()
 

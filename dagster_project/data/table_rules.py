@@ -20,6 +20,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "encoding": ENCODINGS,
     "quote": ("double", "none"),
     "decimal": (".", ","),
+    "thousands": ("", ",", ".", "'", " "),
 }
 _FLAGS = ("trailing_delimiters", "line_breaks")
 
@@ -43,6 +44,8 @@ def table_format(content: Any) -> TableFormat:
         ignored = texts(content["ignore"], "table: ignore", empty=True)
         content["ignore"] = tuple(map(clean_name, ignored))
     table = TableFormat(**content)
+    if table.thousands == table.decimal:
+        raise SchemaError("table: decimal and thousands must differ.")
     if table.line_breaks and table.quote == "none":
         raise SchemaError("table: line_breaks needs quotes around the texts (quote: double).")
     return table

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dagster_project.image.embeddings import FeatureMap
+from dagster_project.image.embeddings import CPU, FeatureMap
 from dagster_project.image.generator import matching_loss, total_variation
 from dagster_project.settings.two_scale import DetailSettings
 
@@ -94,6 +94,7 @@ def fit_detail(
     progress: Callable[[float, str], None],
     *,
     seed: int,
+    device: torch.device = CPU,
 ) -> DetailNetwork:
     """Fit the network to the mean perceptual features of every cell.
 
@@ -111,21 +112,23 @@ def fit_detail(
         settings: Public settings.
         progress: Callback that receives the fraction done and a text.
         seed: Public seed.
+        device: Where to fit.
 
     Returns:
-        The fitted network in evaluation mode.
+        The fitted network in evaluation mode, on the CPU.
     """
     random = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = DetailNetwork(records.shape[1], shape, settings)
-    target = torch.from_numpy(feature_map.parts(means)[1]).float()
-    weight = torch.from_numpy(shares).float()
+        network = DetailNetwork(records.shape[1], shape, settings).to(device)
+    target, weight = (
+        torch.from_numpy(part).float().to(device) for part in (feature_map.parts(means)[1], shares)
+    )
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     for step in range(settings.steps):
         chosen = torch.randint(len(coarse), (settings.batch,), generator=random)
-        low, record = coarse[chosen], records[chosen]
+        low, record = coarse[chosen].to(device), records[chosen].to(device)
         images = network.draw(low, record, random)
         value = matching_loss(feature_map.perceptual_part(images), record, target, weight)
         apart = functional.adaptive_avg_pool2d(images, low.shape[-2:]) - low
@@ -136,7 +139,7 @@ def fit_detail(
         optimizer.step()
         schedule.step()
         progress((step + 1) / settings.steps, "fitting the detail")
-    return network.eval()
+    return network.cpu().eval()
 
 
 _GROUPS = 4

@@ -25,6 +25,7 @@ from dagster_project.privacy.grid import MOST_PEOPLE, to_grid
 
 # Length scales are given for this many pixels; other sizes keep the same typical phase.
 _REFERENCE_PIXELS = 196
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,7 @@ class FeatureMap:
         seed: Public seed of the projections.
         centred: Whether the pixel part is the image minus mid-grey, or the image itself.
         perceptual_share: g in [0, 1), part of the squared norm given to the perceptual features.
+        perceptual_side: Height and width at which the public network sees the images.
     """
 
     channels: int
@@ -59,6 +61,7 @@ class FeatureMap:
     seed: int
     centred: bool = True
     perceptual_share: float = 0.0
+    perceptual_side: int = 64
 
     def __post_init__(self) -> None:
         if not (0 <= self.pixel_share <= 1 and self.pixel_clip > 0 and self.frequencies > 0):
@@ -129,7 +132,7 @@ class FeatureMap:
 
     def perceptual_part(self, images: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) in [0, 1] to (N, PerceptualMap.size), rows of L2 norm at most one."""
-        return perceptual_map(self.channels)(images)
+        return perceptual_map(self.channels, self.perceptual_side)(images)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) in [0, 1] to (N, size), rows of L2 norm at most one."""
@@ -161,6 +164,7 @@ def cell_sums(
     feature_map: FeatureMap,
     *,
     chunk: int = 256,
+    device: torch.device = CPU,
 ) -> np.ndarray:
     """Sum phi(x) over the people in each cell, in units of the grid. Private.
 
@@ -174,6 +178,7 @@ def cell_sums(
         one_hot: (N, cells) membership, `d` ones in each row.
         feature_map: The public map.
         chunk: Images whose features are held at a time.
+        device: Where the features are computed.
 
     Returns:
         (cells, feature_map.size) int64 in units of 2^-24. One person's pair adds d rows, each of
@@ -184,10 +189,13 @@ def cell_sums(
     total = np.zeros((one_hot.shape[1], feature_map.size))
     for start in range(0, len(images), chunk):
         batch = torch.from_numpy(np.array(images[start : start + chunk])).float() / 255
-        filled = functional.pad(batch, (0, 0, 0, 0, 0, 0, 0, chunk - len(batch)))
-        (units,) = to_grid([feature_map(filled)[: len(batch)]], max_norm=1.0)
+        filled = functional.pad(batch.to(device), (0, 0, 0, 0, 0, 0, 0, chunk - len(batch)))
+        # Kernels chosen by timing do not reproduce their last bits.
+        with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+            features = feature_map(filled)[: len(batch)]
+        (units,) = to_grid([features], max_norm=1.0)
         member = torch.from_numpy(one_hot[start : start + chunk]).double()
-        total += (member.T @ units.double()).numpy()  # exact: integers below 2^53
+        total += (member.T @ units.cpu().double()).numpy()  # exact: integers below 2^53
     return total.astype(np.int64)
 
 

@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional
 
 from dagster_project.image.augmentation import random_windows
-from dagster_project.image.embeddings import FeatureMap, cosines
+from dagster_project.image.embeddings import CPU, FeatureMap, cosines
 from dagster_project.settings.sections import ImageGeneratorSettings
 
 
@@ -91,6 +91,7 @@ def fit_generator(
     progress: Callable[[float, str], None],
     *,
     seed: int,
+    device: torch.device = CPU,
 ) -> ImageGenerator:
     """Fit a generator to the mean features of every cell.
 
@@ -111,18 +112,20 @@ def fit_generator(
         settings: Public settings.
         progress: Callback that receives the fraction done and a text.
         seed: Public seed.
+        device: Where to fit.
 
     Returns:
-        The fitted generator in evaluation mode.
+        The fitted generator in evaluation mode, on the CPU.
     """
     price = settings.total_variation * noise
     random = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = ImageGenerator(means.shape[0], shape, settings)
-    pooled, perceptual = (torch.from_numpy(part).float() for part in feature_map.parts(means))
-    weight = torch.from_numpy(shares).float()
-    pool = torch.from_numpy(draw_records(settings.batch * 40)).float()
+        model = ImageGenerator(means.shape[0], shape, settings).to(device)
+    pooled, perceptual, weight, pool = (
+        torch.from_numpy(part).float().to(device)
+        for part in (*feature_map.parts(means), shares, draw_records(settings.batch * 40))
+    )
     refining = settings.perceptual_steps if feature_map.perceptual_share else 0
     # Total time in steps, for the progress bar.
     total = settings.steps + _REFINING_COST * refining
@@ -132,7 +135,7 @@ def fit_generator(
         optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for step in range(steps):
-            record = pool[torch.randint(len(pool), (settings.batch,), generator=random)]
+            record = pool[torch.randint(len(pool), (settings.batch,), generator=random).to(device)]
             logits = model.draw_logits(record, random)
             images = logits.sigmoid()
             value = matching_loss(feature_map.pooled_part(images), record, pooled, weight)
@@ -151,7 +154,7 @@ def fit_generator(
     if refining:
         rate, seen = settings.perceptual_learning_rate, settings.perceptual_batch
         descend(refining, rate, seen, settings.steps, _REFINING_COST)
-    return model.eval()
+    return model.cpu().eval()
 
 
 def matching_loss(

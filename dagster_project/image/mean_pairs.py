@@ -42,6 +42,8 @@ from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.sampling import poisson_sample
 
 if TYPE_CHECKING:
+    import torch
+
     from dagster_project.data.schema import Schema
     from dagster_project.image.embeddings import FeatureMap
     from dagster_project.settings.recipe import Recipe
@@ -120,7 +122,14 @@ class CellSums(Mechanism):
             return np.arange(people)
         return poisson_sample(people, sample_rate=self.sample_rate, generator=generator)
 
-    def exact(self, images: np.ndarray, one_hot: np.ndarray, feature_map: FeatureMap) -> np.ndarray:
+    def exact(
+        self,
+        images: np.ndarray,
+        one_hot: np.ndarray,
+        feature_map: FeatureMap,
+        *,
+        device: torch.device | None = None,
+    ) -> np.ndarray:
         """Return the exact sums of phi over each cell, or those of a part of the people. Private.
 
         They are integers, so the sums of any division into parts add up to the same bits.
@@ -129,6 +138,7 @@ class CellSums(Mechanism):
             images: (N, C, H, W) uint8, one for each sampled person.
             one_hot: (N, cells) with exactly `attributes` ones in each row.
             feature_map: Public map with ||phi|| <= 1.
+            device: Where the features are computed; None is the CPU.
 
         Returns:
             (cells, feature_map.size) in units of 2^-24, int64, with one more column for the counts
@@ -137,12 +147,12 @@ class CellSums(Mechanism):
         Raises:
             ValueError: If a row is not in exactly `attributes` cells.
         """
-        from dagster_project.image.embeddings import cell_sums
+        from dagster_project.image.embeddings import CPU, cell_sums
 
         ones, others = (np.count_nonzero(m, axis=1) for m in (one_hot == 1, one_hot))
         if not ((ones == self.attributes).all() and (others == self.attributes).all()):
             raise ValueError("every person must be in exactly one cell of each attribute")
-        sums = cell_sums(images, one_hot, feature_map)
+        sums = cell_sums(images, one_hot, feature_map, device=device or CPU)
         if self.counted:
             sums = np.column_stack([sums, one_hot.sum(axis=0).astype(np.int64) * UNITS])
         return sums
@@ -167,9 +177,11 @@ class CellSums(Mechanism):
         feature_map: FeatureMap,
         *,
         generator: SecureGenerator,
+        device: torch.device | None = None,
     ) -> np.ndarray:
         """Return the noisy sums of everybody: `noisy` of `exact`, with the same arguments."""
-        return self.noisy(self.exact(images, one_hot, feature_map), generator=generator)
+        exact = self.exact(images, one_hot, feature_map, device=device)
+        return self.noisy(exact, generator=generator)
 
     def observed(self, uses: Uses) -> dict[str, float]:
         return {"noise_multiplier": once(uses, "gaussian") / UNITS / self.sensitivity()}
@@ -277,6 +289,7 @@ def complete(
     noise_scale: float,
     feature_map: FeatureMap,
     minimum_count: float,
+    maximum_noise: float = math.inf,
     counts: np.ndarray | None = None,
     consistent: bool = True,
 ) -> MeanPairs:
@@ -291,6 +304,8 @@ def complete(
         noise_scale: Standard deviation of the noise in each sum.
         feature_map: The public map.
         minimum_count: Cells with fewer people are left out.
+        maximum_noise: Cells are left out if the noise in their mean has a larger expected L2 norm;
+            the mean itself has a norm of at most one.
         counts: (cells,) noisy counts to use instead of the table model's.
         consistent: Whether to apply `make_consistent` first.
     """
@@ -298,13 +313,13 @@ def complete(
         counts = np.asarray(probabilities) * people
     else:
         probabilities = counts.clip(min=0) / max(people, 1.0)
-    kept = counts >= minimum_count
-    # The noise of a mean over fewer people exceeds any signal; this also avoids division by zero.
-    divisor = np.maximum(counts, 1.0)
+    divisor = np.maximum(counts, 1.0)  # cells left out may have none, or a negative noisy count
+    noise_std = noise_scale / divisor
+    kept = (counts >= minimum_count) & (noise_std * math.sqrt(feature_map.size) <= maximum_noise)
     means = (make_consistent(sums, sizes) if consistent else sums) / divisor[:, None]
     return MeanPairs(
         means=np.where(kept[:, None], means, 0.0),
-        noise_std=noise_scale / divisor,
+        noise_std=noise_std,
         shares=np.where(kept, probabilities, 0.0),
         soft_records=np.asarray(soft_records),
         feature_map=feature_map,

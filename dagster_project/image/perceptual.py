@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from dagster_project.image.efficientnet import BATCH, FEATURES, efficientnet_lite
+from dagster_project.image.efficientnet import FEATURES, SIDE, efficientnet_lite
 from dagster_project.image.procedural import dead_leaves
 
-_BLOCKS = (3, 6, 14)  # the last of 24, 40 and 112 channels: 16, 8 and 4 places a side
+_BLOCKS = (3, 6, 14)  # the last of 24, 40 and 112 channels: a quarter, eighth, 16th of the side
 _PLACES = 2  # averages per side: upper and lower, left and right halves
 _WIDTHS = (*(channels * _PLACES**2 for channels in (24, 40, 112)), FEATURES)
 _DRAWN, _DRAWN_SIDE, _DRAWN_SEED = 256, 32, 0
+_BATCH = 64  # at 32 x 32, batches of 32 take 1.3 times as long for each image
 
 
 class PerceptualMap:
@@ -33,13 +34,18 @@ class PerceptualMap:
     processed in batches of a fixed size, padded with black, because the shape of a batch may change
     the last digits of a result.
 
+    Args:
+        channels: 1 or 3.
+        side: Height and width at which the network sees the images.
+
     Attributes:
         size: Length of phi(x).
     """
 
     size = sum(_WIDTHS)
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, side: int = SIDE) -> None:
+        self._side = side
         rng = np.random.default_rng(_DRAWN_SEED)
         drawn = dead_leaves(_DRAWN, channels, _DRAWN_SIDE, _DRAWN_SIDE, rng=rng)
         with torch.no_grad():
@@ -56,15 +62,15 @@ class PerceptualMap:
         parts = []
         levels = self._levels(images)
         for level, centre, radius in zip(levels, self._centres, self._radii, strict=True):
-            scaled = (level - centre) / radius
+            scaled = (level - centre.to(level.device)) / radius.to(level.device)
             parts.append(scaled / scaled.norm(dim=1, keepdim=True).clamp(min=1.0))
         return torch.cat(parts, dim=1) / len(parts) ** 0.5
 
     def _levels(self, images: torch.Tensor) -> list[torch.Tensor]:
         network, found = efficientnet_lite("lite1"), []
-        for some in images.split(BATCH):
-            filled = functional.pad(some, (0, 0, 0, 0, 0, 0, 0, BATCH - len(some)))
-            *blocks, head = network.maps(filled, _BLOCKS)
+        for some in images.split(_BATCH):
+            filled = functional.pad(some, (0, 0, 0, 0, 0, 0, 0, _BATCH - len(some)))
+            *blocks, head = network.maps(filled, _BLOCKS, side=self._side)
             levels = [functional.adaptive_avg_pool2d(level, _PLACES) for level in blocks]
             levels.append(head.mean(dim=(2, 3)))
             found.append([level.flatten(1)[: len(some)] for level in levels])
@@ -72,6 +78,6 @@ class PerceptualMap:
 
 
 @cache
-def perceptual_map(channels: int) -> PerceptualMap:
-    """Return the map for images with 1 or 3 channels, made once."""
-    return PerceptualMap(channels)
+def perceptual_map(channels: int, side: int = SIDE) -> PerceptualMap:
+    """Return the map for images with 1 or 3 channels, seen at a size, made once."""
+    return PerceptualMap(channels, side)

@@ -116,10 +116,7 @@ def _describe(
     for item in release.facts:
         facts |= item
     keyed = {"keyed_data_version": identity.keyed_version(key, plan["data_version"])} if key else {}
-    charges = {
-        cohort: cost - release.refunds.get(cohort, 0.0) * release.stopped
-        for cohort, cost in release.charges.items()
-    }
+    charges = release.paid
     names = ("data_version", "schema_hash", "code_version", "n_public", "discretization")
     return {
         "release_id": release.release_id,
@@ -133,7 +130,7 @@ def _describe(
         "delta": plan["target_delta"],
         **{name: plan[name] for name in names},
         **keyed,
-        "charges": charges,
+        "charges": dict(charges),
         "shares": {name: cost / cap for name, cost in charges.items()},
         "facts": facts,
         "stages": [
@@ -186,7 +183,7 @@ def render_text(chain: Mapping[str, Any], *, public: bool = False) -> str:
     for release in chain["releases"]:
         lines += _release_lines(release)
     head = chain["ledger"]
-    lines.append(f"ledger: {head['entries']} entries, head {head['head']}")
+    lines.append(f"ledger: {head['entries']:,} entries, head {head['head']}")
     return "\n".join(lines)
 
 
@@ -194,10 +191,10 @@ def _release_lines(release: Mapping[str, Any]) -> list[str]:
     lines = [
         f"release {release['release_id']}  {release['status']}  "
         f"epsilon {release['epsilon']:.4g}  delta {release['delta']:g}",
-        f"  reserved {release['reserved_at']} (entry {release['entry']}), "
+        f"  reserved {release['reserved_at']} (entry {release['entry']:,}), "
         f"approved by {release['approved_by']}",
         f"  data {release['data_version']}  schema {release['schema_hash'][:12]}  "
-        f"code {release['code_version'][:12]}  n_public {release['n_public']}",
+        f"code {release['code_version'][:12]}  n_public {release['n_public']:,}",
     ]
     if "keyed_data_version" in release:
         lines.append(f"  data in Dagster {release['keyed_data_version']}")
@@ -222,7 +219,7 @@ def _release_lines(release: Mapping[str, Any]) -> list[str]:
             declared = "  ".join(f"{key}={_short(v)}" for key, v in item["declared"].items())
             lines.append(f"      {declared}")
         if stage["steps_authorised"]:
-            lines.append(f"    {stage['steps_authorised']} steps authorised, replays included")
+            lines.append(f"    {stage['steps_authorised']:,} steps authorised, replays included")
         lines += [f"    {sha256[:12]}  {path}" for path, sha256 in stage["files"].items()]
     return lines
 

@@ -65,7 +65,7 @@ class Price:
         used = gdp_filter.percent(self.share_before)
         if self.fits:
             return (
-                f"{told}, where {used} is used so far; afterwards {self.releases_left} more at "
+                f"{told}, where {used} is used so far; afterwards {self.releases_left:,} more at "
                 "epsilon 1 fit"
             )
         if self.epsilon_that_fits < 0.05:
@@ -231,7 +231,7 @@ def _advice(delta: float, people: int) -> str:
     advised = 1 / (people * max(math.log(people), 10.0))  # at most the limit of `require_plan`
     if delta <= advised:
         return ""
-    return f"delta {delta:g} is large for {people} people: {advised:.2g} or smaller is advised"
+    return f"delta {delta:g} is large for {people:,} people: {advised:.2g} or smaller is advised"
 
 
 def require_plan(plan: Plan, state: State, schema_public: bool, allow_delta: bool) -> bool:
@@ -252,7 +252,7 @@ def require_plan(plan: Plan, state: State, schema_public: bool, allow_delta: boo
     if allow_delta and schema_public:
         return True
     raise errors.DeltaTooLarge(
-        f"delta {delta:g} is above 1 / (10 x {people} people): it would allow publishing whole "
+        f"delta {delta:g} is above 1 / (10 x {people:,} people): it would allow publishing whole "
         "records" + ("" if schema_public else ", and only public data can be excepted")
     )
 

@@ -92,6 +92,12 @@ class ReleaseRecord:
         return known.artifacts if known is not None else None
 
     @property
+    def paid(self) -> Mapping[str, float]:
+        """The charges, by cohort, without what was given back."""
+        back = self.charges if self.void else self.refunds if self.stopped else {}
+        return {cohort: cost - back.get(cohort, 0.0) for cohort, cost in self.charges.items()}
+
+    @property
     def deciding(self) -> str | None:
         """Name of the stage whose output may end the release early: it declares a minimum."""
         for name, stage in self.stages.items():
@@ -182,6 +188,6 @@ class CohortStatus:
         more = (
             "1 more release at epsilon 1 fits"
             if self.releases_left == 1
-            else (f"{self.releases_left} more releases at epsilon 1 fit")
+            else (f"{self.releases_left:,} more releases at epsilon 1 fit")
         )
         return f"{percent(self.share)} of the lifetime budget used; {more}"

@@ -70,7 +70,7 @@ def _panel(panel: Any, name: str, rows: list[Mapping[str, Any]]) -> None:
     earlier = f", {left_out} earlier charges not shown" if left_out else ""
     title = (
         f"cohort {name}: {percent(last['share'])} of the lifetime budget used, "
-        f"{last['releases_left']} more at ε = 1 fit{earlier}"
+        f"{last['releases_left']:,} more at ε = 1 fit{earlier}"
     )
     panel.set_title(title, loc="left", fontsize=10)
 

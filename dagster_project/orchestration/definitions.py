@@ -19,6 +19,7 @@ from dagster_project.orchestration.resources import (
     DataSet,
     ReleaseStore,
     Tracking,
+    placed,
 )
 from dagster_project.orchestration.sensors import data_changed
 from dagster_project.orchestration.stage import ReleaseIdIOManager
@@ -40,7 +41,6 @@ def build_definitions(
         root: Folder of the zones and the ledger; relative paths start from it.
         resources: Resources that replace the default ones, by name.
     """
-    place = str(root)
     return dg.Definitions(
         assets=[data_files, *STAGE_ASSETS],
         asset_checks=CHECKS,
@@ -55,11 +55,11 @@ def build_definitions(
             )
         ],
         resources={
-            "data": DataSet(root=place),
-            "budget": BudgetLedger(root=place),
-            "store": ReleaseStore(root=place),
+            "data": placed(DataSet, root),
+            "budget": placed(BudgetLedger, root),
+            "store": placed(ReleaseStore, root),
             "compute": ComputeResource(),
-            "tracking": Tracking(root=place),
+            "tracking": placed(Tracking, root),
             "release_id": ReleaseIdIOManager(folder=str(root / ".dagster" / "releases")),
             **(resources or {}),
         },

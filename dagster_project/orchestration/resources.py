@@ -9,10 +9,10 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, create_model
 
 if TYPE_CHECKING:
     from dagster_project.data.schema import Schema
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
     from dagster_project.privacy.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
+Kind = TypeVar("Kind", bound=dg.ConfigurableResource)
+
+
+def placed(resource: type[Kind], root: Path) -> Kind:
+    """Return a resource whose relative paths start from `root` unless a run states another root.
+
+    The root is the default of the class. The arguments of an instance are one default as a whole,
+    which Dagster drops as soon as a run's configuration sets any field.
+    """
+    field = Field(str(root), description="Folder that relative paths start from.")
+    return create_model(resource.__name__, __base__=resource, root=(str, field))()
 
 
 def _inside(root: str, path: str) -> Path:

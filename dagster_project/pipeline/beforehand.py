@@ -62,8 +62,9 @@ def require_people(n_public: int, data_dir: Path) -> None:
     """
     if (data_dir / "heldout.parquet").exists() or n_public * HELDOUT_SHARE >= _LEAST_EXPECTED:
         return
+    share = f"{100 * HELDOUT_SHARE:.0f} %"
     raise ValueError(
-        f"n_public: {n_public} is too few people: {HELDOUT_SHARE:.0%} of them are held out for the "
+        f"n_public: {n_public} is too few people: {share} of them are held out for the "
         f"report, which needs at least {LEAST_ROWS}; from {_LEAST_EXPECTED / HELDOUT_SHARE:.0f} "
         "people on, or with a heldout.parquet, there are enough"
     )

@@ -71,6 +71,7 @@ def fit(release: Release, progress: Progress) -> bool:
             release.recipe.detail,
             lambda f, text: progress(_DRAWING + (1 - _DRAWING) * f, text),
             seed=seed,
+            device=release.compute.torch_device,
         )
         save_file(network.state_dict(), release.models / FILES[0])
 

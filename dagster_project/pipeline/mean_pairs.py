@@ -41,6 +41,7 @@ def feature_map(release: Release) -> FeatureMap:
         pixel_clip=largest,
         centred=settings.centred,
         perceptual_share=settings.perceptual_share,
+        perceptual_side=settings.perceptual_side,
         seed=release.recipe.public_seed,
     )
 
@@ -73,7 +74,9 @@ def _sum(release: Release, mechanism: CellSums, progress: Progress) -> np.ndarra
     if release.recipe.mean_pairs.groups == "random":
         sizes = release.schema.sizes
         groups = mean_pairs.random_groups(len(chosen), sizes, generator=SecureGenerator())
-    function = statistics.ShardSums(mechanism, release.schema, feature_map(release))
+    function = statistics.ShardSums(
+        mechanism, release.schema, feature_map(release), release.compute
+    )
     with release.compute.open_workers() as workers:
         return statistics.cell_sums(release, function, chosen, groups, workers, progress)
 
@@ -94,6 +97,7 @@ def _release(release: Release, mechanism: CellSums, exact: np.ndarray) -> None:
         noise_scale=mechanism.noise_std,
         feature_map=public_map,
         minimum_count=settings.minimum_count,
+        maximum_noise=settings.maximum_noise,
         counts=sums[:, -1] if mechanism.counted else None,
         consistent=settings.consistent,
     ).save(_folder(release))

@@ -59,9 +59,9 @@ def count(release: Release, data_dir: Path | None = None) -> bool:
     if data_dir is not None:
         (release.private / LOOK).write_text(_looked(data_dir) + "\n")
     raise TooFewPeople(
-        f"too few people are left to train on: about {max(people, 0)} (a count with noise of "
+        f"too few people are left to train on: about {max(people, 0):,} (a count with noise of "
         f"standard deviation {mechanism.sigma:.0f}), where n_public lets expect "
-        f"{expected_people(release.plan.n_public)} and the minimum is {mechanism.minimum}; "
+        f"{expected_people(release.plan.n_public):,} and the minimum is {mechanism.minimum:,}; "
         + ("only this count was spent and the rest was given back" if returned else "it is spent")
         + ", `dptabimage check` says what became of the rows, and `--minimum-people` sets another "
         "minimum"

@@ -191,6 +191,7 @@ def _fit(release: Release, progress: Progress) -> ImageGenerator:
         release.recipe.image_generator,
         progress,
         seed=release.recipe.public_seed,
+        device=release.compute.torch_device,
     )
     save_file(generator.state_dict(), release.models / GENERATOR)
     return generator

@@ -6,6 +6,7 @@ into shards changes no bit, and the stage adds the noise once, to the whole.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +21,13 @@ from dagster_project.image.embeddings import FeatureMap
 from dagster_project.image.mean_pairs import CellSums
 from dagster_project.pipeline import public_images
 from dagster_project.pipeline.pairs import train_folder
-from dagster_project.pipeline.release import Release
+from dagster_project.pipeline.release import Compute, Release
 from dagster_project.public_data.query import LabelClassifier
 from dagster_project.table import marginals
 
-# Between too many sums on their way and workers without work at the end of a pass.
-_SMALLEST, _LARGEST, _SHARDS = 256, 8192, 8
+# Between too many sums on their way and workers without work at the end of a pass; whole chunks of
+# `embeddings.cell_sums`, because the rest of a chunk is filled up.
+_CHUNK, _LARGEST, _SHARDS = 256, 8192, 8
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,20 @@ class ShardSums:
         mechanism: The sums that the plan declares.
         schema: The public contract.
         feature_map: The public map.
+        compute: The workers' device.
     """
 
     mechanism: CellSums
     schema: Schema
     feature_map: FeatureMap
+    compute: Compute
 
     def __call__(self, shard: tuple[PairsShard, np.ndarray | None]) -> np.ndarray:
         """Return `CellSums.exact` of the people, by their own codes or by those given."""
         people, codes = shard[0].load(), shard[1]
         one_hot = self.schema.one_hot(people.codes if codes is None else codes)
-        return self.mechanism.exact(people.images, one_hot, self.feature_map)
+        device = self.compute.torch_device
+        return self.mechanism.exact(people.images, one_hot, self.feature_map, device=device)
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,8 @@ def tally(codes: np.ndarray, sizes: Sequence[int], *, workers: Workers) -> margi
 
 def parts(people: int, workers: int) -> list[np.ndarray]:
     """Divide the numbers 0 to `people` - 1 into consecutive parts; nobody is one empty part."""
-    size = min(max(people // (_SHARDS * workers), _SMALLEST), _LARGEST)
+    chunks = math.ceil(people / (_SHARDS * workers * _CHUNK))
+    size = min(max(chunks, 1) * _CHUNK, _LARGEST)
     return [np.arange(s, min(s + size, people)) for s in range(0, max(people, 1), size)]
 
 

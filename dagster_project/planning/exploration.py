@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from dagster_project.ledger import gdp_filter, pricing
+from dagster_project.planning.measured import MEASURED_ON, Measurement, beside, in_words
 from dagster_project.planning.planner import build_plan
 from dagster_project.privacy import accounting
 from dagster_project.release.verdict import Verdict, judge
@@ -36,6 +37,8 @@ class Outlook:
         one_way, two_way: Expected total variation distance of a count table of one attribute, or of
             two, that noise alone causes (0 is exact, 1 is noise).
         verdict: Whether it will serve as pictures.
+        measured: How far pairs went towards real ones on public data at a similar plan, the nearest
+            plan first.
         dp_sgd_steps: Steps of DP-SGD; 0 if the budget is better spent otherwise.
         right_guess: Largest probability of a right guess, from an even chance, of whether a person
             was in the data.
@@ -50,6 +53,7 @@ class Outlook:
     one_way: float
     two_way: float
     verdict: Verdict
+    measured: tuple[Measurement, ...]
     dp_sgd_steps: int
     right_guess: float
     true_positives: float
@@ -60,7 +64,8 @@ class Outlook:
 
     def to_json(self) -> dict[str, Any]:
         """Return the outlook as plain JSON."""
-        return asdict(self) | {"verdict": self.verdict.to_json()}
+        measured = [asdict(one) | {"way": round(one.way, 3)} for one in self.measured]
+        return asdict(self) | {"verdict": self.verdict.to_json(), "measured": measured}
 
 
 def explore(
@@ -127,6 +132,7 @@ def _outlook(plan: Plan, schema: Schema, fixed: Mapping[str, Any], spent: float)
         one_way=one_way,
         two_way=two_way,
         verdict=verdict,
+        measured=beside(plan.n_public, epsilon, plan.recipe),
         dp_sgd_steps=sum(steps),
         right_guess=(math.exp(epsilon) + delta) / (1 + math.exp(epsilon)),
         true_positives=power,
@@ -159,6 +165,7 @@ COLUMNS = (
     ("table", "table error (one / two attributes)"),
     ("noise", "noise of pictures"),
     ("verdict", "verdict"),
+    ("measured", "way to real pairs on public data"),
     ("steps", "DP-SGD steps"),
     ("guess", "right guess from an even chance"),
     ("power", "found at 1 % false accusations"),
@@ -176,12 +183,13 @@ def row(one: Outlook) -> dict[str, str]:
         "table": f"{one.one_way:.3f} / {one.two_way:.3f}",
         "noise": f"{noise:.1f} × contrast" if noise is not None else "not measured",
         "verdict": str(one.verdict),
-        "steps": str(one.dp_sgd_steps),
+        "measured": in_words(one.measured),
+        "steps": f"{one.dp_sgd_steps:,}",
         "guess": gdp_filter.percent(one.right_guess),
         "power": gdp_filter.percent(one.true_positives),
         "share": gdp_filter.percent(one.share),
-        "such": str(one.such_releases),
-        "left": str(one.releases_left),
+        "such": f"{one.such_releases:,}",
+        "left": f"{one.releases_left:,}",
     }
 
 
@@ -210,6 +218,7 @@ def as_text(outlooks: Sequence[Outlook]) -> str:
     rows = [dict(COLUMNS), *map(row, outlooks)]
     titles = {
         "table": "table error", "noise": "noise of pictures", "steps": "DP-SGD",
+        "measured": "way to real pairs",
         "guess": "right guess", "power": "at 1 % FP", "share": "of budget", "such": "fit",
         "left": "ε=1 left",
     }  # fmt: skip
@@ -222,7 +231,8 @@ def as_text(outlooks: Sequence[Outlook]) -> str:
         "table error: total variation distance of a count of one / two attributes that noise alone "
         "causes\nright guess: of whether a person is in the data, from an even chance; at 1 % FP: "
         "share of those inside\nwho are found by a test that wrongly accuses 1 %; fit: how many "
-        "such releases the lifetime budget holds now"
+        f"such releases the lifetime budget holds now\nway to real pairs: of a mean AUC from .5, "
+        f"{MEASURED_ON}"
     )
     return "\n".join([*lines, "", conclusion(outlooks), "", legend])
 
@@ -245,5 +255,6 @@ def as_html(outlooks: Sequence[Outlook], *, name: str, n_public: int, delta: flo
         columns=COLUMNS,
         rows=[row(one) | {"fits": one.fits} for one in outlooks],
         conclusion=conclusion(outlooks),
+        measured_on=MEASURED_ON,
         reasons=[(f"{one.epsilon:g}", one.verdict.reason) for one in outlooks],
     )

@@ -75,8 +75,14 @@ def epsilon(events: Sequence[Event], *, target_delta: float, discretization: flo
         return 0.0
     if _typical_loss(events) > _MOST_CELLS * discretization:
         return math.inf
+    return float(_joint(tuple(events), discretization).get_epsilon_for_delta(target_delta))
+
+
+@lru_cache(maxsize=4)
+def _joint(events: tuple[Event, ...], discretization: float) -> Distribution:
+    """Return the privacy loss distribution of all events together."""
     parts = (_distribution(event, discretization) for event in events)
-    return float(reduce(Distribution.compose, parts).get_epsilon_for_delta(target_delta))
+    return reduce(Distribution.compose, parts)
 
 
 @lru_cache(maxsize=32)
@@ -177,8 +183,7 @@ def _gdp_cost(events: tuple[Event, ...], leak: float) -> float:
     # Rounding adds at most a quarter of the grid's square to the variance of each use's loss. On
     # this grid that stays small against the cost, and solving takes less than a second.
     discretization = losses / (1000 * math.sqrt(sum(event.count for event in events)))
-    parts = (_distribution(event, discretization) for event in events)
-    composed = reduce(Distribution.compose, parts)
+    composed = _joint(events, discretization)
     largest = composed.get_epsilon_for_delta(_NEGLIGIBLE)
     if largest > _LARGEST_LOSS:
         return math.inf
@@ -324,7 +329,7 @@ def true_positive_rates(
         return tuple(float(rate) for rate in false_positive_rates)
     if _typical_loss(events) > _MOST_CELLS * discretization:
         return (1.0,) * len(false_positive_rates)
-    joint = reduce(Distribution.compose, (_distribution(e, discretization) for e in events))
+    joint = _joint(tuple(events), discretization)
     losses = np.linspace(0.0, float(joint.get_epsilon_for_delta(1e-12)), 10_001)
     deltas = np.maximum(joint.get_delta_for_epsilon(losses), 0.0)  # rounding may go below zero
     return tuple(

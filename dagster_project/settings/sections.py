@@ -62,6 +62,8 @@ class TableSettings(Settings):
         final_iterations: Mirror-descent steps of the last fit.
         max_model_bytes: Bound on the size of the model's tables, and so on time and memory.
         selection_share: Fraction of the table's budget that pays for the selections.
+        inference: What fits the model: "numpy" compiles nothing, "mbi" uses the library of that
+            name; both give the same model.
     """
 
     method: Literal["aim", "mst"] = "aim"
@@ -71,6 +73,7 @@ class TableSettings(Settings):
     final_iterations: PositiveInt = 2000
     max_model_bytes: PositiveFloat = 8e6
     selection_share: float = Field(0.03, gt=0, lt=1)
+    inference: Literal["numpy", "mbi"] = "numpy"
 
 
 class PublicImagesSettings(Settings):
@@ -167,6 +170,7 @@ class MeanPairsSettings(Settings):
         pixel_share: Fraction of the squared norm given to mean images; 1 is only mean images.
         perceptual_share: Fraction of the squared norm given to the features of a public network; 0
             is none. Embeddings and mean images divide the rest.
+        perceptual_side: Height and width, in pixels, at which the public network sees the images.
         centred: Whether mid-grey is subtracted from the images before summing, which halves their
             norm.
         groups: "values" has one cell for each attribute value, "random" as many random groups (an
@@ -174,6 +178,8 @@ class MeanPairsSettings(Settings):
         counts: Divisor of the sums: "model" uses the table model's counts, which cost nothing,
             "noisy" uses noisy counts released with the sums.
         minimum_count: Cells with a smaller count are left out.
+        maximum_noise: Cells are left out if the noise in their mean has a larger expected L2 norm;
+            a mean has a norm of at most 1. What is fitted to such a mean becomes noise itself.
         consistent: Whether all attributes are given the same total.
         denoised: Whether mean images are shrunk according to their known noise.
         records: Records of the mean images: "model" takes them from the table model, "uniform" is
@@ -188,10 +194,12 @@ class MeanPairsSettings(Settings):
     frequencies: PositiveInt = 1000
     pixel_share: float = Field(0.1, gt=0, le=1)
     perceptual_share: float = Field(0.5, ge=0, lt=1)
+    perceptual_side: int = Field(64, ge=32)
     centred: bool = True
     groups: Literal["values", "random"] = "values"
     counts: Literal["model", "noisy"] = "model"
     minimum_count: float = Field(10.0, ge=0)
+    maximum_noise: PositiveFloat = 8.0
     consistent: bool = True
     denoised: bool = True
     records: Literal["model", "uniform"] = "model"

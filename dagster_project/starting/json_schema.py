@@ -63,6 +63,9 @@ TABLE: dict[str, dict[str, Any]] = {
     "trailing_delimiters": _field("whether lines may end in delimiters", _FLAG),
     "line_breaks": _field("whether ignored fields at the end may hold line breaks", _FLAG),
     "decimal": _field("decimal sign of numbers that are text", enum=[".", ","]),
+    "thousands": _field(
+        "what separates thousands in numbers that are text", enum=["", ",", ".", "'", " "]
+    ),
     "missing_values": _field("texts that mean an empty cell, such as [NA, k.A., -9]", _TEXTS),
     "ignore": _field(
         f"columns that are not used, or {ALL_OTHERS}", anyOf=[_TEXTS, {"const": ALL_OTHERS}]
@@ -86,6 +89,7 @@ ATTRIBUTE: dict[str, dict[str, Any]] = {
     "integer": _field("whether the numbers are whole", _FLAG),
     "true_values": _field("texts that mean true", _TEXTS),
     "false_values": _field("texts that mean false", _TEXTS),
+    "suffix": _field("text behind the numbers, such as kg or %", _TEXT),
     "format": _field("how dates are written, such as '%d.%m.%Y'; ISO without it", _TEXT),
     "unit": _field("unit of the ages", enum=list(AGE_UNITS)),
     "labels": _field("labels of which a cell may list several; each becomes a yes or no", _WORDS),

@@ -10,10 +10,14 @@ _PERSON = {
     *("patient", "patients", "person", "subject", "participant", "identity", "individual"),
     *("mrn", "pid", "donor", "case", "user"),
 }
-_IMAGE = {"image", "img", "file", "filename", "path", "picture", "photo", "dicom", "scan", "bild"}
+_IMAGE = {
+    *("image", "img", "file", "filename", "path", "picture", "photo", "dicom", "scan", "bild"),
+    *("datei", "dateiname", "foto", "fichier"),
+}
 _PROSE = {
     *("surname", "firstname", "lastname", "address", "street", "phone", "email", "ssn", "unnamed"),
     *("comment", "comments", "note", "notes", "remark", "remarks", "report", "description", "text"),
+    *("bericht", "bemerkung", "kommentar", "nachname", "vorname", "adresse"),
 }
 _NUMBER = {
     *("age", "year", "count", "follow", "weight", "height", "bmi", "dose", "score", "size"),

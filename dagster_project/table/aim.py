@@ -21,9 +21,9 @@ from dagster_project.table.estimation import (
     TableFit,
     estimate,
     independent_model,
-    model_bytes,
     require_table,
 )
+from dagster_project.table.junction_tree import CELL_BYTES, JunctionTree
 from dagster_project.table.measurements import (
     TableMeasurement,
     TableSelection,
@@ -103,22 +103,25 @@ def fit_aim(
     total = noisy_total(measurements, n_public=n_public)
     model = independent_model(measurements, sizes=sizes, total=total)
     expected = expected_counts(model, pairs)
+    tree = JunctionTree.of(sizes, ())
+    selected: list[tuple[int, int]] = []
     fresh: list[tuple[int, int]] = []  # measured since the last fit
     for number in range(rounds):
         report(number / (rounds + 1), f"selection {number + 1} of {rounds}")
         if len(fresh) == per_fit:
             model = estimate(
-                measurements, names=names, sizes=sizes, total=total, iterations=settings.iterations
+                measurements,
+                names=names,
+                sizes=sizes,
+                total=total,
+                iterations=settings.iterations,
+                tree=tree,
+                inference=settings.inference,
             )
             expected = expected_counts(model, pairs)
             fresh = []
         affordable = _affordable(
-            pairs,
-            names=names,
-            sizes=sizes,
-            selected=[m.names for m in measurements],
-            bound=settings.max_model_bytes,
-            progress=(number + 1) / rounds,
+            pairs, tree, bound=settings.max_model_bytes, progress=(number + 1) / rounds
         )
         candidates = _not_yet_explained(affordable, fresh)
         assert selection is not None  # it has the rounds
@@ -128,6 +131,11 @@ def fit_aim(
         pair_names = tuple(names[axis] for axis in pair)
         measurements.append(measurement.run(exact[pair], names=pair_names, generator=generator))
         fresh.append(pair)
+        selected.append(pair)
+        # Both are valid, and neither is always the smaller one.
+        tree = min(
+            JunctionTree.of(sizes, selected), tree.with_pair(pair), key=lambda tree: tree.cells
+        )
     if rounds:
         report(rounds / (rounds + 1), "fitting the table model")
         model = estimate(
@@ -136,47 +144,29 @@ def fit_aim(
             sizes=sizes,
             total=total,
             iterations=settings.final_iterations,
+            tree=tree,
+            inference=settings.inference,
         )
     report(1.0, "table model fitted")
     return TableFit(model=model, measurements=tuple(measurements))
 
 
 def _affordable(
-    pairs: Sequence[tuple[int, int]],
-    *,
-    names: Sequence[str],
-    sizes: Sequence[int],
-    selected: Sequence[tuple[str, ...]],
-    bound: float,
-    progress: float,
+    pairs: Sequence[tuple[int, int]], tree: JunctionTree, *, bound: float, progress: float
 ) -> list[tuple[int, int]]:
     """Return the pairs with which the model stays small enough, from released and public facts.
 
     The bound grows with the rounds, as in AIM (Algorithm 2, line 10), so that early selections
     cannot exhaust it. If no pair meets it, the pairs that give the smallest model are returned.
     """
-    now = bound * progress
-    current = model_bytes(names, sizes, selected)
-    known = set(selected)
-    affordable, dearer = [], []
-    for i, j in pairs:
-        pair = (names[i], names[j])
-        # Adding one attribute to every clique covers any pair with it. If even that is affordable,
-        # there is no need to build the junction tree.
-        if pair in known or current * min(sizes[i], sizes[j]) <= now:
-            affordable.append((i, j))
-            continue
-        size = model_bytes(names, sizes, [*selected, pair])
-        if size <= now:
-            affordable.append((i, j))
-        else:
-            dearer.append((size, (i, j)))
+    sizes = {pair: tree.bytes + CELL_BYTES * int(tree.growth[pair]) for pair in pairs}
+    affordable = [pair for pair in pairs if sizes[pair] <= bound * progress]
     if affordable:
         return affordable
-    smallest = min(size for size, _ in dearer)
+    smallest = min(sizes.values())
     if smallest > bound:
         raise ValueError("no pair of attributes fits into max_model_bytes")
-    return [pair for size, pair in dearer if size == smallest]
+    return [pair for pair in pairs if sizes[pair] == smallest]
 
 
 def _not_yet_explained(

@@ -10,12 +10,15 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from dagster_project.data.raw_values import category_text, day
+from dagster_project.data.table_format import clean_name
 
 if TYPE_CHECKING:
     from dagster_project.data.schema import Attribute, Schema
@@ -81,6 +84,7 @@ class _Reader:
     """A reader of syntax trees, which knows the attributes."""
 
     def __init__(self, schema: Schema, quoted: Mapping[str, str]) -> None:
+        self._schema = schema
         self._attributes = {attribute.name: attribute for attribute in schema.attributes}
         self._quoted = quoted
 
@@ -116,7 +120,7 @@ class _Reader:
             operation = mirrored() if mirrored else operation
             if isinstance(operation, ast.In | ast.NotIn):
                 raise ConditionError("`in` has the attribute on its left and a list on its right")
-        attribute = self._attribute(left)
+        attribute = self._attribute(left, right)
         name, value = attribute.name, self._constant(right)
         if isinstance(operation, ast.In | ast.NotIn):
             if not isinstance(value, tuple):
@@ -147,13 +151,12 @@ class _Reader:
 
         return Part(frozenset({name}), numbers, equal)
 
-    def _attribute(self, node: ast.expr) -> Attribute:
+    def _attribute(self, node: ast.expr, values: ast.expr) -> Attribute:
         if not isinstance(node, ast.Name):
             raise ConditionError(f"{self._text(node)} is not an attribute")
         name = self._quoted.get(node.id, node.id)
         if name not in self._attributes:
-            known = ", ".join(self._attributes)
-            raise ConditionError(f"there is no attribute {name!r}: the attributes are {known}")
+            raise ConditionError(_unknown(name, self._schema, values))
         return self._attributes[name]
 
     def _constant(self, node: ast.expr) -> Any:
@@ -210,6 +213,42 @@ class _Reader:
         for name, original in self._quoted.items():
             text = text.replace(name, f"`{original}`")
         return text
+
+
+def _unknown(name: str, schema: Schema, values: ast.expr) -> str:
+    """Say that there is no such attribute, and what is probably meant.
+
+    Args:
+        name: The name.
+        schema: The public contract.
+        values: What the name is compared with.
+    """
+    made = [a for a in schema.attributes if clean_name(name) in (a.column, a.declared_name)]
+    if made and made[0].group:
+        listed = [node.value for node in ast.walk(values) if isinstance(node, ast.Constant)]
+        column = pd.Series(listed, dtype=object)
+        meant = [a for a in made if (a.raw_codes(column) == 1).any()] or made[:1]
+        return (
+            f"{name} lists labels, and each label is an attribute: write "
+            f"{' or '.join(f'{_written(a.name)} == True' for a in meant)} "
+            f"(the attributes of {name} are {', '.join(a.name for a in made)})"
+        )
+    if made:
+        return f"{name} is the column of an attribute: write {_written(made[0].name)}"
+    names = [a.name for a in schema.attributes]
+    if clean_name(name) in schema.used:
+        return f"{name} is no attribute of synthetic pairs: the attributes are {', '.join(names)}"
+    spelled = {
+        text.casefold(): text for a in schema.attributes for text in (a.declared_name, a.name)
+    }
+    near = get_close_matches(name.casefold(), spelled, n=1)
+    ask = f", did you mean {_written(spelled[near[0]])}?" if near else ":"
+    return f"there is no attribute {name!r}{ask} the attributes are {', '.join(names)}"
+
+
+def _written(name: str) -> str:
+    """Return a name as a condition writes it."""
+    return name if name.isidentifier() and not iskeyword(name) else f"`{name}`"
 
 
 def _joined(parts: Sequence[Part], holds: Holds) -> Part:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+_ROWS = 1 << 15  # counted at a time, so that their columns stay in the processor's cache
+
 
 def attribute_pairs(attributes: int) -> list[tuple[int, int]]:
     """Return the two-way workload: all pairs i < j of attribute positions, lexicographically.
@@ -42,10 +44,9 @@ def count(codes: np.ndarray, sizes: Sequence[int], axes: Sequence[int]) -> np.nd
     """
     shape = tuple(sizes[axis] for axis in axes)
     cell = np.zeros(len(codes), dtype=np.intp)
-    for axis, size in zip(axes, shape, strict=True):
-        column = codes[:, axis]
-        if len(column) and (column.min() < 0 or column.max() >= size):
-            raise ValueError("a cell code lies outside its attribute's domain")
+    columns = [codes[:, axis] for axis in axes]
+    _require_inside(columns, shape)
+    for column, size in zip(columns, shape, strict=True):
         cell *= size
         cell += column
     return np.bincount(cell, minlength=math.prod(shape)).reshape(shape)
@@ -57,8 +58,25 @@ def one_way(codes: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
 
 
 def two_way(codes: np.ndarray, sizes: Sequence[int]) -> dict[tuple[int, int], np.ndarray]:
-    """Return the counts of every pair in `attribute_pairs`."""
-    return {pair: count(codes, sizes, pair) for pair in attribute_pairs(len(sizes))}
+    """Return the counts of every pair in `attribute_pairs`, in one pass over the records.
+
+    The memory holds some thousands of records at a time, and the counts. See `count` for the
+    arguments and errors.
+    """
+    pairs = attribute_pairs(len(sizes))
+    counts = {(i, j): np.zeros(sizes[i] * sizes[j], dtype=np.int64) for i, j in pairs}
+    for start in range(0, len(codes), _ROWS):
+        columns = np.ascontiguousarray(codes[start : start + _ROWS].T, dtype=np.intp)
+        _require_inside(columns, sizes)
+        for (i, j), table in counts.items():
+            table += np.bincount(columns[i] * sizes[j] + columns[j], minlength=table.size)
+    return {(i, j): counts[i, j].reshape(sizes[i], sizes[j]) for i, j in pairs}
+
+
+def _require_inside(columns: Sequence[np.ndarray], sizes: Sequence[int]) -> None:
+    for column, size in zip(columns, sizes, strict=True):
+        if len(column) and (column.min() < 0 or column.max() >= size):
+            raise ValueError("a cell code lies outside its attribute's domain")
 
 
 class Tally(NamedTuple):

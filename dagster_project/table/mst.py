@@ -45,8 +45,8 @@ def fit_mst(
     under independence (sensitivity 1, see `measurements.selection_scores`).
 
     Privacy (add/remove one person): the events of the two mechanisms, with 2d − 1 measurements and
-    d − 1 selections. The arguments are those of `aim.fit_aim`; only `final_iterations` of the
-    settings is used.
+    d − 1 selections. The arguments are those of `aim.fit_aim`; only `final_iterations` and
+    `inference` of the settings are used.
 
     Raises:
         ValueError: If the shapes do not match.
@@ -84,6 +84,7 @@ def fit_mst(
         sizes=sizes,
         total=total,
         iterations=settings.final_iterations,
+        inference=settings.inference,
     )
     report(1.0, "table model fitted")
     return TableFit(model=model, measurements=tuple(measurements))

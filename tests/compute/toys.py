@@ -81,6 +81,7 @@ def exact_sums(release: Release, workers: Workers, shards: int, **changes: Any) 
         CellSums(noise_multiplier=1.0, sample_rate=1.0, attributes=3),
         release.schema,
         replace(mean_pairs.feature_map(release), **changes),
+        release.compute,
     )
     people = np.arange(len(load_train(release)))
     parts = [
@@ -145,7 +146,7 @@ def check_lost_statistics(
     release: Release, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers killed within a pass: one sentence, nothing begun, and a free second try."""
-    monkeypatch.setattr(statistics, "_SMALLEST", 50)
+    monkeypatch.setattr(statistics, "_CHUNK", 50)
     with monkeypatch.context() as patch:
         patch.setattr(Compute, "open_workers", lambda self: nullcontext(Doomed(workers)))
         with pytest.raises(WorkerLost, match="a worker process ended before its work was done"):

@@ -147,7 +147,10 @@ def test_reasons_name_the_cause():
     assert reason(file_of(Image.new("LAB", (9, 9)), "TIFF")) is Reason.MODE
     assert reason(b"%PDF-1.7 and so on") is Reason.FORMAT
     assert reason(None) is Reason.NOT_NAMED
-    assert reason(b"") is Reason.DAMAGED
+    assert reason(b"") is Reason.EMPTY
+    assert reason(b"version https://git-lfs.github.com/spec/v1\noid") is Reason.POINTER
+    assert reason(bytes.fromhex("0800160055491a00") + b"1.2.840") is Reason.NO_PREAMBLE
+    assert reason(bytes.fromhex("080005000a000000") + b"ISO_IR 100") is Reason.NO_PREAMBLE
     deep_colour = file_of(RED, "PNG").replace(b"\x08\x02\0\0\0", b"\x10\x02\0\0\0")
     check = zlib.crc32(deep_colour[12:29]).to_bytes(4, "big")
     deep_colour = deep_colour[:29] + check + deep_colour[33:]

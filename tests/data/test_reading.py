@@ -320,7 +320,7 @@ def test_csv_headers(tmp_path):
     (folder / "records.csv").write_bytes(b"\xff\xfe\x00")
     assert "is encoded as UTF-16" in column_faults(folder, SCHEMA)[0]
     (folder / "records.csv").write_bytes(b"")
-    assert len(column_faults(folder, SCHEMA)) == 3
+    assert "is empty" in column_faults(folder, SCHEMA)[0]
     for forgotten in (b"1,ball,secret\n", b"id,kind,weight\r1,ball,secret"):
         (folder / "records.csv").write_bytes(forgotten)
         assert "secret" not in " ".join(column_faults(folder, SCHEMA))
@@ -332,8 +332,8 @@ def test_csv_headers(tmp_path):
         ("id,kind,weight\n1,ball,2\n".encode("utf-16"), "encoding: utf-16"),
         ("id,kind,weight\n1,ball,2\n".encode("utf-16-be"), "encoding: utf-16"),
         ("id,kind,weight\n1,ball,2\n".encode("utf-32"), "carriage return, a NUL"),
-        (b"id,kind,weight\r1,ball,2\r", "carriage return, a NUL"),
-        (b"id,kind,weight\r1,b\xe4ll,2\r" * 10_000, "carriage return, a NUL"),
+        (b"id,kind,weight\r1,ball,2\r", "carriage returns alone"),
+        (b"id,kind,weight\r1,b\xe4ll,2\r" * 10_000, "carriage returns alone"),
         ("id,kind,größe\n".encode("cp1252"), "encoding: cp1252"),
         (b'id,kind,"weight\n1,ball,2\n', "open or stray quote"),
         (b"x" * 200_000 + b"\n", "too long"),

@@ -268,6 +268,16 @@ def test_cells_of_too_few_people_are_left_out():
     assert np.isfinite(made.noise_std).all()
 
 
+def test_cells_whose_mean_is_mostly_noise_are_left_out():
+    """The noise of cell 4 has the expected norm 6 sqrt(size) / 1, that of cell 3 a 299th of it."""
+    size = feature_map().size
+    made = completed(np.ones((7, size)), minimum_count=0.0, maximum_noise=6 * size**0.5 / 200)
+    assert made.shares[4] == 0 and not made.means[4].any()
+    assert (made.shares[[0, 1, 2, 3, 5, 6]] > 0).all()
+    only = completed(np.ones((7, size)), minimum_count=0.0, maximum_noise=6 * size**0.5 / 600)
+    assert (only.shares > 0).tolist() == [False, False, True, False, False, False, True]
+
+
 def test_noise_of_a_mean_over_everybody():
     shares = np.array([0.5, 0.5, 0.3, 0.7, 0.0, 0.9, 0.1])  # one cell is left out
     made = completed(np.ones((7, feature_map().size)), probabilities=shares)

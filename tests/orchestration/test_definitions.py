@@ -40,6 +40,24 @@ def test_definitions_load_and_can_be_run(tmp_path):
     assert not list(tmp_path.iterdir())  # loading writes nothing
 
 
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("data", {"folder": "other"}),
+        ("budget", {"approved_by": "a steward"}),
+        ("store", {}),
+        ("tracking", {"private": True}),
+    ],
+)
+def test_a_run_that_sets_one_field_keeps_the_root(tmp_path, name, config):
+    resource = build_definitions(tmp_path).resources[name]
+    asked = {name: {"config": config}}
+    with dg.build_resources({name: resource}, resource_config=asked) as found:
+        used = getattr(found, name)
+        assert used.root == str(tmp_path)
+        assert all(getattr(used, field) == value for field, value in config.items())
+
+
 def test_assets_are_the_stages(graph):
     assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {"data_files", *ORDER}
     assert {k.name: k.asset_key.to_user_string() for k in graph.asset_check_keys} == {

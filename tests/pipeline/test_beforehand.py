@@ -28,7 +28,7 @@ def test_schema_and_population_must_have_one_number_of_people(tmp_path):
 
 def test_too_few_people_for_the_report(tmp_path):
     require_people(150, tmp_path)
-    with pytest.raises(ValueError, match="n_public: 149 is too few people: 10% of them are held"):
+    with pytest.raises(ValueError, match="n_public: 149 is too few people: 10 % of them are held"):
         require_people(149, tmp_path)
     (tmp_path / "heldout.parquet").touch()
     require_people(30, tmp_path)

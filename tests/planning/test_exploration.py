@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from dagster_project.cli import main as cli
 from dagster_project.data.schema import Schema
 from dagster_project.ledger.population import Population
-from dagster_project.planning.exploration import Outlook, conclusion, explore
+from dagster_project.planning import measured
+from dagster_project.planning.exploration import Outlook, as_text, conclusion, explore
 from dagster_project.release.verdict import judge
 from dagster_project.settings.presets import preset
 from tests.ledger.toys import population_file
@@ -48,6 +50,25 @@ def test_350_portraits_never_serve_as_pictures(few: tuple[Outlook, ...]) -> None
     assert [one.verdict.level for one in few] == ["will not serve"] * 2
     assert "its table may still serve" in conclusion(few)
     assert few[1].verdict.noise > 3 and few[1].verdict.group == 131
+
+
+def test_the_way_to_real_pairs_is_quoted_only_beside_a_measurement(
+    few: tuple[Outlook, ...],
+) -> None:
+    assert [one.measured for one in few] == [(), ()]
+    assert as_text(few).count(measured.NONE) == 2
+    default, generator = ({"sampler": {"model": name}} for name in ("two_scale", "generator"))
+    found = measured.beside(7_000, 2.0, default)
+    assert measured.in_words(found) == "41 to 89 % (drawn radiographs, garments)"
+    assert measured.in_words(measured.beside(20_000, 1.0, generator)).startswith("90 % (garments")
+    assert not measured.beside(20_000, 0.1, default)
+
+
+def test_measurements_are_those_of_the_results() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+    for one in measured.MEASUREMENTS:
+        for figure in (one.auc, one.real):
+            assert f"{figure:.3f}".strip("0") in text, one
 
 
 def test_twenty_thousand_serve_where_they_did_on_public_data(people: Population) -> None:

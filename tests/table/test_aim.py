@@ -7,9 +7,9 @@ import pytest
 
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.settings.sections import TableSettings
-from dagster_project.table import estimation, marginals
+from dagster_project.table import marginals, mbi_inference
 from dagster_project.table.aim import fit_aim, recommended_rounds
-from dagster_project.table.estimation import TableFit, estimate, independent_model, model_bytes
+from dagster_project.table.estimation import TableFit, estimate, independent_model
 from dagster_project.table.measurements import (
     Measurement,
     MechanismCounts,
@@ -235,27 +235,21 @@ def test_estimation_weighs_measurements_by_their_noise():
     assert 100 * model.marginal(("a",))[0] == pytest.approx(expected, abs=0.01)
 
 
-def test_model_bytes_counts_junction_tree_cells():
-    chain = [("a", "b"), ("b", "c")]
-    assert model_bytes(NAMES[:3], SIZES[:3], chain) == pytest.approx(8 * (6 + 8))
-    triangle = [*chain, ("a", "c")]
-    assert model_bytes(NAMES[:3], SIZES[:3], triangle) == pytest.approx(8 * 24)
+def test_both_inferences_agree(monkeypatch):
+    rng, names, sizes = np.random.default_rng(0), ("a", "b", "c"), (2, 3, 2)
+    exact = rng.dirichlet(np.ones(12)).reshape(sizes) * 100
 
+    def noisy(*axes):
+        values = exact.sum(axis=tuple({0, 1, 2} - set(axes))) + rng.normal(size=1)
+        return Measurement(names=tuple(names[k] for k in axes), values=values, sigma=1.0)
 
-def test_optimised_and_unoptimised_programs_agree(monkeypatch):
-    measured = [
-        Measurement(names=("a",), values=np.array([30, 70]), sigma=1.0),
-        Measurement(names=("b",), values=np.array([20, 80]), sigma=1.0),
-        Measurement(names=("a", "b"), values=np.array([[15, 15], [5, 65]]), sigma=1.0),
-    ]
-    arguments = {"names": ("a", "b"), "sizes": (2, 2), "total": 100.0, "iterations": 500}
-    plain = estimate(measured, **arguments)
-    monkeypatch.setattr(estimation, "_CELLS_WORTH_OPTIMISING", 0)
-    optimised = estimate(measured, **arguments)
-    np.testing.assert_allclose(
-        plain.marginal(("a", "b")), optimised.marginal(("a", "b")), atol=1e-6
-    )
-    np.testing.assert_allclose(100 * plain.marginal(("a", "b")), [[15, 15], [5, 65]], atol=0.1)
+    measured = [noisy(*axes) for axes in [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2)]]
+    arguments = {"names": names, "sizes": sizes, "total": 100.0, "iterations": 300}
+    own = estimate(measured, **arguments)
+    for worth_optimising in (20_000, 0):
+        monkeypatch.setattr(mbi_inference, "_CELLS_WORTH_OPTIMISING", worth_optimising)
+        theirs = estimate(measured, inference="mbi", **arguments)
+        np.testing.assert_allclose(own.marginal(names), theirs.marginal(names), atol=1e-9)
 
 
 def test_recommended_rounds_follow_public_facts_alone():

@@ -102,6 +102,39 @@ def test_what_is_refused_in_one_sentence(text: str, words: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+LISTED = Schema.from_dict(
+    SCHEMA.to_dict()
+    | {
+        "attributes": {
+            "findings": {"kind": "labels", "labels": ["Effusion", "Pleural mass"],
+                         "column": "Finding Labels", "aliases": {"effus.": "Effusion"}},
+            "age": {"kind": "age", "unit": "years", "edges": [0, 50, 90], "column": "Patient Age"},
+        }
+    }
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("findings == 'Effusion'", "write findings_Effusion == True .the attributes of findings"),
+        ("'effus.' == findings", "write findings_Effusion == True"),
+        ("`Finding Labels` == 'Pleural mass'", "write `findings_Pleural mass` == True"),
+        ("findings in ['Effusion', 'Pleural mass']", "Effusion == True or `findings_Pleural mass`"),
+        ("findings == 'unheard of'", "are findings_Effusion, findings_Pleural mass"),
+        ("`Patient Age` > 60", "write age$"),
+        ("person == 'p1'", "no attribute of synthetic pairs"),
+        ("finding == 'Effusion'", "did you mean findings"),
+        ("Age > 60", "did you mean age"),
+        ("findings_effusion == True", "did you mean findings_Effusion"),
+        ("weight > 60", "no attribute 'weight': the attributes are"),
+    ],
+)
+def test_what_names_no_attribute_is_led_to_one(text: str, words: str) -> None:
+    with pytest.raises(ConditionError, match=words):
+        Condition.parse(text, LISTED)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -40,6 +40,19 @@ def test_counts_agree_with_a_loop(rows, order, ways):
     np.testing.assert_array_equal(counted, expected)
 
 
+@settings(deadline=None, max_examples=30)
+@given(tables)
+def test_one_pass_in_pieces_counts_every_pair(rows):
+    codes = np.repeat(as_codes(rows), 3, axis=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(marginals, "_ROWS", 5)
+        counted = marginals.two_way(codes, SIZES)
+    assert list(counted) == marginals.attribute_pairs(3)
+    for pair, table in counted.items():
+        assert table.dtype == np.int64
+        np.testing.assert_array_equal(table, marginals.count(codes, SIZES, pair))
+
+
 def measurement(sigma):
     return TableMeasurement(sigma=sigma, marginals=1)
 
@@ -116,6 +129,8 @@ def test_a_code_outside_the_domain_is_refused(bad):
     with pytest.raises(ValueError, match="outside") as error:
         marginals.count(np.array([[0, 0, 0], [bad, 0, 0]]), SIZES, (0, 1))
     assert str(bad) not in str(error.value)
+    with pytest.raises(ValueError, match="outside"):
+        marginals.two_way(np.array([[0, 0, 0], [0, 0, bad + 1 if bad > 0 else bad]]), SIZES)
 
 
 def test_an_empty_table_counts_zero():
