@@ -177,11 +177,9 @@ class CellSums(Mechanism):
         feature_map: FeatureMap,
         *,
         generator: SecureGenerator,
-        device: torch.device | None = None,
     ) -> np.ndarray:
-        """Return the noisy sums of everybody: `noisy` of `exact`, with the same arguments."""
-        exact = self.exact(images, one_hot, feature_map, device=device)
-        return self.noisy(exact, generator=generator)
+        """Return the noisy sums of everybody, `noisy` of `exact`."""
+        return self.noisy(self.exact(images, one_hot, feature_map), generator=generator)
 
     def observed(self, uses: Uses) -> dict[str, float]:
         return {"noise_multiplier": once(uses, "gaussian") / UNITS / self.sensitivity()}
