@@ -18,6 +18,7 @@ from dagster_project.data.schema import Schema
 from dagster_project.image.private_training import train_private
 from dagster_project.orchestration.definitions import STAGE_ASSETS, build_definitions
 from dagster_project.planning import planner
+from dagster_project.planning.mechanisms import mechanisms
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.settings.recipe import Recipe
 from tests.data.toys import SCHEMA
@@ -29,14 +30,14 @@ FREE = {"dataset"}  # reads no record and spends nothing
 def test_training_parameters_come_from_public_numbers_alone() -> None:
     """Neither the rate nor the divisor knows how many people there really are."""
     recipe = Recipe().changed({"dp_sgd.steps": 60})
-    (image,) = (m for m in planner.mechanisms(SCHEMA, recipe, mu=0.3) if m.name == "image_model")
+    (image,) = (m for m in mechanisms(SCHEMA, recipe, mu=0.3) if m.name == "image_model")
     rate = min(1.0, recipe.dp_sgd.batch / SCHEMA.n_public)
     assert image.declared["sample_rate"] == rate
     assert image.declared["expected_batch_size"] == rate * SCHEMA.n_public
     takes = set(inspect.signature(planner.build_plan).parameters)
     assert not takes & {"people", "n", "rows", "pairs", "data"}
     larger = Schema.from_dict(SCHEMA.to_dict() | {"n_public": 10 * SCHEMA.n_public})
-    assert planner.mechanisms(larger, recipe, mu=0.3)[-1].declared["sample_rate"] < 1
+    assert mechanisms(larger, recipe, mu=0.3)[-1].declared["sample_rate"] < 1
 
 
 def test_training_takes_the_last_step_whatever_the_loss_does() -> None:

@@ -6,7 +6,7 @@ run in their own processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import nn
 
 from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.embeddings import FeatureMap
-from dagster_project.image.gradients import Engine
+from dagster_project.image.layers import Engine
 from dagster_project.image.mean_pairs import CellSums
 from dagster_project.image.private_training import SecureDPOptimizer, private_step
 from dagster_project.privacy.grid import UNITS, to_numbers
@@ -106,9 +106,11 @@ class OffGridSums(CellSums):
 class Unclipped(SecureDPOptimizer):
     """Optimizer that adds up gradients without clipping."""
 
-    def clip_and_accumulate(self) -> None:
-        for p in self.params:
-            p.summed_grad += p.grad_sample.sum(dim=0) * (UNITS / self.max_grad_norm)
+    def clipped_sum(
+        self, gradients: Sequence[torch.Tensor], present: torch.Tensor | None
+    ) -> torch.Tensor:
+        rows = torch.cat([part.flatten(1) for part in gradients], dim=1)
+        return rows.sum(dim=0) * (UNITS / self.max_grad_norm)
 
 
 def unguarded_step(

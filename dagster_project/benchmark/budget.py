@@ -49,13 +49,23 @@ def allot(
 
 def cpu_seconds_of(run: Callable[[], object]) -> float:
     """Return the CPU seconds that all threads of this process use during `run`."""
-    started = time.process_time()
+    return _seconds_of(run, time.process_time)
+
+
+def _seconds_of(run: Callable[[], object], clock: Callable[[], float]) -> float:
+    started = clock()
     run()
-    return time.process_time() - started
+    return clock() - started
 
 
-def seconds_per_step(run: Callable[[int], object], *, few: int, many: int) -> float:
-    """Return the CPU seconds of one step, from runs of few and of many steps.
+def seconds_per_step(
+    run: Callable[[int], object],
+    *,
+    few: int,
+    many: int,
+    clock: Callable[[], float] = time.process_time,
+) -> float:
+    """Return the seconds of one step by a clock, from runs of few and of many steps.
 
     Costs that do not grow with the steps cancel out. The first run, which also loads and compiles,
     is not counted. Of two further runs the faster one is, since other load on the machine can only
@@ -63,7 +73,7 @@ def seconds_per_step(run: Callable[[int], object], *, few: int, many: int) -> fl
     """
     run(few)
     short, long = (
-        min(cpu_seconds_of(lambda steps=steps: run(steps)) for _ in range(2))  # type: ignore[misc]
+        min(_seconds_of(lambda steps=steps: run(steps), clock) for _ in range(2))  # type: ignore[misc]
         for steps in (few, many)
     )
     return max(1e-6, (long - short) / (many - few))

@@ -36,7 +36,13 @@ from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.gradients import per_example_engine
 from dagster_project.pipeline import pretrained_checkpoint
-from dagster_project.pipeline.image_model import COARSE_PASSES, engine, example_loss, microbatches
+from dagster_project.pipeline.image_model import (
+    COARSE_PASSES,
+    chosen_engine,
+    drawn_batch,
+    losses,
+    microbatches,
+)
 from dagster_project.pipeline.order import between
 from dagster_project.pipeline.release import Compute, Release
 from dagster_project.planning.planner import build_plan
@@ -137,9 +143,10 @@ def _curve(
 def _train(network: nn.Module, release: Release, pairs: Pairs, mechanism: DPSGD) -> None:
     settings, cpu = release.recipe.dp_sgd, torch.device("cpu")
     chunk = COARSE_PASSES // settings.noise_draws
+    kind = chosen_engine(settings.engine, network, drawn_batch(release, chunk, cpu))
     averaged = mechanism.run(
         network,
-        per_example_engine(network, example_loss, engine(settings.engine)),
+        per_example_engine(network, losses, kind),
         partial(microbatches, pairs, release, chunk=chunk, device=cpu),
         len(pairs),
         learning_rate=settings.learning_rate,

@@ -133,22 +133,22 @@ class Predictor(nn.Module):
         return torch.cat(codes, dim=1).numpy()
 
 
-def image_loss(
-    network: Callable[..., torch.Tensor], example: Mapping[str, torch.Tensor]
+def image_losses(
+    network: Callable[..., torch.Tensor], batch: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
-    """Return the diffusion loss of one image over its K noise draws."""
-    sigma = example["sigma"]
-    clean = example["image"].expand(len(sigma), -1, -1, -1)
-    levels = LEVELS.sigma_data
-    return edm.loss(network, clean, sigma, example["noise"], sigma, sigma, sigma_data=levels)
+    """Return the diffusion loss (B,) of each image over its K noise draws."""
+    sigma = batch["sigma"]
+    return edm.losses_of_draws(
+        network, batch["image"], sigma, batch["noise"], sigma, sigma, sigma_data=LEVELS.sigma_data
+    )
 
 
-def record_loss(
-    network: Callable[..., torch.Tensor], example: Mapping[str, torch.Tensor]
+def record_losses(
+    network: Callable[..., torch.Tensor], batch: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
-    """Return the cross-entropy of one record given its image, averaged over attributes."""
-    record = example["record"][None]
-    return -(record * network(example["image"][None], record)).sum() / record.sum()
+    """Return the cross-entropy (B,) of each record given its image, averaged over attributes."""
+    record = batch["record"]
+    return -(record * network(batch["image"], record)).sum(dim=1) / record.sum(dim=1)
 
 
 def _images(schema: Schema, recipe: Recipe) -> Training:
@@ -166,7 +166,7 @@ def _images(schema: Schema, recipe: Recipe) -> Training:
         torch.manual_seed(recipe.public_seed)
         model = Unconditional(schema, recipe)
     rate = recipe.dp_sgd.learning_rate
-    return Training(model=model, loss=image_loss, tensors=tensors, learning_rate=rate)
+    return Training(model=model, losses=image_losses, tensors=tensors, learning_rate=rate)
 
 
 def _records(schema: Schema, recipe: Recipe) -> Training:
@@ -178,4 +178,4 @@ def _records(schema: Schema, recipe: Recipe) -> Training:
         torch.manual_seed(recipe.public_seed)
         model = Predictor(schema)
     rate = _FASTER * recipe.dp_sgd.learning_rate
-    return Training(model=model, loss=record_loss, tensors=tensors, learning_rate=rate)
+    return Training(model=model, losses=record_losses, tensors=tensors, learning_rate=rate)

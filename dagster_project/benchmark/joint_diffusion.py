@@ -105,21 +105,22 @@ class JointNetwork(nn.Module):
         return torch.cat([clean.flatten(1), self.head(self.body(seen))], dim=1)[:, None, None]
 
 
-def example_loss(
-    network: Callable[..., torch.Tensor], example: Mapping[str, torch.Tensor]
-) -> torch.Tensor:
-    """Return the loss of one pair over its K noise draws.
+def losses(network: Callable[..., torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return the loss (B,) of each pair over its K noise draws.
 
     The mean over the image's entries and the mean over the record's have the same weight.
     """
-    sigma, pixels = example["sigma"], example["image"].numel()
-    row = torch.cat([example["image"].flatten(), example["record"]])
-    clean = row.expand(len(sigma), 1, 1, -1)
-    noisy = clean + sigma[:, None, None, None] * example["noise"]
+    people, draws = batch["sigma"].shape
+    pixels = batch["image"][0].numel()
+    row = torch.cat([batch["image"].flatten(1), batch["record"]], dim=1)
+    clean = row[:, None, None].repeat_interleave(draws, dim=0)
+    sigma = batch["sigma"].flatten()
+    noisy = clean + sigma[:, None, None, None] * batch["noise"].flatten(0, 1)
     estimate = edm.denoise(network, noisy, sigma, sigma, sigma, sigma_data=LEVELS.sigma_data)
     error = (estimate - clean).square()[:, 0, 0]
     weight = (sigma**2 + LEVELS.sigma_data**2) / (sigma * LEVELS.sigma_data) ** 2
-    return (weight * (error[:, :pixels].mean(dim=1) + error[:, pixels:].mean(dim=1))).mean()
+    each = weight * (error[:, :pixels].mean(dim=1) + error[:, pixels:].mean(dim=1))
+    return each.view(people, draws).mean(dim=1)
 
 
 def _training(schema: Schema, recipe: Recipe) -> Training:
@@ -140,7 +141,7 @@ def _training(schema: Schema, recipe: Recipe) -> Training:
         model = JointNetwork(schema, recipe)
     return Training(
         model=model,
-        loss=example_loss,
+        losses=losses,
         tensors=tensors,
         learning_rate=recipe.dp_sgd.learning_rate,
     )

@@ -23,7 +23,8 @@ from dagster_project.data.schema import ImageSpec, Schema
 from dagster_project.image import edm
 from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.edm import LEVELS
-from dagster_project.image.gradients import ExampleLoss, per_example_engine
+from dagster_project.image.gradients import Kind, fastest, per_example_engine
+from dagster_project.image.layers import Losses
 from dagster_project.image.private_training import (
     TrainingState,
     fixed_microbatches,
@@ -31,7 +32,7 @@ from dagster_project.image.private_training import (
     own_draws,
 )
 from dagster_project.pipeline.drawing import hash_seed
-from dagster_project.pipeline.image_model import PASSES, engine, load_state, save_state
+from dagster_project.pipeline.image_model import PASSES, load_state, save_state
 from dagster_project.pipeline.pairs import load_train
 from dagster_project.pipeline.release import Compute, Release
 from dagster_project.privacy.noise import SecureGenerator
@@ -47,14 +48,14 @@ class Training:
 
     Attributes:
         model: The network, with public initial weights.
-        loss: Scalar loss of one person's tensors.
+        losses: Losses (B,) of people from their tensors.
         tensors: Function of some people and fresh randomness that returns tensors with one entry
             per person. The randomness is for the diffusion; the privacy noise is drawn elsewhere.
         learning_rate: Adam's initial learning rate.
     """
 
     model: nn.Module
-    loss: ExampleLoss
+    losses: Losses
     tensors: Callable[[Pairs, torch.Generator], dict[str, torch.Tensor]]
     learning_rate: float
 
@@ -133,15 +134,22 @@ def _run(
     chunk = microbatch_size(
         sgd.noise_draws,
         passes=PASSES,
+        batch=dp_sgd.expected_batch_size,
         memory_bytes=compute.memory_gb * 1e9,
         parameters=sum(p.numel() for p in model.parameters()),
         on_gpu=device.type == "cuda",
     )
+    make = partial(_microbatches, training, pairs, chunk=chunk, device=device)
+    kind: Kind = "vmap" if sgd.engine == "auto" else sgd.engine
+    for batch in make(np.arange(min(1, len(pairs)))):  # for its shapes
+        if sgd.engine == "auto":
+            batch.pop("present")
+            kind = fastest(model, training.losses, batch)
     with compute.autocast():
         return dp_sgd.run(
             model,
-            per_example_engine(model, training.loss, engine(sgd.engine)),
-            partial(_microbatches, training, pairs, chunk=chunk, device=device),
+            per_example_engine(model, training.losses, kind),
+            make,
             len(pairs),
             learning_rate=training.learning_rate,
             ema_half_life=max(1.0, sgd.ema_half_life_share * dp_sgd.steps),

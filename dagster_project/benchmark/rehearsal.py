@@ -7,7 +7,9 @@ noise in the schema's shape. No private record is read and no ledger is touched.
 from __future__ import annotations
 
 import json
+import platform
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -33,7 +35,8 @@ from dagster_project.pipeline import (
 )
 from dagster_project.pipeline.order import between, release_code
 from dagster_project.pipeline.release import Compute, Release
-from dagster_project.planning.planner import DISCRETIZATION, mechanisms
+from dagster_project.planning.mechanisms import mechanisms
+from dagster_project.planning.planner import DISCRETIZATION
 from dagster_project.privacy.plan import Plan
 from dagster_project.settings.recipe import Recipe
 
@@ -137,6 +140,43 @@ def stage_costs(
             folder = shared(cache, "cost", made_from, make)
             costs[name] = json.loads((folder / "cost.json").read_text())
     return costs
+
+
+def training_seconds(schema: Schema, recipe: Recipe, compute: Compute, *, cache: Path) -> float:
+    """Return the wall seconds of one step of DP-SGD on this machine, measured once.
+
+    Args:
+        schema: The public contract, which gives the shape of images and records.
+        recipe: The recipe, with its way of drawing images set; its step counts are ignored.
+        compute: Device of the networks.
+        cache: Folder that keeps the measurement.
+    """
+    # What comes before DP-SGD costs time here and does not change its steps.
+    quick = {"mean_pairs.perceptual_share": 0.0}
+    short = recipe.changed({**_SHORT, **quick, "public_seed": 0})
+    sections = short.model_dump(mode="json")
+
+    def make(folder: Path) -> None:
+        with _rehearsed(schema, short, compute) as release:
+            cost = budget.seconds_per_step(
+                lambda steps: image_model.train(release.with_steps("dp_sgd.steps", steps), silent),
+                few=1,
+                many=4,
+                clock=time.perf_counter,
+            )
+        (folder / "cost.json").write_text(json.dumps(cost))
+
+    made_from = {
+        "part": "seconds of a step of DP-SGD",
+        "recipe": {section: sections[section] for section in ("network", "coarse", "dp_sgd")},
+        "schema": schema.hash,
+        "compute": asdict(compute),
+        "threads": torch.get_num_threads(),
+        "machine": platform.node(),
+        "code": release_code(),
+    }
+    found: float = json.loads((shared(cache, "cost", made_from, make) / "cost.json").read_text())
+    return found
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from PIL import Image
 from dagster_project.data.schema import Schema
 from dagster_project.public_data.procedural_pool import CLASSES, draw_pool
 
-SIDE, DRAWINGS, BATCH = 32, 2000, 50_000
+DRAWINGS, BATCH = 2000, 10_000
 _LEVELS = ("very low", "low", "medium", "high", "very high")
 _SCHEMA = """\
 name: drawn-shapes

@@ -34,7 +34,7 @@ from dagster_project.image.embeddings import FeatureMap
 from dagster_project.image.gradients import per_example_engine
 from dagster_project.image.mean_pairs import CellSums
 from dagster_project.image.shared_steps import Job, Prepared, StepSums, divide
-from dagster_project.pipeline.image_model import example_loss, microbatch_people, microbatches
+from dagster_project.pipeline.image_model import losses, microbatch_people, microbatches
 from dagster_project.pipeline.release import Compute, Models
 from dagster_project.pipeline.statistics import ShardSums, parts
 from dagster_project.settings.recipe import Recipe
@@ -101,7 +101,7 @@ def step(folder: Path, workers: Workers) -> tuple[np.ndarray, float]:
     recipe = Recipe().changed({"sampler.model": "two_scale"})
     models = Models(recipe=recipe, schema=SCHEMA, models=folder, compute=Compute(device="cpu"))
     network = models.new_network()
-    size = microbatch_people(models, network)
+    size = microbatch_people(models, network, batch=512)
     job = Job(
         prepare=partial(_prepare, models, folder, size),
         mechanism=DPSGD(
@@ -121,7 +121,7 @@ def step(folder: Path, workers: Workers) -> tuple[np.ndarray, float]:
 def _prepare(models: Models, folder: Path, size: int) -> Prepared:
     network, pairs = models.new_network(), Pairs.load(folder)
     make = partial(microbatches, pairs, models, chunk=size, device=torch.device("cpu"))
-    return network, per_example_engine(network, example_loss, "vmap"), make
+    return network, per_example_engine(network, losses, "layers"), make
 
 
 def _added(found: Iterator[tuple[np.ndarray, float]]) -> tuple[np.ndarray, float]:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 
-from dagster_project.cli import bench_scale
+from dagster_project.cli import bench_dp_step, bench_scale
 
-BENCHMARKS = (bench_scale,)
+BENCHMARKS = (bench_dp_step, bench_scale)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -218,6 +218,13 @@ def _request(parser: argparse.ArgumentParser, *, epsilon: float | None) -> None:
         "(default: half of those that n_public lets expect; 0 counts nobody)",
     )
     parser.add_argument(
+        "--train-minutes",
+        type=float,
+        metavar="MINUTES",
+        help="time for DP-SGD on this machine, which limits its steps: one is timed on drawn input "
+        "(default: 150 steps at most, about two minutes of two cores)",
+    )
+    parser.add_argument(
         "--allow-delta", action="store_true", help="accept a larger delta; only on public data"
     )
     parser.add_argument("--json", action="store_true")

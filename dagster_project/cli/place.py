@@ -58,6 +58,10 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     settings = dict(options.settings)
     if options.minimum_people is not None:
         settings["minimum_people"] = options.minimum_people
+    if options.train_minutes is not None:
+        from dagster_project.cli.training_time import most_steps
+
+        settings["dp_sgd.most_steps"] = most_steps(options, settings)
     return settings
 
 

@@ -26,6 +26,7 @@ def plan(options: argparse.Namespace) -> int:
     from dagster_project.data.versions import data_version
     from dagster_project.pipeline import beforehand
     from dagster_project.pipeline.request import price_of, schema_of
+    from dagster_project.pipeline.table_model import most_memory
     from dagster_project.planning.costs import mechanism_rows
     from dagster_project.privacy.accounting import true_positive_rates
 
@@ -41,6 +42,7 @@ def plan(options: argparse.Namespace) -> int:
         priced = price_of(request_of(options), schema, population, ledger, data_version=version)
         keyed_version = population.keyed_version(version)
     solved, price, verdict = priced.plan, priced.price, priced.verdict
+    memory = most_memory(solved.recipe, schema)
     (power,) = true_positive_rates(solved.events, [0.01], discretization=solved.discretization)
     if options.json:
         shown = solved.to_json()
@@ -53,6 +55,7 @@ def plan(options: argparse.Namespace) -> int:
             "price": asdict(price),
             "pictures": verdict.to_json(),
             "true_positives_at_1_percent_false_positives": power,
+            "table_model_most_bytes": memory,
         }
         print(json.dumps(content, indent=1))
     else:
@@ -62,6 +65,7 @@ def plan(options: argparse.Namespace) -> int:
         print(f"attacker  at most {100 * most:.2f} % true positives at 1 % false positives")
         for row in mechanism_rows(solved):
             print(f"  {row['mechanism']:24} {row['epsilon alone']:8.4f}   {row['event']}")
+        print(f"table     its model takes at most {memory / 1e6:.0f} MB of memory")
         print(f"pictures  {verdict}: {verdict.reason}")
         print(price)
         if price.advice:

@@ -16,10 +16,11 @@ order. The divisor is the public `expected_batch_size`, never the realised one. 
 therefore a Poisson-sampled Gaussian mechanism with multiplier `noise_multiplier`, rounded to the
 grid.
 
-If the sum were computed in floating point without per-example gradients (ghost clipping), with an
-error of at most e in L2 norm, rounding it to the grid of spacing g would give integers that one
-person changes by at most (max_grad_norm + 2 e) / g + sqrt(parameters), and the noise would have to
-be scaled to that.
+A step may be computed by several engines (`gradients`) and threads (`threads`). All give each
+person's own gradient, which is clipped by itself, so the sensitivity has no error term. Ghost
+clipping would sum in floating point without these gradients: with an error of at most e in L2 norm,
+one person would change the rounded sum by at most (max_grad_norm + 2 e) / g + sqrt(parameters) for
+a grid of spacing g, and the noise would have to be scaled to that.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def denoise(
     return c_skip * noisy + c_out * network(noisy / total, sigma.log() / 4, record, condition_mask)
 
 
-def loss(
+def losses(
     network: Denoiser,
     clean: torch.Tensor,
     sigma: torch.Tensor,
@@ -80,11 +80,7 @@ def loss(
     *,
     sigma_data: float,
 ) -> torch.Tensor:
-    """Return the mean of lambda(sigma) ||D(x + n; sigma) - x||^2 over all entries (equation 8).
-
-    For one private example the leading axis is its K noise draws, so the mean over them is taken
-    before the gradient is clipped and the sensitivity does not depend on K (DPDM, section 3.2).
-    """
+    """Return lambda(sigma) ||D(x + n; sigma) - x||^2, averaged over an image, (B,) (eq. 8)."""
     estimate = denoise(
         network,
         clean + sigma[:, None, None, None] * noise,
@@ -94,7 +90,47 @@ def loss(
         sigma_data=sigma_data,
     )
     weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
-    return (weight * (estimate - clean).square().mean(dim=(1, 2, 3))).mean()
+    return weight * (estimate - clean).square().mean(dim=(1, 2, 3))
+
+
+def loss(network: Denoiser, *rows: torch.Tensor, sigma_data: float) -> torch.Tensor:
+    """Return the mean of `losses` over a batch."""
+    return losses(network, *rows, sigma_data=sigma_data).mean()
+
+
+def losses_of_draws(
+    network: Denoiser,
+    clean: torch.Tensor,
+    sigma: torch.Tensor,
+    noise: torch.Tensor,
+    record: torch.Tensor,
+    condition_mask: torch.Tensor,
+    *,
+    sigma_data: float,
+) -> torch.Tensor:
+    """Return the loss of each person, (B,), averaged over the person's K noise draws.
+
+    The mean over the draws is taken before the gradient is clipped, so the sensitivity does not
+    depend on K (DPDM, section 3.2).
+
+    Args:
+        network: F; it is called once with B K rows, the draws of one person after the other.
+        clean: (B, C, H, W) images.
+        sigma: (B, K) noise levels.
+        noise: (B, K, C, H, W).
+        record: (B, width) soft records.
+        condition_mask: (B, K).
+        sigma_data: Standard deviation of the data.
+    """
+    people, draws = sigma.shape
+    rows = (
+        clean.repeat_interleave(draws, dim=0),
+        sigma.flatten(),
+        noise.flatten(0, 1),
+        record.repeat_interleave(draws, dim=0),
+        condition_mask.flatten(),
+    )
+    return losses(network, *rows, sigma_data=sigma_data).view(people, draws).mean(dim=1)
 
 
 @torch.no_grad()

@@ -1,46 +1,54 @@
-"""Per-example gradients behind one interface: `vmap` (batched) or `loop` (exact by construction).
+"""Per-example gradients behind one interface: three engines that differ only in speed.
 
-Both return the gradient of each example's own loss, before any clipping. They differ only in speed,
-and the tests compare them with each other. Clipping and noise are in `private_training`.
+`vmap` differentiates a function of one example for a whole batch, `loop` one example after the
+other (exact by construction), and `layers` runs one ordinary batched backward pass (`layers`). All
+return the gradient of each example's own loss, before any clipping, and the tests compare them
+with each other. Clipping and noise are in `private_training`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Hashable
+from copy import deepcopy
 from typing import Literal
 
 import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-Gradients = dict[str, torch.Tensor]
-Engine = Callable[[Mapping[str, torch.Tensor]], Gradients]
-# Loss of one example from a callable network and that example's tensors.
-ExampleLoss = Callable[[Callable[..., torch.Tensor], Mapping[str, torch.Tensor]], torch.Tensor]
+from dagster_project.image import layers
+from dagster_project.image.layers import Batch, Engine, Gradients, Losses
+
+Kind = Literal["layers", "vmap", "loop"]
 
 
-def per_example_engine(
-    model: nn.Module, example_loss: ExampleLoss, kind: Literal["vmap", "loop"]
-) -> Engine:
-    """Return a function from a batch to per-example gradients.
+def per_example_engine(model: nn.Module, losses: Losses, kind: Kind) -> Engine:
+    """Return a function from a batch to per-example gradients; several threads may call it.
 
     Args:
         model: The network; gradients are taken for its parameters that require one.
-        example_loss: Scalar loss of ONE example: (network, tensors without batch axis) -> ().
-        kind: `vmap` differentiates a whole batch at once, `loop` one example at a time.
+        losses: Function of (network, tensors (B, ...)) that returns the losses (B,) of B examples,
+            each of which depends on its own entries only.
+        kind: The engine; `fastest` measures which one to use.
 
     Returns:
         engine(batch), where batch maps names to tensors (B, ...); it returns a tensor
         (B, *parameter.shape) for each parameter name.
     """
-    frozen = {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
-    frozen |= {n: b.detach() for n, b in model.named_buffers()}
+    return layers.engine(model, losses) if kind == "layers" else _functional(model, losses, kind)
 
-    def loss(parameters: Gradients, example: dict[str, torch.Tensor]) -> torch.Tensor:
+
+def _functional(model: nn.Module, losses: Losses, kind: Literal["vmap", "loop"]) -> Engine:
+    """Return an engine by `torch.func`, from the loss of a batch of one example."""
+    local = _Copy(model)  # a call replaces the module's parameters for its time
+
+    def loss(parameters: Gradients, example: Gradients) -> torch.Tensor:
         def network(*args: torch.Tensor) -> torch.Tensor:
-            return functional_call(model, {**frozen, **parameters}, args)
+            return functional_call(local.model, parameters, args)
 
-        return example_loss(network, example)
+        return losses(network, {name: part[None] for name, part in example.items()})[0]
 
     one = grad(loss)
     batched = vmap(one, in_dims=(None, 0))
@@ -48,12 +56,86 @@ def per_example_engine(
     def trainable() -> Gradients:
         return {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
 
-    def by_vmap(batch: Mapping[str, torch.Tensor]) -> Gradients:
+    def by_vmap(batch: Batch) -> Gradients:
         return batched(trainable(), dict(batch))
 
-    def by_loop(batch: Mapping[str, torch.Tensor]) -> Gradients:
+    def by_loop(batch: Batch) -> Gradients:
         parameters, size = trainable(), len(next(iter(batch.values())))
         rows = [one(parameters, {k: v[i] for k, v in batch.items()}) for i in range(size)]
         return {name: torch.stack([row[name] for row in rows]) for name in parameters}
 
     return by_vmap if kind == "vmap" else by_loop
+
+
+class _Copy(threading.local):
+    """A copy of a module for each thread; frozen parameters and buffers keep their values."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = deepcopy(model)
+
+
+_AGREEMENT = 1e-4  # of an example's whole gradient; both engines compute in single precision
+_TRIES = 3
+
+
+def fastest(model: nn.Module, losses: Losses, batch: Batch) -> Kind:
+    """Return the engine that is fastest here, from a short measurement on drawn numbers.
+
+    `layers` is chosen if it is faster than `vmap` and agrees with it, which covers networks that it
+    cannot take. The choice depends on the machine and on public shapes, and a process makes it once
+    for each of them.
+
+    Args:
+        model: The network.
+        losses: As for `per_example_engine`.
+        batch: Tensors of a microbatch's shapes, types and device; their values are not used.
+    """
+    drawn = {name: _drawn(part) for name, part in batch.items()}
+    parameters = [(name, p.shape, p.device) for name, p in model.named_parameters()]
+    shapes = [(name, part.shape, part.dtype) for name, part in sorted(drawn.items())]
+    key = (type(model), losses, torch.get_num_threads(), *parameters, *shapes)
+    with _choosing:
+        if key not in _chosen:
+            exact, candidate = (
+                per_example_engine(model, losses, kind) for kind in ("vmap", "layers")
+            )
+            usable = agrees(candidate, exact, drawn)
+            faster = usable and _seconds(candidate, drawn) < _seconds(exact, drawn)
+            _chosen[key] = "layers" if faster else "vmap"
+        return _chosen[key]
+
+
+_choosing = threading.Lock()
+_chosen: dict[Hashable, Kind] = {}
+
+
+def agrees(candidate: Engine, exact: Engine, batch: Batch) -> bool:
+    """Return whether two engines give the same gradients, up to rounding, without an error."""
+    expected = exact(batch)
+    try:
+        found = candidate(batch)
+    except RuntimeError:  # a layer that it cannot take
+        return False
+    shapes = {name: part.shape for name, part in expected.items()}
+    if {name: part.shape for name, part in found.items()} != shapes:
+        return False
+    error = sum((found[n] - e).double().square().flatten(1).sum(1) for n, e in expected.items())
+    whole = sum(e.double().square().flatten(1).sum(1) for e in expected.values())
+    return bool((torch.as_tensor(error) <= _AGREEMENT**2 * torch.as_tensor(whole)).all())
+
+
+def _drawn(part: torch.Tensor) -> torch.Tensor:
+    """Return uniform numbers in (.1, 1) in the shape, type and place of a tensor."""
+    uniform = torch.rand(part.shape, generator=torch.Generator().manual_seed(0))
+    return (0.1 + 0.9 * uniform).to(part.device, part.dtype)
+
+
+def _seconds(engine: Engine, batch: Batch) -> float:
+    """Return the shortest time of a few calls."""
+    times = []
+    for _ in range(_TRIES):
+        started = time.perf_counter()
+        if (first := next(iter(engine(batch).values()))).is_cuda:
+            torch.cuda.synchronize(first.device)
+        times.append(time.perf_counter() - started)
+    return min(times)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -17,8 +18,9 @@ import torch
 from opacus.optimizers import DPOptimizer
 from torch import nn
 
-from dagster_project.image.gradients import Engine
-from dagster_project.privacy.grid import UNITS, to_grid
+from dagster_project.image.layers import Engine
+from dagster_project.image.threads import Threads
+from dagster_project.privacy.grid import UNITS, clipped_sum
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.sampling import poisson_sample
 
@@ -69,35 +71,34 @@ class SecureDPOptimizer(DPOptimizer):
         )
         self._secure_generator = secure_generator
 
-    def clip_and_accumulate(self) -> None:
-        """Add each example's clipped gradient, in units of the grid, to `summed_grad`.
+    def clipped_sum(
+        self, gradients: Sequence[torch.Tensor], present: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return the sum of the examples' clipped gradients, integers (P,) in units of the grid.
 
-        `summed_grad` is float64 and holds integers.
+        Args:
+            gradients: (B, *shape) for each parameter.
+            present: bool (B,), the examples that count; None counts all.
         """
         self._secure_generator.note("max_grad_norm", self.max_grad_norm)
-        units = to_grid([p.grad_sample for p in self.params], max_norm=self.max_grad_norm)
-        for p, part in zip(self.params, units, strict=True):
-            p.summed_grad += part.sum(dim=0, dtype=torch.float64)
+        return clipped_sum(gradients, max_norm=self.max_grad_norm, present=present)
 
-    def add_sums(self, sums: ClippedSums) -> None:
-        """Add sums that were computed elsewhere to `summed_grad`."""
+    def received(self, sums: ClippedSums) -> torch.Tensor:
+        """Return sums that were computed elsewhere, as `clipped_sum` would."""
         self._secure_generator.note("max_grad_norm", sums.max_grad_norm)
-        parts = torch.tensor(sums.total).split([p.numel() for p in self.params])
-        for p, part in zip(self.params, parts, strict=True):
-            p.summed_grad += part.view(p.shape).to(p.device)
+        return torch.tensor(sums.total, device=self.params[0].device)
 
-    def add_noise(self) -> None:
-        """Add N(0, (noise_multiplier max_grad_norm)^2 I), rounded to the grid, to the sum.
-
-        What follows is post-processing of integers.
-        """
+    def draw_noise(self) -> np.ndarray:
+        """Draw N(0, (noise_multiplier max_grad_norm)^2 I), rounded to the grid, int64 (P,)."""
         size = sum(p.numel() for p in self.params)
-        noise = torch.from_numpy(
-            self._secure_generator.rounded_gaussian(size, sigma=self.noise_multiplier * UNITS)
-        )
-        for p, part in zip(self.params, noise.split([p.numel() for p in self.params]), strict=True):
-            noisy = p.summed_grad.cpu().long() + part.view(p.shape)
-            p.grad = (noisy.double() * (self.max_grad_norm / UNITS)).to(p.device, p.dtype)
+        return self._secure_generator.rounded_gaussian(size, sigma=self.noise_multiplier * UNITS)
+
+    def release(self, total: torch.Tensor, noise: np.ndarray) -> None:
+        """Set `grad` to the noisy sum. What follows is post-processing of integers."""
+        noisy = (total.cpu().long() + torch.from_numpy(noise)).double()
+        noisy = noisy * (self.max_grad_norm / UNITS)
+        for p, part in zip(self.params, noisy.split([p.numel() for p in self.params]), strict=True):
+            p.grad = part.view(p.shape).to(p.device, p.dtype)
 
     def divide(self) -> None:
         """Divide the noisy sum by the public expected batch size."""
@@ -115,6 +116,7 @@ def private_step(
     named_parameters: Mapping[str, nn.Parameter],
     microbatches: Iterator[Microbatch],
     engine: Engine,
+    threads: Threads | None = None,
 ) -> None:
     """Take one step over all microbatches of a Poisson batch; an empty batch still gets noise.
 
@@ -123,13 +125,39 @@ def private_step(
     microbatch that are people; the others are padding. The sums of some microbatches may have been
     computed elsewhere (`shared_steps`).
     """
-    _add_up(optimizer, named_parameters, microbatches, engine)
-    optimizer.add_noise()
+    first = next(iter(named_parameters.values()))
+    total = torch.zeros(
+        sum(p.numel() for p in named_parameters.values()), dtype=torch.int64, device=first.device
+    )
+    summed = partial(_summed, optimizer, named_parameters, engine)
+    if threads is None:
+        for part in map(summed, microbatches):
+            total = total + part
+        noise = optimizer.draw_noise()
+    else:
+        drawn = threads.submit(optimizer.draw_noise)
+        for part in threads.map(summed, microbatches):
+            total = total + part
+        noise = drawn.result()
+    optimizer.release(total, noise)
     optimizer.divide()
-    for p in named_parameters.values():
-        p.summed_grad = None
     optimizer.original_optimizer.step()
     optimizer.original_optimizer.zero_grad(set_to_none=True)
+
+
+def _summed(
+    optimizer: SecureDPOptimizer,
+    named_parameters: Mapping[str, nn.Parameter],
+    engine: Engine,
+    batch: Microbatch,
+) -> torch.Tensor:
+    """Return the sum of the clipped gradients of one microbatch, integers (P,)."""
+    if isinstance(batch, ClippedSums):
+        return optimizer.received(batch)
+    gradients = engine({name: part for name, part in batch.items() if name != "present"})
+    parts = [gradients[name].to(p.dtype) for name, p in named_parameters.items()]
+    with torch.autocast(parts[0].device.type, enabled=False):  # sums are integers
+        return optimizer.clipped_sum(parts, batch.get("present"))
 
 
 def clipped_sums(
@@ -142,33 +170,11 @@ def clipped_sums(
     """Return the exact part of `private_step`, which adds no noise and changes no parameter."""
     sgd = torch.optim.SGD(named_parameters.values(), lr=0.0)
     optimizer = SecureDPOptimizer(sgd, mechanism, SecureGenerator())
-    _add_up(optimizer, named_parameters, microbatches, engine)
-    total = torch.cat([p.summed_grad.flatten() for p in optimizer.params]).long()
-    return ClippedSums(total.cpu().numpy(), optimizer.max_grad_norm)
-
-
-def _add_up(
-    optimizer: SecureDPOptimizer,
-    named_parameters: Mapping[str, nn.Parameter],
-    microbatches: Iterator[Microbatch],
-    engine: Engine,
-) -> None:
-    """Set the parameters' `summed_grad` to the sum of the clipped gradients of all microbatches."""
-    for p in named_parameters.values():
-        p.summed_grad = torch.zeros_like(p, dtype=torch.float64)
+    size = sum(p.numel() for p in named_parameters.values())
+    total = torch.zeros(size, dtype=torch.int64, device=optimizer.params[0].device)
     for batch in microbatches:
-        if isinstance(batch, ClippedSums):
-            optimizer.add_sums(batch)
-            continue
-        gradients = engine({name: part for name, part in batch.items() if name != "present"})
-        present = batch.get("present")
-        for name, p in named_parameters.items():
-            gradient = gradients[name].to(p.dtype)
-            p.grad_sample = gradient if present is None else gradient[present]
-        with torch.autocast(p.device.type, enabled=False):  # sums are integers in float64
-            optimizer.clip_and_accumulate()
-        for p in named_parameters.values():
-            p.grad_sample = None
+        total = total + _summed(optimizer, named_parameters, engine, batch)
+    return ClippedSums(total.cpu().numpy(), optimizer.max_grad_norm)
 
 
 def fixed_microbatches(chosen: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
@@ -273,19 +279,26 @@ def train_private(
     if resume is not None:
         start = resume.step
         _restore(resume, model, ema, adam, parameters)
-    for first in range(start, mechanism.steps, checkpoint_steps):
-        last = min(first + checkpoint_steps, mechanism.steps)
-        authorise(first, last)
-        for step in range(first, last):
-            chosen = poisson_sample(people, sample_rate=mechanism.sample_rate, generator=generator)
-            for group in adam.param_groups:
-                group["lr"] = cosine_rate(learning_rate, step, mechanism.steps)
-            # Kernels chosen by timing, or that add in any order, do not reproduce their last bits.
-            with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
-                private_step(optimizer, parameters, make_microbatches(chosen), engine)
-            ema.update(model)
-            progress((step + 1) / mechanism.steps, f"DP-SGD step {step + 1} of {mechanism.steps}")
-        save(_state(last, model, ema, adam, parameters))
+    device = next(iter(parameters.values())).device
+    with Threads(device) as threads:
+        for first in range(start, mechanism.steps, checkpoint_steps):
+            last = min(first + checkpoint_steps, mechanism.steps)
+            authorise(first, last)
+            for step in range(first, last):
+                chosen = poisson_sample(
+                    people, sample_rate=mechanism.sample_rate, generator=generator
+                )
+                for group in adam.param_groups:
+                    group["lr"] = cosine_rate(learning_rate, step, mechanism.steps)
+                # Kernels chosen by timing, or that add in any order, do not reproduce their last
+                # bits.
+                with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+                    private_step(optimizer, parameters, make_microbatches(chosen), engine, threads)
+                ema.update(model)
+                progress(
+                    (step + 1) / mechanism.steps, f"DP-SGD step {step + 1} of {mechanism.steps}"
+                )
+            save(_state(last, model, ema, adam, parameters))
     return ema.average
 
 
@@ -331,19 +344,30 @@ def _restore(
 
 
 def microbatch_size(
-    noise_draws: int, *, passes: int, memory_bytes: float, parameters: int, on_gpu: bool
+    noise_draws: int,
+    *,
+    passes: int,
+    batch: float,
+    memory_bytes: float,
+    parameters: int,
+    on_gpu: bool,
 ) -> int:
-    """Return the number of examples whose gradients fit in memory at once.
+    """Return the number of examples in a microbatch, whose gradients fit in memory at once.
+
+    A GPU takes a whole Poisson batch, with room for four standard deviations of its size, because
+    the last microbatch is padded.
 
     About three copies of each example's gradient (float32) exist at the same time.
 
     Args:
         noise_draws: Noise levels drawn for each example.
         passes: Network passes at once that are fastest on a CPU.
+        batch: Expected size of a Poisson batch.
         memory_bytes: Memory for gradients.
         parameters: Number of the network's parameters.
         on_gpu: Whether only memory limits the number.
     """
     by_memory = int(memory_bytes / (3 * 4 * parameters))
-    by_speed = by_memory if on_gpu else math.ceil(passes / noise_draws)
+    whole = math.ceil(batch + 4 * math.sqrt(batch))
+    by_speed = whole if on_gpu else math.ceil(passes / noise_draws)
     return max(1, min(by_speed, by_memory))

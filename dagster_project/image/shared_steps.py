@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from dagster_project.compute.workers import Workers, kept
-from dagster_project.image.gradients import Engine
+from dagster_project.image.layers import Engine
 from dagster_project.image.private_training import ClippedSums, Parameters, clipped_sums
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from dagster_project.ledger.chain import Entry, Head
 from dagster_project.ledger.errors import LedgerBroken
+from dagster_project.ledger.roll import Roll
 from dagster_project.ledger.state import State
 from dagster_project.ledger.store import Store, Transaction
 
@@ -45,8 +46,8 @@ class Journal:
         with self._store.reading() as transaction:
             return _parsed(transaction.rows(), Head())
 
-    def members(self) -> dict[bytes, str]:
-        """Return the cohort by member's keyed hash."""
+    def members(self) -> Roll:
+        """Return the table of members."""
         with self._store.reading() as transaction:
             return transaction.members()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from dagster_project.ledger import errors, identity
 from dagster_project.ledger.journal import Journal
+from dagster_project.ledger.roll import Roll, packed
 from dagster_project.ledger.state import HELD_OUT, State
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Members:
     ) -> NDArray[np.bool_]:
         """See `Ledger.admit`."""
         key = identity.read(self._key_path)
-        names, aside = ([_hash(key, one) for one in some] for some in (people, held_out))
+        names, aside = (packed(_hash(key, one) for one in some) for some in (people, held_out))
         mask = np.zeros(len(names), dtype=bool)
 
         def body(state: State, transaction: Transaction) -> dict[str, Any]:
@@ -61,12 +62,14 @@ class Members:
             paid, newest = _touched(release, state)
             known = transaction.members()
             _require_sealed(key, known, state)
-            new = {name: HELD_OUT for name in aside if name not in known}
+            joining = [(aside, HELD_OUT)]
             if newest is not None:
-                new |= {n: newest for n in names if n not in known and n not in new}
-            transaction.add_members(sorted(new.items()))
-            known |= new
-            mask[:] = [known.get(name) in paid for name in names]
+                joining.append((names, newest))
+            for some, cohort in joining:
+                new = np.unique(some[~known.knows(some)])
+                transaction.add_members(new, cohort)
+                known = known.joined(new, cohort)
+            mask[:] = known.are_in(names, paid)
             seal = _seal(key, known, state.head.entries + 1)
             return {"release_id": release_id, "members": seal, "id_rule": id_rule}
 
@@ -76,8 +79,8 @@ class Members:
     def cohorts_of(self, journal: Journal, people: Iterable[str]) -> dict[str, str]:
         """Return the cohort of each of these people who is a member. Private: reveals members."""
         key, known = identity.read(self._key_path), journal.members()
-        hashed = {person: _hash(key, person) for person in people}
-        return {person: known[name] for person, name in hashed.items() if name in known}
+        found = {person: known.cohort_of(_hash(key, person)) for person in people}
+        return {person: cohort for person, cohort in found.items() if cohort is not None}
 
     def check(self, state: State, transaction: Transaction) -> None:
         """Raise LedgerBroken if the table is not what the chain sealed."""
@@ -104,10 +107,10 @@ def _hash(key: bytes, person: str) -> bytes:
     return hmac.digest(key, b"member:" + person.encode("utf-8", "surrogatepass"), "sha256")
 
 
-def _seal(key: bytes, members: Mapping[bytes, str], entry: int) -> str:
+def _seal(key: bytes, members: Roll, entry: int) -> str:
     content = hashlib.sha256()
-    for name, cohort in sorted(members.items()):
-        content.update(name + cohort.encode() + b"\n")
+    for lines in members.lines():
+        content.update(lines)
     return hmac.new(key, b"members:%d:" % entry + content.digest(), "sha256").hexdigest()
 
 
@@ -119,9 +122,9 @@ def _require_rule(id_rule: str, state: State) -> None:
         )
 
 
-def _require_sealed(key: bytes, members: Mapping[bytes, str], state: State) -> None:
+def _require_sealed(key: bytes, members: Roll, state: State) -> None:
     if state.members is None:
-        sealed, entry = not members, None
+        sealed, entry = not len(members), None
     else:
         entry = state.members.entry
         sealed = hmac.compare_digest(state.members.seal, _seal(key, members, entry))

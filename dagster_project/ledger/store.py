@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dagster_project.ledger.chain import Entry
 from dagster_project.ledger.errors import LedgerBroken, LedgerUnavailable
+from dagster_project.ledger.roll import Roll, blocks
 
 if TYPE_CHECKING:
+    import numpy as np
     from sqlalchemy.engine import URL, Connection
 
 ENTRIES, MEMBERS = "entries", "members"
@@ -45,19 +47,20 @@ class Transaction:
             (entry.seq, entry.text, entry.hash),
         )
 
-    def members(self) -> dict[bytes, str]:
-        """Return the cohort by member's keyed hash; empty if nobody was ever admitted."""
+    def members(self) -> Roll:
+        """Return the table of members; empty if nobody was ever admitted."""
         if not self._store.has_table(self._connection, MEMBERS):
-            return {}
+            return Roll.of(())
         result = self._execute("SELECT member, cohort FROM members")
-        return {bytes(row[0]): row[1] for row in result}
+        return Roll.of((bytes(row[0]), row[1]) for row in result)
 
-    def add_members(self, new: Sequence[tuple[bytes, str]]) -> None:
-        """Add people, each with the cohort to which they belong from now on."""
+    def add_members(self, new: np.ndarray, cohort: str) -> None:
+        """Add people, whose keyed hashes are in an array, to the cohort that they keep."""
         if not self._store.has_table(self._connection, MEMBERS):
             self._store.create(self._connection, MEMBERS)
-        if new:
-            self._execute("INSERT INTO members (member, cohort) VALUES (?, ?)", list(new))
+        for names in blocks(new):
+            rows = [(name, cohort) for name in names]
+            self._execute("INSERT INTO members (member, cohort) VALUES (?, ?)", rows)
 
     def is_empty(self) -> bool:
         """Return whether nothing was ever recorded."""

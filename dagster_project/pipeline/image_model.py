@@ -24,7 +24,7 @@ from dagster_project.image.coarse import pool
 from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.generator import ImageGenerator
-from dagster_project.image.gradients import per_example_engine
+from dagster_project.image.gradients import Kind, fastest, per_example_engine
 from dagster_project.image.mixer import PatchMixer
 from dagster_project.image.private_training import (
     Microbatch,
@@ -78,17 +78,20 @@ def run_steps(release: Release, mechanism: DPSGD, workers: Workers, progress: Pr
     """Run DP-SGD and write the released network."""
     recipe, compute = release.recipe.dp_sgd, release.compute
     networks = release.public_models()
-    # Chosen once: gradients of two engines differ in their last bits.
-    kind, train = engine(recipe.engine), train_folder(release)
     # With workers elsewhere, this process only adds up, which needs no GPU.
     own = networks if workers.here else replace(networks, compute=replace(compute, device="cpu"))
-    model, engine_here, local = prepared(own, train, kind)
+    device, train = own.compute.torch_device, train_folder(release)
+    model = pretrained_checkpoint.load(own).to(device)
+    people = microbatch_people(networks, model, batch=mechanism.expected_batch_size)
+    # Chosen once for all workers: gradients of two engines differ in their last bits.
+    kind = chosen_engine(recipe.engine, model, drawn_batch(own, people, device))
+    model, engine, local = prepared(own, train, kind, people)
     make: Callable[[np.ndarray], Iterator[Microbatch]] = local
     if not workers.here:
         job = Job(
-            prepare=partial(prepared, networks, train, kind),
+            prepare=partial(prepared, networks, train, kind, people),
             mechanism=mechanism,
-            microbatch=microbatch_people(networks, model),
+            microbatch=people,
             autocast=compute.autocast,
         )
         make = shared_step(job, model, workers)
@@ -96,7 +99,7 @@ def run_steps(release: Release, mechanism: DPSGD, workers: Workers, progress: Pr
     with compute.autocast():
         averaged = mechanism.run(
             model,
-            engine_here,
+            engine,
             make,
             len(load_train(release)),
             learning_rate=recipe.learning_rate,
@@ -114,31 +117,27 @@ def run_steps(release: Release, mechanism: DPSGD, workers: Workers, progress: Pr
     save_file({n: p.cpu().contiguous() for n, p in averaged.items()}, _file(release))
 
 
-def prepared(networks: Models, train: Path, kind: Literal["vmap", "loop"]) -> Prepared:
+def prepared(networks: Models, train: Path, kind: Kind, people: int) -> Prepared:
     """Return the pretrained network, its engine and a function that makes microbatches.
 
     Args:
         networks: The models so far, with the recipe and the device.
         train: Folder of the private training pairs.
         kind: The engine.
+        people: People in a microbatch.
     """
     device = networks.compute.torch_device
     model = pretrained_checkpoint.load(networks).to(device)
-    make = partial(
-        microbatches,
-        Pairs.load(train),
-        networks,
-        chunk=microbatch_people(networks, model),
-        device=device,
-    )
-    return model, per_example_engine(model, example_loss, kind), make
+    make = partial(microbatches, Pairs.load(train), networks, chunk=people, device=device)
+    return model, per_example_engine(model, losses, kind), make
 
 
-def microbatch_people(networks: Models, model: nn.Module) -> int:
-    """Return the number of people in a microbatch."""
+def microbatch_people(networks: Models, model: nn.Module, *, batch: float) -> int:
+    """Return the number of people in a microbatch of a batch of so many."""
     return microbatch_size(
         networks.recipe.dp_sgd.noise_draws,
         passes=COARSE_PASSES if networks.two_scale else PASSES,
+        batch=batch,
         memory_bytes=networks.compute.memory_gb * 1e9,
         parameters=sum(p.numel() for p in model.parameters()),
         on_gpu=networks.compute.torch_device.type == "cuda",
@@ -154,27 +153,33 @@ def load(release: Drawable) -> UNet | PatchMixer | ImageGenerator:
     return model.eval()
 
 
-def engine(choice: Literal["auto", "vmap", "loop"]) -> Literal["vmap", "loop"]:
-    """Resolve `auto` to `vmap`, which took a quarter of the loop's time on two CPU cores.
+def chosen_engine(
+    choice: Literal["auto", "layers", "vmap", "loop"],
+    model: nn.Module,
+    batch: Mapping[str, torch.Tensor],
+) -> Kind:
+    """Resolve `auto` to the engine that is fastest for batches like `batch` on this machine."""
+    return fastest(model, losses, batch) if choice == "auto" else choice
 
-    That was measured with one noise draw. The loop is kept as the reference that needs no support
-    for batching in a layer.
-    """
-    return "vmap" if choice == "auto" else choice
+
+def drawn_batch(release: Drawable, people: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """Return random tensors in the form of a microbatch, to measure on."""
+    shape, draws = release.diffusion_shape, release.recipe.dp_sgd.noise_draws
+    batch = {
+        "image": torch.rand(people, *shape),
+        "record": torch.rand(people, release.schema.width),
+        "sigma": torch.rand(people, draws) + 0.1,
+        "noise": torch.randn(people, draws, *shape),
+        "condition_mask": torch.ones(people, draws),
+    }
+    return {name: part.to(device) for name, part in batch.items()}
 
 
-def example_loss(
-    network: Callable[..., torch.Tensor], example: Mapping[str, torch.Tensor]
-) -> torch.Tensor:
-    """Return the loss of one person's pair, averaged over its K noise draws before clipping."""
-    draws = len(example["sigma"])
-    return edm.loss(
+def losses(network: Callable[..., torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return the loss (B,) of each person's pair, averaged over its K noise draws."""
+    return edm.losses_of_draws(
         network,
-        example["image"].expand(draws, -1, -1, -1),
-        example["sigma"],
-        example["noise"],
-        example["record"].expand(draws, -1),
-        example["condition_mask"],
+        *(batch[name] for name in ("image", "sigma", "noise", "record", "condition_mask")),
         sigma_data=LEVELS.sigma_data,
     )
 

@@ -33,20 +33,24 @@ MECHANISMS: tuple[type[Mechanism], ...] = (
 Mechanisms = Callable[[Schema, Recipe, float], tuple[plan.PlannedMechanism, ...]]
 
 
-def mechanisms(schema: Schema, recipe: Recipe, mu: float) -> tuple[plan.PlannedMechanism, ...]:
+def mechanisms(
+    schema: Schema, recipe: Recipe, mu: float, training: float | None = None
+) -> tuple[plan.PlannedMechanism, ...]:
     """Return everything that touches private data, with its noise for a given `mu`.
 
     Args:
         schema: The public contract.
         recipe: Public settings.
         mu: Gaussian-DP parameter of the whole plan, divided by the recipe's budget split.
+        training: What DP-SGD's noise is for, with the same share, instead of `mu`.
     """
-    shares = effective_split(recipe, mu)
-    return tuple(
-        mechanism.entry()
-        for kind in MECHANISMS
-        if (mechanism := kind.from_budget(schema, recipe, mu=mu, share=shares[kind.part]))
-    )
+    shares, found = effective_split(recipe, mu), []
+    for kind in MECHANISMS:
+        scale = training if training is not None and kind is DPSGD else mu
+        mechanism = kind.from_budget(schema, recipe, mu=scale, share=shares[kind.part])
+        if mechanism:
+            found.append(mechanism.entry())
+    return tuple(found)
 
 
 def effective_split(recipe: Recipe, mu: float) -> dict[str, float]:

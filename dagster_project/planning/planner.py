@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from dagster_project.data.schema import Schema
-from dagster_project.planning.mechanisms import Mechanisms, mechanisms
+from dagster_project.image.dp_sgd import DPSGD
+from dagster_project.planning.mechanisms import Mechanisms, effective_split
+from dagster_project.planning.mechanisms import mechanisms as all_mechanisms
 from dagster_project.privacy import accounting, calibration
-from dagster_project.privacy.events import Event
+from dagster_project.privacy.events import Event, Gaussian
 from dagster_project.privacy.plan import Plan, PlannedMechanism, canonical_json
 from dagster_project.settings.recipe import Recipe
 from dagster_project.table.aim import recommended_rounds
@@ -40,13 +42,14 @@ def dp_sgd_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
     model was still behind the generator itself in all but the similarity gap (docs/experiments.md:
     minutes of CPU, up to n epsilon = 1,800,000). Therefore there are no steps up to n epsilon =
     2,000,000, and the other mechanisms get the budget. 15 steps are added for each further
-    2,000,000, up to 120, which is a judgement. Pretraining from any other source teaches less, so
-    DP-SGD gets all 120 steps.
+    2,000,000, up to `dp_sgd.most_steps` or 120, which is a judgement. Pretraining from any other
+    source teaches less, so DP-SGD gets the most steps.
     """
+    most = recipe.dp_sgd.most_steps or _MOST_STEPS
     if recipe.pretraining.source != "generator":
-        return _MOST_STEPS
+        return most
     signal = target_epsilon * n_public / 2_000_000
-    return round(min(max(15 * (signal - 1), 0), _MOST_STEPS))
+    return round(min(max(15 * (signal - 1), 0), most))
 
 
 def coarse_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
@@ -55,16 +58,17 @@ def coarse_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
     Over T steps that cost mu sqrt(share) in all, the noise in the mean gradient of a step has a
     standard deviation of about sqrt(T) / (n mu sqrt(share)) in each of P weights, and the signal is
     at most one clipped norm. T is chosen so that the norm of the noise is 1.3 times that, at most
-    150, which two cores take two minutes for; P is that of the default network, whatever the
-    recipe's is. Below 20 steps nothing is learnt, and the other mechanisms get the budget
-    (docs/experiments.md, "Steps of DP-SGD").
+    `dp_sgd.most_steps` or 150, which two cores take two minutes for; P is that of the default
+    network, whatever the recipe's is. Below 20 steps nothing is learnt, and the other mechanisms
+    get the budget (docs/experiments.md, "Steps of DP-SGD").
     """
     tail = math.sqrt(2 * math.log(1 / _NOMINAL_DELTA))
     mu = math.sqrt(tail * tail + 2 * target_epsilon) - tail
     split = recipe.budget_split
     share = split.image / (split.table + split.query + split.pairs + split.image)
     steps = int((_NOISE_OVER_SIGNAL * n_public * mu) ** 2 * share / _COARSE_PARAMETERS)
-    return min(steps, _MOST_COARSE_STEPS) if steps >= _LEAST_COARSE_STEPS else 0
+    steps = min(steps, recipe.dp_sgd.most_steps or _MOST_COARSE_STEPS)
+    return steps if steps >= _LEAST_COARSE_STEPS else 0
 
 
 def pretraining_steps(dp_sgd_steps: int) -> int:
@@ -110,7 +114,7 @@ def build_plan(
     identity_key: bytes,
     cohort: str = "all",
     n_public: int | None = None,
-    mechanisms: Mechanisms = mechanisms,
+    mechanisms: Mechanisms = all_mechanisms,
     second_opinion: bool = True,
     discretization: float = DISCRETIZATION,
 ) -> Plan:
@@ -183,19 +187,36 @@ def _solve(
     target: tuple[float, float, float],
     mechanisms: Mechanisms,
 ) -> tuple[PlannedMechanism, ...]:
-    """Return the mechanisms at the scale that meets the target (epsilon, delta) on a grid."""
+    """Return the mechanisms at the scale that meets the target (epsilon, delta) on a grid.
+
+    DP-SGD's share is what a single Gaussian with this share costs in the joint composition. The
+    scale is solved with that Gaussian in its place, then its noise so that the plan costs the same
+    with it. No rule for a mechanism by itself would do: among millions of people, thousands of its
+    steps cost next to nothing beside the rest down to a noise multiplier of about 0.7, and a
+    multiple below.
+    """
     epsilon, delta, discretization = target
 
-    def events_of(mu: float) -> Sequence[Event]:
-        return [m.event for m in mechanisms(schema, recipe, mu)]
+    def calibrated(events_of: Callable[[float], Sequence[Event]]) -> float:
+        return calibration.calibrate(
+            events_of, target_epsilon=epsilon, target_delta=delta, discretization=discretization
+        )
 
-    mu = calibration.calibrate(
-        events_of,
-        target_epsilon=epsilon,
-        target_delta=delta,
-        discretization=discretization,
+    if mechanisms is not all_mechanisms or not recipe.budget_split.image:
+        mu = calibrated(lambda mu: [m.event for m in mechanisms(schema, recipe, mu)])
+        return mechanisms(schema, recipe, mu)
+
+    def with_gaussian(mu: float) -> list[Event]:
+        others = [m.event for m in mechanisms(schema, recipe, mu) if m.name != DPSGD.name]
+        share = effective_split(recipe, mu)[DPSGD.part]
+        noise = calibration.gaussian_noise_multiplier(mu=mu, share=share)
+        return [*others, Gaussian(noise_multiplier=noise)]
+
+    mu = calibrated(with_gaussian)
+    training = calibrated(
+        lambda scale: [m.event for m in all_mechanisms(schema, recipe, mu, scale)]
     )
-    return mechanisms(schema, recipe, mu)
+    return all_mechanisms(schema, recipe, mu, training)
 
 
 def _with_rounds(

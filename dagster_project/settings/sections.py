@@ -292,6 +292,8 @@ class DPSGDSettings(Settings):
 
     Attributes:
         steps: Optimiser steps; None uses the rule of `planning`.
+        most_steps: Upper limit of this rule; None is what two cores take about two minutes for.
+            `--train-minutes` sets it from a measurement on the device.
         batch: Expected batch size, which fixes the public sampling rate.
         noise_draws: Noise levels drawn for each example and averaged in its gradient.
         max_grad_norm: Norm to which the gradient of each example is clipped.
@@ -301,10 +303,11 @@ class DPSGDSettings(Settings):
             record, so that the model is unconditional.
         checkpoint_steps: Steps between two checkpoints.
         replays: Replays of a checkpoint interval after a crash that are paid in advance.
-        engine: How the gradients of single examples are computed; "auto" chooses.
+        engine: How the gradients of single examples are computed; "auto" measures which is fastest.
     """
 
     steps: PositiveInt | None = None
+    most_steps: PositiveInt | None = None
     batch: PositiveInt = 512
     noise_draws: PositiveInt = 4
     max_grad_norm: PositiveFloat = 1.0
@@ -313,7 +316,7 @@ class DPSGDSettings(Settings):
     condition_dropout: float = Field(0.1, ge=0, le=1)
     checkpoint_steps: PositiveInt = 10
     replays: int = Field(1, ge=0)
-    engine: Literal["auto", "vmap", "loop"] = "auto"
+    engine: Literal["auto", "layers", "vmap", "loop"] = "auto"
 
 
 class SamplerSettings(Settings):

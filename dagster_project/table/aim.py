@@ -54,6 +54,21 @@ def recommended_rounds(sizes: Sequence[int], *, n_public: int, sigma: float) -> 
     return min(rounds, len(pairs))
 
 
+def most_memory(sizes: Sequence[int], settings: TableSettings) -> int:
+    """Return the most bytes of arrays that `fit_aim` holds at a time, from public numbers.
+
+    The codes come on top if they are not mapped from a file. The three parts are the counts and
+    expected counts of all pairs; the model, of which there are a few copies while it is fitted; and
+    the records that are counted at a time.
+
+    Args:
+        sizes: number of cells of each attribute.
+        settings: the table model's settings.
+    """
+    pairs = 3 * 8 * sum(sizes[i] * sizes[j] for i, j in marginals.attribute_pairs(len(sizes)))
+    return pairs + int(5 * settings.max_model_bytes) + marginals.memory(len(sizes))
+
+
 def fit_aim(
     codes: np.ndarray,
     *,

@@ -67,7 +67,7 @@ def two_way(codes: np.ndarray, sizes: Sequence[int]) -> dict[tuple[int, int], np
     counts = {(i, j): np.zeros(sizes[i] * sizes[j], dtype=np.int64) for i, j in pairs}
     for start in range(0, len(codes), _ROWS):
         columns = np.ascontiguousarray(codes[start : start + _ROWS].T, dtype=np.intp)
-        _require_inside(columns, sizes)
+        _require_inside(list(columns), sizes)
         for (i, j), table in counts.items():
             table += np.bincount(columns[i] * sizes[j] + columns[j], minlength=table.size)
     return {(i, j): counts[i, j].reshape(sizes[i], sizes[j]) for i, j in pairs}
@@ -95,6 +95,11 @@ class Tally(NamedTuple):
 def tally(codes: np.ndarray, sizes: Sequence[int]) -> Tally:
     """Return `one_way` and `two_way` together."""
     return Tally(one_way(codes, sizes), two_way(codes, sizes))
+
+
+def memory(attributes: int) -> int:
+    """Return the most bytes that `two_way` holds beside its result."""
+    return 8 * _ROWS * (attributes + 4)
 
 
 def tvd(p: np.ndarray, q: np.ndarray) -> float:

@@ -102,11 +102,12 @@ def write_networks(release: Release) -> None:
 
 
 def job_of(release: Release) -> shared_steps.Job:
-    prepare = partial(image_model.prepared, release.public_models(), train_folder(release), "vmap")
     return shared_steps.Job(
-        prepare=prepare,
+        prepare=partial(
+            image_model.prepared, release.public_models(), train_folder(release), "layers", 32
+        ),
         mechanism=release.mechanism(DPSGD),
-        microbatch=image_model.microbatch_people(release.public_models(), prepare()[0]),
+        microbatch=32,
         autocast=release.compute.autocast,
     )
 
@@ -174,7 +175,9 @@ def check_lost_steps(release: Release, workers: Workers, monkeypatch: pytest.Mon
     release.ledger.begin(release.id, "image_model", executed)
     with pytest.raises(WorkerLost):
         image_model.run_steps(release, mechanism, Doomed(workers, dies_in=3), silent)
-    assert paid == [2, 2, 4]  # the last of four steps lost its workers
+    # The last of four steps lost its workers. Its noise may have been drawn, and is in no sum.
+    lost = len(paid)
+    assert paid[:3] == [2, 2, 4] and paid[3:] in ([], [4])
     release.ledger.begin(release.id, "image_model", executed)
     image_model.run_steps(release, mechanism, InProcess(), silent)
-    assert paid == [2, 2, 4, 6, 6]  # the last range again, as a replay that the plan has paid for
+    assert paid[lost:] == [6, 6]  # the last range again, as a replay that the plan has paid for

@@ -19,7 +19,7 @@ from dagster_project.image.private_training import (
     private_step,
     train_private,
 )
-from dagster_project.pipeline.image_model import example_loss
+from dagster_project.pipeline.image_model import losses
 from dagster_project.privacy.grid import UNITS
 from dagster_project.privacy.mechanism import MechanismMismatch
 from dagster_project.privacy.noise import SecureGenerator
@@ -211,7 +211,7 @@ class Run:
         used = settings(**changes)
         return train_private(
             self.model,
-            per_example_engine(self.model, example_loss, "vmap"),
+            per_example_engine(self.model, losses, "vmap"),
             microbatches,
             self.people,
             mechanism=used,
@@ -365,9 +365,15 @@ def test_rows_that_only_fill_a_microbatch_up_do_not_count():
     assert moved == pytest.approx(np.full(6, 0.02), rel=1e-4)
 
 
-def test_microbatches_fit_into_memory():
-    size = microbatch_size(2, passes=32, memory_bytes=1e9, parameters=10**6, on_gpu=False)
-    assert size == 16  # 32 passes of the network
-    small = microbatch_size(2, passes=32, memory_bytes=1e8, parameters=10**6, on_gpu=True)
+def test_microbatches_fit_into_memory_and_a_gpu_takes_a_whole_batch():
+    def size(draws, memory_bytes, *, on_gpu):
+        return microbatch_size(
+            draws, passes=32, batch=400.0, memory_bytes=memory_bytes, parameters=10**6,
+            on_gpu=on_gpu,
+        )  # fmt: skip
+
+    assert size(2, 1e9, on_gpu=False) == 16  # 32 passes of the network
+    small = size(2, 1e8, on_gpu=True)
     assert small * 3 * 4 * 10**6 <= 1e8 < (small + 1) * 3 * 4 * 10**6
-    assert microbatch_size(64, passes=32, memory_bytes=1, parameters=10**6, on_gpu=False) == 1
+    assert size(2, 1e11, on_gpu=True) == 480  # 400 and four standard deviations
+    assert size(64, 1, on_gpu=False) == 1

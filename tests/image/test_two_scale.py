@@ -16,7 +16,7 @@ from dagster_project.image.gradients import per_example_engine
 from dagster_project.image.mixer import PatchMixer
 from dagster_project.image.perceptual import PerceptualMap
 from dagster_project.image.two_scale import Experts, Finisher, TwoScale
-from dagster_project.pipeline.image_model import example_loss
+from dagster_project.pipeline.image_model import losses
 from dagster_project.settings.sections import SamplerSettings
 from dagster_project.settings.two_scale import CoarseSettings, DetailSettings
 from tests.image.feature_toys import feature_map
@@ -88,17 +88,19 @@ def examples(people: int, draws: int, *, seed: int) -> dict[str, torch.Tensor]:
     }
 
 
-def test_the_gradients_of_a_mixer_are_those_of_each_example_alone() -> None:
+@pytest.mark.parametrize("kind", ["layers", "vmap"])
+def test_the_gradients_of_a_mixer_are_those_of_each_example_alone(kind) -> None:
     network, batch = mixer(), examples(4, 3, seed=2)
-    found = per_example_engine(network, example_loss, "vmap")(batch)
-    alone = per_example_engine(network, example_loss, "loop")(batch)
+    found = per_example_engine(network, losses, kind)(batch)
+    alone = per_example_engine(network, losses, "loop")(batch)
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, alone[name], rtol=1e-4, atol=1e-5)
 
 
-def test_a_persons_gradient_of_a_mixer_depends_on_nobody_else_to_the_last_bit() -> None:
+@pytest.mark.parametrize("kind", ["layers", "vmap"])
+def test_a_persons_gradient_of_a_mixer_depends_on_nobody_else_to_the_last_bit(kind) -> None:
     """In a microbatch of one size, whoever else is in it and wherever the person stands."""
-    engine = per_example_engine(mixer(), example_loss, "vmap")
+    engine = per_example_engine(mixer(), losses, kind)
     alone, seen = examples(1, 4, seed=0), set()
     for place in (0, 1, 15, 30, 31):
         crowd = examples(32, 4, seed=place + 1)

@@ -248,6 +248,37 @@ def test_coarse_steps_follow_the_public_rule(epsilon, people, steps):
     assert bool(filled.budget_split.image) == bool(steps)
 
 
+def test_a_limit_caps_or_raises_both_rules():
+    plenty, scarce = (Recipe().changed({"dp_sgd.most_steps": most}) for most in (4000, 30))
+    assert planner.coarse_steps(plenty, 3.0, 1_000_000) == 4000
+    assert planner.coarse_steps(plenty, 1.0, 12_000) == planner.coarse_steps(Recipe(), 1.0, 12_000)
+    assert planner.coarse_steps(scarce, 3.0, 1_000_000) == 30
+    assert planner.dp_sgd_steps(scarce, 3.0, 10_000_000) == 30
+
+
+def test_dp_sgd_costs_its_share_in_the_joint_composition():
+    """Thousands of steps among a million people cost next to nothing down to a noise multiplier of
+    about .8, where a rule for each mechanism by itself would stop."""
+    found = plan(
+        schema(1_000_000),
+        {"dp_sgd.steps": 2000, "dp_sgd.batch": 512, "budget_split.minimum_people": 0},
+        target_epsilon=3.0,
+        target_delta=1e-8,
+        discretization=1e-3,
+        second_opinion=False,
+    )
+    pairs, sgd = (found.mechanism(name).event for name in ("mean_pairs", "image_model"))
+    assert pairs.noise_multiplier == pytest.approx(3.3, abs=0.1)
+    assert sgd.noise_multiplier == pytest.approx(0.62, abs=0.02)
+    others = [event for event in found.events if event is not sgd]
+    # The pairs' share is as large as that of DP-SGD, and no minimum of noise applies to it.
+    stand_in = [*others, Gaussian(noise_multiplier=pairs.noise_multiplier)]
+    for events in (found.events, stand_in):
+        cost = accounting.epsilon(events, target_delta=1e-8, discretization=1e-3)
+        assert cost == pytest.approx(3.0, rel=0.01)
+    assert accounting.epsilon(others, target_delta=1e-8, discretization=1e-3) < 2.6
+
+
 def test_coarse_steps_grow_with_their_share_and_with_people():
     less = Recipe().changed({"budget_split.image": 0.15})
     assert planner.coarse_steps(less, 1.0, 20_000) < planner.coarse_steps(Recipe(), 1.0, 20_000)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.settings.sections import TableSettings
 from dagster_project.table import marginals, mbi_inference
-from dagster_project.table.aim import fit_aim, recommended_rounds
+from dagster_project.table.aim import fit_aim, most_memory, recommended_rounds
 from dagster_project.table.estimation import TableFit, estimate, independent_model
 from dagster_project.table.measurements import (
     Measurement,
@@ -174,6 +176,29 @@ def test_the_model_keeps_to_its_size():
     )
     assert 8 * sum(table.size for table in result.model.marginals) <= limit
     assert len(recorder.measured) == 8  # paid for and used: the schedule does not shrink
+
+
+def test_memory_is_known_beforehand():
+    rng = np.random.default_rng(0)
+    sizes = tuple(int(size) for size in rng.integers(2, 9, 14))
+    codes = np.stack([rng.integers(0, size, 40_000) for size in sizes], axis=1).astype(np.int16)
+    limits = {"max_model_bytes": 2e6, "iterations": 2, "final_iterations": 2}
+    tracemalloc.start()
+    try:
+        fit(
+            codes,
+            Recorder(),
+            rounds=30,
+            names=[f"a{axis}" for axis in range(14)],
+            sizes=sizes,
+            n_public=40_000,
+            selections_per_fit=10,
+            **limits,
+        )
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 1e6 < peak < most_memory(sizes, TableSettings(**limits))
 
 
 def test_a_limit_below_the_smallest_pair_is_refused():
