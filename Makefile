@@ -13,12 +13,13 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export NO_MKDOCS_2_WARNING := 1
 
 .NOTPARALLEL:
-.PHONY: help setup setup-dev data demo dev test browser lint types docs format
+.PHONY: help setup setup-dev data demo dev test ray browser lint types docs format
 
 help:
 	@echo 'make demo    a differentially private release of the example catalogue, with its report'
 	@echo 'make test    lint, types, the documentation and all tests'
 	@echo 'make dev     the graph in a browser: Dagster at http://localhost:3000'
+	@echo 'make ray     the tests of workers on a Ray cluster, which it starts here'
 	@echo 'make browser the graph in Chromium, with screenshots in browser/'
 	@echo 'make docs    the documentation as a site, in site/'
 	@echo 'make setup   only the packages (.venv)'
@@ -58,6 +59,11 @@ docs: setup-dev
 test: lint types docs data
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests \
 		-n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# Ray is large and takes seconds to start, so it has a command of its own.
+ray:
+	@sh scripts/setup.sh ray
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests_ray
 
 # Needs Chromium and its driver, which a bare machine lacks.
 browser: setup-dev

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes .venv with the locked packages: `setup.sh run`, or `setup.sh dev` for the tests' tools too.
+# Makes .venv with the locked packages: `setup.sh run`, `setup.sh dev` for the tests' tools too, or
+# `setup.sh ray` for Ray as well.
 # Does nothing when that is done already. PYTHON=... names the interpreter, TORCH_INDEX_URL=...
 # the index that torch comes from.
 set -eu
@@ -109,14 +110,18 @@ if ! done_already run "$run_key"; then
     echo "$run_key" > "$venv/.done-run"
 fi
 
-if [ "${1:-run}" = dev ]; then
-    dev_key=$(key requirements-dev.lock)
-    if ! done_already dev "$dev_key"; then
-        : > "$venv/.installing"
-        step=requirements-dev.lock
-        echo "setup: the tests' tools"
-        pip_install --no-deps -r requirements-dev.lock
-        rm -f "$venv/.installing"
-        echo "$dev_key" > "$venv/.done-dev"
-    fi
-fi
+more() { # more NAME WHAT: the packages of requirements-NAME.lock
+    more_key=$(key "requirements-$1.lock")
+    done_already "$1" "$more_key" && return
+    : > "$venv/.installing"
+    step=requirements-$1.lock
+    echo "setup: $2"
+    pip_install --no-deps -r "$step"
+    rm -f "$venv/.installing"
+    echo "$more_key" > "$venv/.done-$1"
+}
+
+case "${1:-run}" in
+    dev) more dev "the tests' tools" ;;
+    ray) more dev "the tests' tools"; more ray "Ray" ;;
+esac

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "dagster_project"
 
 # From the ground up. A module may import from its own room and from the floors below.
 FLOORS = (
-    ("data", "settings"),
+    ("data", "settings", "compute"),
     ("privacy", "starting"),
     ("ledger", "table", "image", "importers"),
     ("public_data", "release", "evaluation", "example"),
@@ -145,7 +145,7 @@ def test_locks_are_exact_and_agree_with_pyproject() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     locked: dict[str, str] = {}
-    for name in ("requirements.lock", "requirements-dev.lock"):
+    for name in ("requirements.lock", "requirements-dev.lock", "requirements-ray.lock"):
         for line in (ROOT / name).read_text().splitlines():
             if line and not line.startswith("#"):
                 package, version = line.split("==")

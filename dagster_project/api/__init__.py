@@ -19,6 +19,7 @@ from dagster_project.data.progress import Progress, silent
 if TYPE_CHECKING:
     from dagster_project.ledger import Ledger
     from dagster_project.ledger.population import Population
+    from dagster_project.pipeline.release import Compute
     from dagster_project.pipeline.request import Priced
 
 __all__ = ["Made", "lineage", "plan", "release", "sample"]
@@ -78,6 +79,7 @@ def release(
     approved_by: str,
     n: int = 4000,
     seed: int = 1,
+    compute: Compute | None = None,
     progress: Progress = silent,
     **request: Any,
 ) -> Made:
@@ -88,6 +90,7 @@ def release(
         approved_by: Who decided to spend; recorded in the ledger.
         n: Number of synthetic pairs.
         seed: Public seed of the sampling.
+        compute: Device and workers (`pipeline.release.Compute`).
         progress: Callback that receives the fraction done and a text.
 
     Raises:
@@ -132,6 +135,7 @@ def release(
             allow_delta=asked.allow_delta,
             n=n,
             seed=seed,
+            compute=compute,
             progress=progress,
         )
     return Made(release_id=solved.release_id, bundle=bundle)
@@ -145,6 +149,7 @@ def sample(
     seed: int,
     out: str | Path,
     where: str | None = None,
+    compute: Compute | None = None,
     progress: Progress = silent,
 ) -> Made:
     """Draw more pairs from a release's models, if asked under a condition; costs nothing.
@@ -155,6 +160,7 @@ def sample(
         n, seed: Number of pairs, and public seed.
         out: Folder of the new bundle.
         where: A condition such as "finding == 'effusion' and age >= 60" (`table.conditions`).
+        compute: Device and workers (`pipeline.release.Compute`).
         progress: Callback that receives the fraction done and a text.
 
     Raises:
@@ -168,7 +174,7 @@ def sample(
         raise ValueError("n must be at least 1 and seed at least 0")
     with _opened(root) as (_, ledger):
         made = Release.load(
-            release_id, root=Path(root).absolute(), ledger=ledger, compute=Compute()
+            release_id, root=Path(root).absolute(), ledger=ledger, compute=compute or Compute()
         )
         synthetic_release.make(made, Path(out), n=n, seed=seed, where=where, progress=progress)
         synthetic_release.commit(made, Path(out))

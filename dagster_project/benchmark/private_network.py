@@ -31,10 +31,10 @@ from dagster_project.image.private_training import (
     microbatch_size,
     own_draws,
 )
+from dagster_project.pipeline.drawing import hash_seed
 from dagster_project.pipeline.image_model import PASSES, load_state, save_state
 from dagster_project.pipeline.pairs import load_train
 from dagster_project.pipeline.release import Compute, Release
-from dagster_project.pipeline.synthetic_release import hash_seed
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.plan import PlannedMechanism
 from dagster_project.settings.recipe import Recipe

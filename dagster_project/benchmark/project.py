@@ -69,14 +69,15 @@ class TrialRelease(Release):
     def once(
         self,
         stage: str,
-        run: Callable[[], None],
+        run: Callable[..., None],
         *,
         executed: Mapping[str, Mapping[str, Any]] | None,
         files: Iterable[str],
         parents: Iterable[str],
+        prepare: Callable[[], Any] | None = None,
     ) -> bool:
         def timed() -> None:
-            self.seconds[stage] = cpu_seconds_of(run)
+            self.seconds[stage] = cpu_seconds_of(lambda: run(*([prepare()] if prepare else [])))
             self._own.append(self.seconds[stage])
 
         def taken() -> None:

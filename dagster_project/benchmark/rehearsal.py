@@ -215,13 +215,14 @@ class _Rehearsal(Release):
     def once(
         self,
         stage: str,
-        run: Callable[[], None],
+        run: Callable[..., None],
         *,
         executed: Mapping[str, Mapping[str, Any]] | None,
         files: Iterable[str],
         parents: Iterable[str],
+        prepare: Callable[[], Any] | None = None,
     ) -> bool:
-        run()
+        run(*([prepare()] if prepare else []))
         return True
 
     def with_steps(self, name: str, steps: int) -> _Rehearsal:

@@ -62,12 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _exit_code(error: Exception) -> int | None:
     """Return the exit code of a refusal, or None for a bug in the program."""
+    from dagster_project.compute.workers import WorkerLost
     from dagster_project.ledger.errors import LedgerError
     from dagster_project.ledger.lineage import UntracedFile
     from dagster_project.release.manifest import ManifestError
 
     if isinstance(error, LedgerError):
         return REFUSED
+    if isinstance(error, WorkerLost):
+        return FAILED
     known = (ManifestError, UntracedFile, ValueError, FileNotFoundError, PermissionError)
     return WRONG_REQUEST if isinstance(error, known) else None
 
@@ -115,7 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="features of the Fréchet distance",
     )
     new.add_argument("--weights", help="local file of Inception-v3 weights")
-    new.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    _compute(new)
     new.add_argument("--approved-by", default="", help="who approves the spending")
 
     new = add("sample", release.sample, "sample more pairs from a release's models; costs nothing")
@@ -127,6 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
     text = "csv adds a table and picture files to the Parquet shards"
     new.add_argument("--format", choices=("parquet", "csv"), default="parquet", help=text)
     new.add_argument("--out", type=Path, help="output folder of the bundle")
+    _compute(new)
     new.add_argument("--json", action="store_true")
 
     new = add("lineage", ask.lineage, "show what was spent on a released file or release")
@@ -224,6 +228,16 @@ def _request(parser: argparse.ArgumentParser, *, epsilon: float | None) -> None:
         "--allow-delta", action="store_true", help="accept a larger delta; only on public data"
     )
     parser.add_argument("--json", action="store_true")
+
+
+def _compute(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    text = "processes that read pairs, train and draw; 1 is this process"
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help=text)
+    text = "where they run: on this machine, or on a Ray cluster"
+    parser.add_argument("--engine", default="local", choices=("local", "ray"), help=text)
+    text = "address of the Ray cluster (default: RAY_ADDRESS, or one started on this machine)"
+    parser.add_argument("--address", default="", help=text)
 
 
 def _sampling(parser: argparse.ArgumentParser) -> None:

@@ -55,7 +55,8 @@ def sample(options: argparse.Namespace) -> int:
     from dagster_project.table.conditions import Condition
 
     _require_sampling(options)
-    root, compute = root_of(options), ComputeResource(bars=True)
+    _require_device(options)
+    root, compute = root_of(options), ComputeResource(**_compute(options))
     store = ReleaseStore(root=str(root))
     ledger = open_ledger(root)
     try:
@@ -97,11 +98,20 @@ def sample(options: argparse.Namespace) -> int:
     return 0
 
 
+def _compute(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of the resource `compute`."""
+    names = ("device", "workers", "engine", "address")
+    return {name: getattr(options, name) for name in names} | {"bars": True}
+
+
 def _require_device(options: argparse.Namespace) -> None:
-    if options.device == "cuda":
+    if options.device == "cuda" or options.engine == "ray" or options.workers != 1:
         from dagster_project.pipeline.release import Compute
 
-        Compute(device="cuda").require_device()
+        compute = Compute(device=options.device, engine=options.engine, workers=options.workers)
+        compute.require_workers()
+        if options.engine == "local":  # Ray's GPUs are elsewhere
+            compute.require_device()
 
 
 def _require_sampling(options: argparse.Namespace) -> None:
@@ -144,7 +154,7 @@ def _run_config(options: argparse.Namespace, root: Path, data: Path) -> dict[str
         "resources": {
             "data": {"config": {"folder": str(data), "root": str(root)}},
             "budget": {"config": {"root": str(root), "approved_by": options.approved_by}},
-            "compute": {"config": {"device": options.device, "bars": True}},
+            "compute": {"config": _compute(options)},
         },
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
     }

@@ -68,3 +68,20 @@ class Pairs:
                 for name in _FIELDS
             )
         )
+
+
+@dataclass(frozen=True)
+class PairsShard:
+    """Some rows of the pairs in a folder; another process reads them where the folder is mounted.
+
+    Attributes:
+        folder: Where `Pairs.save` wrote.
+        rows: Indices, int (n,).
+    """
+
+    folder: Path
+    rows: np.ndarray
+
+    def load(self) -> Pairs:
+        """Read these rows, and no others, into memory."""
+        return Pairs.load(self.folder).take(self.rows)

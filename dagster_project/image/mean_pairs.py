@@ -122,27 +122,27 @@ class CellSums(Mechanism):
             return np.arange(people)
         return poisson_sample(people, sample_rate=self.sample_rate, generator=generator)
 
-    def run(
+    def exact(
         self,
         images: np.ndarray,
         one_hot: np.ndarray,
         feature_map: FeatureMap,
         *,
-        generator: SecureGenerator,
         device: torch.device | None = None,
     ) -> np.ndarray:
-        """Return the sums of phi over each cell plus N(0, noise_std^2), on the grid of 2^-24.
+        """Return the exact sums of phi over each cell, or those of a part of the people. Private.
+
+        They are integers, so the sums of any division into parts add up to the same bits.
 
         Args:
             images: (N, C, H, W) uint8, one for each sampled person.
             one_hot: (N, cells) with exactly `attributes` ones in each row.
             feature_map: Public map with ||phi|| <= 1.
-            generator: The operating system's randomness.
             device: Where the features are computed; None is the CPU.
 
         Returns:
-            (cells, feature_map.size), with one more column for the counts if `counted`; float64,
-            multiples of 2^-24; differentially private.
+            (cells, feature_map.size) in units of 2^-24, int64, with one more column for the counts
+            if `counted`.
 
         Raises:
             ValueError: If a row is not in exactly `attributes` cells.
@@ -155,8 +155,31 @@ class CellSums(Mechanism):
         sums = cell_sums(images, one_hot, feature_map, device=device or CPU)
         if self.counted:
             sums = np.column_stack([sums, one_hot.sum(axis=0).astype(np.int64) * UNITS])
+        return sums
+
+    def noisy(self, sums: np.ndarray, *, generator: SecureGenerator) -> np.ndarray:
+        """Return the exact sums of everybody plus N(0, noise_std^2), on the grid of 2^-24.
+
+        Args:
+            sums: The result of `exact`, or the total of its results over parts.
+            generator: The operating system's randomness.
+
+        Returns:
+            Float64 of the same shape, multiples of 2^-24; differentially private.
+        """
         noise = generator.rounded_gaussian(sums.shape, sigma=self.noise_std * UNITS)
         return to_numbers(sums + noise)
+
+    def run(
+        self,
+        images: np.ndarray,
+        one_hot: np.ndarray,
+        feature_map: FeatureMap,
+        *,
+        generator: SecureGenerator,
+    ) -> np.ndarray:
+        """Return the noisy sums of everybody, `noisy` of `exact`."""
+        return self.noisy(self.exact(images, one_hot, feature_map), generator=generator)
 
     def observed(self, uses: Uses) -> dict[str, float]:
         return {"noise_multiplier": once(uses, "gaussian") / UNITS / self.sensitivity()}

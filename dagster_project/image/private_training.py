@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -37,6 +38,19 @@ class Parameters(Protocol):
     def expected_batch_size(self) -> float: ...
     @property
     def steps(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class ClippedSums:
+    """The sum of the clipped gradients of some people, in integers of the grid. Private.
+
+    Attributes:
+        total: int64 (P,), all parameters one after the other.
+        max_grad_norm: Norm to which each gradient was clipped; the unit is this / 2^24.
+    """
+
+    total: np.ndarray
+    max_grad_norm: float
 
 
 class SecureDPOptimizer(DPOptimizer):
@@ -69,6 +83,11 @@ class SecureDPOptimizer(DPOptimizer):
         self._secure_generator.note("max_grad_norm", self.max_grad_norm)
         return clipped_sum(gradients, max_norm=self.max_grad_norm, present=present)
 
+    def received(self, sums: ClippedSums) -> torch.Tensor:
+        """Return sums that were computed elsewhere, as `clipped_sum` would."""
+        self._secure_generator.note("max_grad_norm", sums.max_grad_norm)
+        return torch.tensor(sums.total, device=self.params[0].device)
+
     def draw_noise(self) -> np.ndarray:
         """Draw N(0, (noise_multiplier max_grad_norm)^2 I), rounded to the grid, int64 (P,)."""
         size = sum(p.numel() for p in self.params)
@@ -89,10 +108,13 @@ class SecureDPOptimizer(DPOptimizer):
             p.grad /= divisor
 
 
+Microbatch = Mapping[str, torch.Tensor] | ClippedSums
+
+
 def private_step(
     optimizer: SecureDPOptimizer,
     named_parameters: Mapping[str, nn.Parameter],
-    microbatches: Iterator[Mapping[str, torch.Tensor]],
+    microbatches: Iterator[Microbatch],
     engine: Engine,
     threads: Threads | None = None,
 ) -> None:
@@ -100,19 +122,14 @@ def private_step(
 
     Clips each example, sums over the microbatches, adds noise once, divides by the public
     expected batch size and updates the parameters. `present`, bool (B,), may mark the rows of a
-    microbatch that are people; the others are padding.
+    microbatch that are people; the others are padding. The sums of some microbatches may have been
+    computed elsewhere (`shared_steps`).
     """
-
-    def summed(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        gradients = engine({name: part for name, part in batch.items() if name != "present"})
-        parts = [gradients[name].to(p.dtype) for name, p in named_parameters.items()]
-        with torch.autocast(parts[0].device.type, enabled=False):  # sums are integers
-            return optimizer.clipped_sum(parts, batch.get("present"))
-
     first = next(iter(named_parameters.values()))
     total = torch.zeros(
         sum(p.numel() for p in named_parameters.values()), dtype=torch.int64, device=first.device
     )
+    summed = partial(_summed, optimizer, named_parameters, engine)
     if threads is None:
         for part in map(summed, microbatches):
             total = total + part
@@ -126,6 +143,38 @@ def private_step(
     optimizer.divide()
     optimizer.original_optimizer.step()
     optimizer.original_optimizer.zero_grad(set_to_none=True)
+
+
+def _summed(
+    optimizer: SecureDPOptimizer,
+    named_parameters: Mapping[str, nn.Parameter],
+    engine: Engine,
+    batch: Microbatch,
+) -> torch.Tensor:
+    """Return the sum of the clipped gradients of one microbatch, integers (P,)."""
+    if isinstance(batch, ClippedSums):
+        return optimizer.received(batch)
+    gradients = engine({name: part for name, part in batch.items() if name != "present"})
+    parts = [gradients[name].to(p.dtype) for name, p in named_parameters.items()]
+    with torch.autocast(parts[0].device.type, enabled=False):  # sums are integers
+        return optimizer.clipped_sum(parts, batch.get("present"))
+
+
+def clipped_sums(
+    named_parameters: Mapping[str, nn.Parameter],
+    microbatches: Iterator[Microbatch],
+    engine: Engine,
+    *,
+    mechanism: Parameters,
+) -> ClippedSums:
+    """Return the exact part of `private_step`, which adds no noise and changes no parameter."""
+    sgd = torch.optim.SGD(named_parameters.values(), lr=0.0)
+    optimizer = SecureDPOptimizer(sgd, mechanism, SecureGenerator())
+    size = sum(p.numel() for p in named_parameters.values())
+    total = torch.zeros(size, dtype=torch.int64, device=optimizer.params[0].device)
+    for batch in microbatches:
+        total = total + _summed(optimizer, named_parameters, engine, batch)
+    return ClippedSums(total.cpu().numpy(), optimizer.max_grad_norm)
 
 
 def fixed_microbatches(chosen: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
@@ -188,7 +237,7 @@ class TrainingState:
 def train_private(
     model: nn.Module,
     engine: Engine,
-    make_microbatches: Callable[[np.ndarray], Iterator[Mapping[str, torch.Tensor]]],
+    make_microbatches: Callable[[np.ndarray], Iterator[Microbatch]],
     people: int,
     *,
     mechanism: Parameters,
@@ -206,7 +255,8 @@ def train_private(
     Args:
         model: The network, trained in place.
         engine: Per-example gradients of the network.
-        make_microbatches: Function from the indices of a Poisson batch to microbatches of tensors.
+        make_microbatches: Function from the indices of a Poisson batch to microbatches of
+            tensors, or to sums over them.
         people: Number of private pairs, used only for Poisson sampling.
         mechanism: The plan's parameters.
         learning_rate: Initial rate of Adam; it falls to zero by `cosine_rate`.

@@ -275,13 +275,14 @@ class Ledger:
             StageSpent: The stage was begun before and cannot resume in steps.
             StageCommitted: The stage is complete; read its output.
         """
-        try:
-            canonical_json(executed)
-        except (TypeError, ValueError) as error:
-            message = f"what stage {stage!r} would run is not plain JSON: {error}"
-            raise errors.ConformanceError(message) from None
-        body = {"release_id": release_id, "stage": stage, "executed": executed}
+        body = _start(release_id, stage, executed)
         self._journal.record("STARTED", lambda _state: body)
+
+    def require_startable(
+        self, release_id: str, stage: str, executed: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """Raise what `begin` would raise now, and write nothing."""
+        self._journal.fresh().require_startable(_start(release_id, stage, executed))
 
     def authorise_steps(self, release_id: str, stage: str, first: int, last: int) -> None:
         """Allow the steps `first` to `last` (inclusive, numbered from 0), before they run.
@@ -370,3 +371,15 @@ class Ledger:
     def close(self) -> None:
         """Release the storage."""
         self._journal.close()
+
+
+def _start(
+    release_id: str, stage: str, executed: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the body of an entry STARTED."""
+    try:
+        canonical_json(executed)
+    except (TypeError, ValueError) as error:
+        message = f"what stage {stage!r} would run is not plain JSON: {error}"
+        raise errors.ConformanceError(message) from None
+    return {"release_id": release_id, "stage": stage, "executed": executed}

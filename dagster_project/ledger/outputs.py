@@ -34,13 +34,14 @@ def run_once(
     ledger: Ledger,
     release_id: str,
     stage: str,
-    run: Callable[[], None],
+    run: Callable[..., None],
     *,
     executed: Mapping[str, Mapping[str, Any]] | None,
     files: Iterable[str],
     parents: Iterable[str],
     root: Path,
     records: Path,
+    prepare: Callable[[], Any] | None = None,
 ) -> bool:
     """Run a stage that makes files under `root`, unless it is committed or already ran.
 
@@ -49,12 +50,14 @@ def run_once(
     Args:
         ledger, release_id: The ledger, and the release to which the stage belongs.
         stage: Its name in the plan.
-        run: Makes the files.
+        run: Makes the files; takes what `prepare` returned, if there is one.
         executed: What will run, by mechanism; None for post-processing.
         files: The files, relative to `root`.
         parents: Committed stages it is made from, with their files under `root`.
         root: Folder of the outputs, two levels below the project's.
         records: Private folder for the record of a finished run, anywhere below the project's.
+        prepare: Work that draws no noise and releases nothing, such as exact sums. It runs before
+            the stage is begun, so that it can fail, and run again, without a part of the budget.
 
     Returns:
         Whether it ran now.
@@ -77,10 +80,14 @@ def run_once(
         ran = found is None
         if found is None:
             make_folder(records)
+            given: tuple[Any, ...] = ()
+            if prepare:
+                ledger.require_startable(release_id, stage, executed)
+                given = (prepare(),)
             ledger.begin(release_id, stage, executed)
             # Fetched first, so that only the record's storage is needed once the run is over.
             key = ledger.output_key(release_id, stage)
-            run()
+            run(*given)
             found = output.record(record, key)
         made, durable = found, [record]
     # A committed hash must never name bytes that a power cut can still take back.

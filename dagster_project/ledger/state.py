@@ -218,7 +218,8 @@ class State:
         for cohort, cost in release.refunds.items():
             self._spend(cohort, -Fraction(cost))
 
-    def _started(self, entry: Entry, body: Mapping[str, Any]) -> None:
+    def require_startable(self, body: Mapping[str, Any]) -> Stage:
+        """Return the stage that an entry STARTED with this body would start, or refuse it."""
         name, stage = body["stage"], self.stage(body["release_id"], body["stage"])
         self._require_uncommitted(body, stage)
         if not stage.mechanisms:
@@ -239,6 +240,10 @@ class State:
                 f"output of it is on disk: the budget of {', '.join(declared)} is spent in full "
                 f"and its noise cannot be drawn again, {_WAYS_ON}"
             )
+        return stage
+
+    def _started(self, entry: Entry, body: Mapping[str, Any]) -> None:
+        stage = self.require_startable(body)
         self._set_stage(body, replace(stage, starts=stage.starts + 1, started=entry.hash))
 
     def _steps(self, _entry: Entry, body: Mapping[str, Any]) -> None:

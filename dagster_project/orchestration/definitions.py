@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -66,4 +67,5 @@ def build_definitions(
     )
 
 
-definitions = build_definitions()
+# In a container the code and the project's folder are in two places.
+definitions = build_definitions(Path(os.environ.get("DPTABIMAGE_ROOT", ROOT)))

@@ -155,11 +155,14 @@ class ReleaseStore(dg.ConfigurableResource):
 
 
 class ComputeResource(dg.ConfigurableResource):
-    """Device and memory bound of the stages that train or sample."""
+    """Device, memory bound and workers of the stages."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     memory_gb: float = Field(1.0, gt=0, description="Memory bound of per-example gradients.")
+    engine: Literal["local", "ray"] = Field("local", description="Where the workers run.")
+    workers: int = Field(1, ge=1, description="Processes that read pairs, train and draw.")
+    address: str = Field("", description="Address of the Ray cluster (default: RAY_ADDRESS).")
     bars: bool = Field(False, description="Progress on the terminal instead of log lines.")
 
     def settings(self) -> ComputeSettings:
@@ -167,7 +170,12 @@ class ComputeResource(dg.ConfigurableResource):
         from dagster_project.pipeline.release import Compute as ComputeSettings
 
         return ComputeSettings(
-            device=self.device, precision=self.precision, memory_gb=self.memory_gb
+            device=self.device,
+            precision=self.precision,
+            memory_gb=self.memory_gb,
+            engine=self.engine,
+            workers=self.workers,
+            address=self.address or None,
         )
 
     def progress(self, stage: str, log: Callable[[str], None]) -> Callable[[float, str], None]:

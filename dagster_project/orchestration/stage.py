@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import dagster as dg
 
+from dagster_project.compute.workers import WorkerLost
 from dagster_project.ledger.errors import LedgerError
 from dagster_project.orchestration.resources import (
     BudgetLedger,
@@ -170,15 +171,16 @@ def guarded(name: str, root: Path, private: Callable[[], T]) -> T:
     """Return what private code returns; replace its exceptions by ones that Dagster may keep.
 
     Raises:
-        dg.Failure: The text of a refusal by the ledger or of too few people (a noisy count), or an
-            error code that names the traceback's file in the private zone of `root`.
+        dg.Failure: The text of a refusal by the ledger, of too few people (a noisy count) or of
+            lost workers, or an error code that names the traceback's file in the private zone of
+            `root`.
     """
     try:
         return private()
     except LedgerError as refused:
         refusal = {"refused by the ledger": type(refused).__name__}
         failure = dg.Failure(str(refused), metadata=refusal, allow_retries=False)
-    except TooFewPeople as ended:
+    except (TooFewPeople, WorkerLost) as ended:
         failure = dg.Failure(str(ended), allow_retries=False)
     except Exception:
         failure = _private_failure(name, root)

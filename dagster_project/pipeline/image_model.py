@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -14,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from dagster_project.compute.workers import Workers
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
 from dagster_project.image import edm
@@ -24,15 +27,17 @@ from dagster_project.image.generator import ImageGenerator
 from dagster_project.image.gradients import Kind, fastest, per_example_engine
 from dagster_project.image.mixer import PatchMixer
 from dagster_project.image.private_training import (
+    Microbatch,
     TrainingState,
     fixed_microbatches,
     microbatch_size,
     own_draws,
 )
+from dagster_project.image.shared_steps import Job, Prepared, shared_step
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline import pretrained_checkpoint
-from dagster_project.pipeline.pairs import load_train
-from dagster_project.pipeline.release import Drawable, Release
+from dagster_project.pipeline.pairs import load_train, train_folder
+from dagster_project.pipeline.release import Drawable, Models, Release
 from dagster_project.privacy.noise import SecureGenerator
 
 FILES = ("image_model.safetensors",)
@@ -55,52 +60,88 @@ def train(release: Release, progress: Progress) -> bool:
         return release.once(
             "image_model", keep, executed=None, files=FILES, parents=("pretrained_checkpoint",)
         )
-    recipe, mechanism = release.recipe.dp_sgd, release.mechanism(DPSGD)
-
-    def run() -> None:
-        device = release.compute.torch_device
-        model = pretrained_checkpoint.load(release).to(device)
-        count = sum(p.numel() for p in model.parameters())
-        pairs = load_train(release)
-        chunk = microbatch_size(
-            recipe.noise_draws,
-            passes=COARSE_PASSES if release.two_scale else PASSES,
-            batch=mechanism.expected_batch_size,
-            memory_bytes=release.compute.memory_gb * 1e9,
-            parameters=count,
-            on_gpu=device.type == "cuda",
+    mechanism, stack = release.mechanism(DPSGD), ExitStack()
+    with stack:
+        ran = release.once(
+            "image_model",
+            lambda workers: run_steps(release, mechanism, workers, progress),
+            executed={mechanism.name: mechanism.parameters()},
+            files=FILES,
+            parents=("pretrained_checkpoint",),
+            prepare=lambda: stack.enter_context(release.compute.open_workers()),
         )
-        kind = chosen_engine(recipe.engine, model, drawn_batch(release, chunk, device))
-        folder, generator = release.private / "image_model", SecureGenerator()
-        with release.compute.autocast():
-            averaged = mechanism.run(
-                model,
-                per_example_engine(model, losses, kind),
-                partial(microbatches, pairs, release, chunk=chunk, device=device),
-                len(pairs),
-                learning_rate=recipe.learning_rate,
-                ema_half_life=max(1.0, recipe.ema_half_life_share * mechanism.steps),
-                checkpoint_steps=recipe.checkpoint_steps,
-                authorise=lambda first, end: release.ledger.authorise_steps(
-                    release.id, "image_model", first, end - 1
-                ),
-                save=lambda state: save_state(folder, state),
-                resume=load_state(folder),
-                generator=generator,
-                progress=progress,
-            )
-        mechanism.verify(generator.uses)
-        save_file({n: p.cpu().contiguous() for n, p in averaged.items()}, _file(release))
-
-    ran = release.once(
-        "image_model",
-        run,
-        executed={mechanism.name: mechanism.parameters()},
-        files=FILES,
-        parents=("pretrained_checkpoint",),
-    )
     shutil.rmtree(release.private / "image_model", ignore_errors=True)
     return ran
+
+
+def run_steps(release: Release, mechanism: DPSGD, workers: Workers, progress: Progress) -> None:
+    """Run DP-SGD and write the released network."""
+    recipe, compute = release.recipe.dp_sgd, release.compute
+    networks = release.public_models()
+    # With workers elsewhere, this process only adds up, which needs no GPU.
+    own = networks if workers.here else replace(networks, compute=replace(compute, device="cpu"))
+    device, train = own.compute.torch_device, train_folder(release)
+    model = pretrained_checkpoint.load(own).to(device)
+    people = microbatch_people(networks, model, batch=mechanism.expected_batch_size)
+    # Chosen once for all workers: gradients of two engines differ in their last bits.
+    kind = chosen_engine(recipe.engine, model, drawn_batch(own, people, device))
+    model, engine, local = prepared(own, train, kind, people)
+    make: Callable[[np.ndarray], Iterator[Microbatch]] = local
+    if not workers.here:
+        job = Job(
+            prepare=partial(prepared, networks, train, kind, people),
+            mechanism=mechanism,
+            microbatch=people,
+            autocast=compute.autocast,
+        )
+        make = shared_step(job, model, workers)
+    folder, generator = release.private / "image_model", SecureGenerator()
+    with compute.autocast():
+        averaged = mechanism.run(
+            model,
+            engine,
+            make,
+            len(load_train(release)),
+            learning_rate=recipe.learning_rate,
+            ema_half_life=max(1.0, recipe.ema_half_life_share * mechanism.steps),
+            checkpoint_steps=recipe.checkpoint_steps,
+            authorise=lambda first, end: release.ledger.authorise_steps(
+                release.id, "image_model", first, end - 1
+            ),
+            save=lambda state: save_state(folder, state),
+            resume=load_state(folder),
+            generator=generator,
+            progress=progress,
+        )
+    mechanism.verify(generator.uses)
+    save_file({n: p.cpu().contiguous() for n, p in averaged.items()}, _file(release))
+
+
+def prepared(networks: Models, train: Path, kind: Kind, people: int) -> Prepared:
+    """Return the pretrained network, its engine and a function that makes microbatches.
+
+    Args:
+        networks: The models so far, with the recipe and the device.
+        train: Folder of the private training pairs.
+        kind: The engine.
+        people: People in a microbatch.
+    """
+    device = networks.compute.torch_device
+    model = pretrained_checkpoint.load(networks).to(device)
+    make = partial(microbatches, Pairs.load(train), networks, chunk=people, device=device)
+    return model, per_example_engine(model, losses, kind), make
+
+
+def microbatch_people(networks: Models, model: nn.Module, *, batch: float) -> int:
+    """Return the number of people in a microbatch of a batch of so many."""
+    return microbatch_size(
+        networks.recipe.dp_sgd.noise_draws,
+        passes=COARSE_PASSES if networks.two_scale else PASSES,
+        batch=batch,
+        memory_bytes=networks.compute.memory_gb * 1e9,
+        parameters=sum(p.numel() for p in model.parameters()),
+        on_gpu=networks.compute.torch_device.type == "cuda",
+    )
 
 
 def load(release: Drawable) -> UNet | PatchMixer | ImageGenerator:
@@ -121,7 +162,7 @@ def chosen_engine(
     return fastest(model, losses, batch) if choice == "auto" else choice
 
 
-def drawn_batch(release: Release, people: int, device: torch.device) -> dict[str, torch.Tensor]:
+def drawn_batch(release: Drawable, people: int, device: torch.device) -> dict[str, torch.Tensor]:
     """Return random tensors in the form of a microbatch, to measure on."""
     shape, draws = release.diffusion_shape, release.recipe.dp_sgd.noise_draws
     batch = {
@@ -144,10 +185,25 @@ def losses(network: Callable[..., torch.Tensor], batch: Mapping[str, torch.Tenso
 
 
 def microbatches(
-    pairs: Pairs, release: Release, chosen: np.ndarray, *, chunk: int, device: torch.device
+    pairs: Pairs,
+    release: Drawable,
+    chosen: np.ndarray,
+    *,
+    chunk: int,
+    device: torch.device,
+    key: bytes | None = None,
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield the tensors of one Poisson batch, `chunk` people at a time."""
-    recipe, schema, key = release.recipe.dp_sgd, release.schema, os.urandom(32)
+    """Yield the tensors of one Poisson batch, `chunk` people at a time.
+
+    Args:
+        pairs: The private pairs.
+        release: Recipe and schema.
+        chosen: Indices of the people.
+        chunk: People in a microbatch.
+        device: Where the tensors are needed.
+        key: The step's secret key; None draws a fresh one.
+    """
+    recipe, schema, key = release.recipe.dp_sgd, release.schema, key or os.urandom(32)
     shape = release.diffusion_shape
 
     def draws(image: np.ndarray, codes: np.ndarray) -> tuple[torch.Tensor, ...]:

@@ -14,7 +14,7 @@ from dagster_project.data.progress import Progress
 from dagster_project.image import mean_pairs
 from dagster_project.image.embeddings import FeatureMap
 from dagster_project.image.mean_pairs import CellSums, MeanPairs
-from dagster_project.pipeline import subsample, table_model
+from dagster_project.pipeline import statistics, subsample, table_model
 from dagster_project.pipeline.release import Release
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.table.graphical_model import GraphicalModel
@@ -60,27 +60,32 @@ def measure(release: Release, progress: Progress) -> bool:
     mechanism = release.mechanism(CellSums)
     return release.once(
         "mean_pairs",
-        lambda: _measure(release, mechanism, progress),
+        lambda exact: _release(release, mechanism, exact),
         executed={mechanism.name: mechanism.parameters()},
         files=FILES,
         parents=("table_model",),
+        prepare=lambda: _sum(release, mechanism, progress),
     )
 
 
-def _measure(release: Release, mechanism: CellSums, progress: Progress) -> None:
-    progress(0.0, "summing features")
+def _sum(release: Release, mechanism: CellSums, progress: Progress) -> np.ndarray:
+    """Return the exact sums over the sampled people. Private."""
+    chosen, groups = subsample.take(release), None
+    if release.recipe.mean_pairs.groups == "random":
+        sizes = release.schema.sizes
+        groups = mean_pairs.random_groups(len(chosen), sizes, generator=SecureGenerator())
+    function = statistics.ShardSums(
+        mechanism, release.schema, feature_map(release), release.compute
+    )
+    with release.compute.open_workers() as workers:
+        return statistics.cell_sums(release, function, chosen, groups, workers, progress)
+
+
+def _release(release: Release, mechanism: CellSums, exact: np.ndarray) -> None:
+    """Add the noise and write the mean pairs."""
     settings, schema = release.recipe.mean_pairs, release.schema
-    people, public_map, generator = subsample.take(release), feature_map(release), SecureGenerator()
-    codes = people.codes
-    if settings.groups == "random":
-        codes = mean_pairs.random_groups(len(people), schema.sizes, generator=generator)
-    sums = mechanism.run(
-        people.images,
-        schema.one_hot(codes),
-        public_map,
-        generator=generator,
-        device=release.compute.torch_device,
-    )
+    public_map, generator = feature_map(release), SecureGenerator()
+    sums = mechanism.noisy(exact, generator=generator)
     mechanism.verify(generator.uses)
     model, uniform = table_model.load(release).model, mean_pairs.uniform_records(schema.sizes)
     mean_pairs.complete(
@@ -96,7 +101,6 @@ def _measure(release: Release, mechanism: CellSums, progress: Progress) -> None:
         counts=sums[:, -1] if mechanism.counted else None,
         consistent=settings.consistent,
     ).save(_folder(release))
-    progress(1.0, "mean pairs released")
 
 
 def one_way(model: GraphicalModel) -> np.ndarray:

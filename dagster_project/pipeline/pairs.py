@@ -36,15 +36,20 @@ def read(release: Release, data_dir: Path, *, heldout_key: bytes, progress: Prog
         progress=progress,
         scratch=release.private / "decoding",
     )
-    train.save(release.private / "train")
+    train.save(train_folder(release))
     heldout.save(release.private / "heldout")
     shutil.rmtree(release.private / "decoding", ignore_errors=True)
     finished.write_text(json.dumps(asdict(counts), indent=1))
 
 
+def train_folder(release: Release) -> Path:
+    """Return the folder of the private training pairs."""
+    return release.private / "train"
+
+
 def load_train(release: Release) -> Pairs:
     """Load the private training pairs."""
-    return Pairs.load(release.private / "train")
+    return Pairs.load(train_folder(release))
 
 
 def load_heldout(release: Release) -> Pairs:

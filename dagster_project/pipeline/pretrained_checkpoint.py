@@ -119,7 +119,7 @@ def load_generator(release: Drawable, file: Path) -> ImageGenerator:
     return generator.eval()
 
 
-def load(release: Release) -> UNet | PatchMixer:
+def load(release: Drawable) -> UNet | PatchMixer:
     """Load the pretrained network."""
     model = release.new_network()
     model.load_state_dict(load_file(release.models / CHECKPOINT))

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
 
+from dagster_project.compute.opening import Engine, open_workers
+from dagster_project.compute.workers import Workers
 from dagster_project.data.schema import Schema
 from dagster_project.image.coarse import coarse_size
 from dagster_project.image.mixer import PatchMixer
@@ -38,12 +42,36 @@ class Compute:
     Attributes:
         device: "auto" uses a GPU if there is one.
         precision: "float32", or "bfloat16" autocast on a GPU.
-        memory_gb: Memory limit for per-example gradients held at once.
+        memory_gb: Memory limit for per-example gradients held at once, in each worker.
+        engine: "local" works on this machine, "ray" on a Ray cluster.
+        workers: Number of processes that read the private pairs, train and draw.
+        address: Address of the Ray cluster, as `ray.init` takes it; None is the environment's, or
+            else a cluster of this machine alone.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     memory_gb: float = 1.0
+    engine: Engine = "local"
+    workers: int = 1
+    address: str | None = None
+
+    def require_workers(self) -> None:
+        """Refuse workers that can never start, without starting any.
+
+        Raises:
+            ValueError: There is none, or Ray is not installed.
+        """
+        if self.workers < 1:
+            raise ValueError("the number of workers must be at least 1")
+        if self.engine == "ray" and find_spec("ray") is None:
+            raise ValueError("the engine ray needs the package ray: pip install 'dp-tabimage[ray]'")
+
+    def open_workers(self) -> AbstractContextManager[Workers]:
+        """Return the workers of a stage, as a context; see `compute.opening.open_workers`."""
+        self.require_workers()
+        gpus = int(self.device == "cuda")
+        return open_workers(self.engine, self.workers, address=self.address, gpus=gpus)
 
     @property
     def torch_device(self) -> torch.device:
@@ -142,6 +170,12 @@ class Release(Networks):
     def bundle(self) -> Path:
         return self.root / "releases" / self.id
 
+    def public_models(self) -> Models:
+        """Return the models by themselves, without plan and ledger, for other processes."""
+        return Models(
+            recipe=self.recipe, schema=self.schema, models=self.models, compute=self.compute
+        )
+
     def declared(self, mechanism: str) -> Mapping[str, Any]:
         """Return the declared parameters of a mechanism of the plan."""
         return self.plan.mechanism(mechanism).declared
@@ -198,11 +232,12 @@ class Release(Networks):
     def once(
         self,
         stage: str,
-        run: Callable[[], None],
+        run: Callable[..., None],
         *,
         executed: Mapping[str, Mapping[str, Any]] | None,
         files: Iterable[str],
         parents: Iterable[str],
+        prepare: Callable[[], Any] | None = None,
     ) -> bool:
         """Run a stage that makes files under `models/`, unless they were made already.
 
@@ -211,10 +246,12 @@ class Release(Networks):
 
         Args:
             stage: Name of the stage in the plan.
-            run: Function that makes the files.
+            run: Function that makes the files; takes what `prepare` returned, if there is one.
             executed: Parameters to run with, by mechanism; None for post-processing.
             files: The files, relative to `models/<id>`.
             parents: Committed stages the files are made from.
+            prepare: Exact work that draws no noise. It runs before the stage is begun, so it may
+                fail, and run again, at no cost.
 
         Returns:
             Whether it ran now.
@@ -232,6 +269,7 @@ class Release(Networks):
             parents=parents,
             root=self.models,
             records=self.private / "finished",
+            prepare=prepare,
         )
 
 

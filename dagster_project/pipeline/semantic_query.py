@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dagster_project.data.progress import Progress
-from dagster_project.pipeline import public_images, table_model
+from dagster_project.pipeline import public_images, statistics, table_model
 from dagster_project.pipeline.pairs import load_train
 from dagster_project.pipeline.release import Release
 from dagster_project.privacy.noise import SecureGenerator
@@ -65,15 +65,18 @@ def ask(release: Release, progress: Progress) -> bool:
         )
     mechanism = release.mechanism(LabelCounts)
 
-    def run() -> None:
+    people = load_train(release)
+
+    def labels() -> np.ndarray:
+        with release.compute.open_workers() as workers:
+            return statistics.top_labels(release, mechanism.top_k, len(people), workers, progress)
+
+    def run(top: np.ndarray) -> None:
         generator = SecureGenerator()
-        pool = public_images.load_pool(release)
-        people = load_train(release)
-        top = public_images.load_classifier(release).top(people.images, mechanism.top_k, progress)
         counts = mechanism.run(
             top,
             release.schema.one_hot(people.codes),
-            labels=len(pool.names),
+            labels=len(public_images.load_pool(release).names),
             generator=generator,
         )
         mechanism.verify(generator.uses)
@@ -85,6 +88,7 @@ def ask(release: Release, progress: Progress) -> bool:
         executed={mechanism.name: mechanism.parameters()},
         files=FILES,
         parents=("table_model",),
+        prepare=labels,
     )
 
 

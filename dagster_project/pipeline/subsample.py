@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from dagster_project.data.pairs import Pairs
 from dagster_project.image.mean_pairs import CellSums
 from dagster_project.pipeline.pairs import load_train
 from dagster_project.pipeline.release import Release
@@ -30,15 +29,15 @@ def draw(release: Release) -> None:
     np.save(_sample_file(release), chosen)
 
 
-def take(release: Release) -> Pairs:
-    """Return the sampled pairs and delete the sample, so that it is used only once.
+def take(release: Release) -> np.ndarray:
+    """Return the sampled rows of the training pairs and delete the sample: it is used only once.
 
     A sample used twice would lose its privacy amplification.
     """
     file = _sample_file(release)
     chosen = np.load(file, allow_pickle=False)
     file.unlink()
-    return load_train(release).take(chosen)
+    return chosen
 
 
 def _sample_file(release: Release) -> Path:

@@ -12,20 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from dagster_project.data.progress import Progress
 from dagster_project.evaluation.plots import data_uri
-from dagster_project.image import edm
-from dagster_project.image.edm import LEVELS
-from dagster_project.image.generator import ImageGenerator, draw_images
-from dagster_project.image.mixer import PatchMixer
-from dagster_project.image.two_scale import TwoScale
-from dagster_project.image.unet import UNet
 from dagster_project.ledger.errors import WrongState
 from dagster_project.ledger.files import file_sha256
-from dagster_project.pipeline import detail_model, image_model, public_images, table_model
-from dagster_project.pipeline.release import Drawable, Models, Release
+from dagster_project.pipeline import detail_model, drawing, public_images, table_model
+from dagster_project.pipeline.release import Models, Release
 from dagster_project.privacy.plan import canonical_hash
 from dagster_project.release import card, manifest, quality
 from dagster_project.release.bundle import BundleWriter
@@ -34,8 +27,6 @@ from dagster_project.release.previews import encode_png
 from dagster_project.table.conditions import Condition, draw
 
 PARENTS = ("table_model", "mean_pairs", "pretrained_checkpoint", "image_model")
-Drawer = UNet | PatchMixer | TwoScale | ImageGenerator
-_FORWARD = 500  # images in one pass of the network
 
 
 def parents(release: Release) -> tuple[str, ...]:
@@ -83,32 +74,26 @@ def make(
         | ({"where": where} if where else {}),
     )
     fitted = table_model.load(release)
-    device = release.compute.torch_device
-    network = load(release).to(device)
     rng, drawn = np.random.default_rng([seed, 0]), None
     if where:
         drawn = draw(fitted.model, Condition.parse(where, release.schema), n, rng)
         codes = drawn.codes
     else:
         codes = fitted.model.sample(n, rng)
-    for index in writer.missing_chunks():
-        rows = writer.rows(index)
-        part = codes[rows.start : rows.stop]
-        start, span = rows.start / n, len(rows) / n
-        images = _draw(
-            release,
-            network,
-            part,
-            torch.Generator().manual_seed(hash_seed(seed, index)),
-            lambda f, start=start, span=span: progress(start + span * f, "drawing images"),
-        )
-        writer.write_chunk(
-            index,
-            images,
-            part,
-            np.random.default_rng([seed, 1, index]),
-            drawn.records[rows.start : rows.stop] if drawn else None,
-        )
+    missing = list(writer.missing_chunks())
+    chunks = ((index, _part(codes, writer.rows(index))) for index in missing)
+    with release.compute.open_workers() as workers:
+        images_of = workers.map_shards(drawing.ChunkImages(release.public_models(), seed), chunks)
+        for index, images in zip(missing, images_of, strict=True):
+            rows = writer.rows(index)
+            writer.write_chunk(
+                index,
+                images,
+                _part(codes, rows),
+                np.random.default_rng([seed, 1, index]),
+                drawn.records[rows.start : rows.stop] if drawn else None,
+            )
+            progress(rows.stop / n, "drawing images")
     sampling: dict[str, Any] = {"n": n, "seed": seed, **sampler.model_dump(mode="json")}
     sampling |= ({"licence": licence} if licence else {}) | ({"format": "csv"} if csv else {})
     if drawn:
@@ -127,11 +112,6 @@ def make(
     )
     text = card.write_card(stated, release.schema, report)
     return writer.finish(stated, text, report)
-
-
-def load(release: Drawable) -> Drawer:
-    """Load the network that draws the images."""
-    return detail_model.load(release) if release.two_scale else image_model.load(release)
 
 
 def write(
@@ -253,56 +233,11 @@ def draw_pairs(models: Models, *, n: int, seed: int, where: str | None = None) -
     else:
         codes = fitted.model.sample(n, rng)
         records = models.schema.decode(codes, np.random.default_rng([seed, 1, 0]))
-    network = load(models).to(models.compute.torch_device)
-    generator = torch.Generator().manual_seed(hash_seed(seed, 0))
-    images = _draw(models, network, codes, generator, lambda fraction: None)
+    images = drawing.ChunkImages(models, seed)((0, codes))
     table = models.schema.to_columns(records)
     table.insert(0, image_column(models.schema), [encode_png(image) for image in images])
     return table
 
 
-def hash_seed(seed: int, index: int) -> int:
-    """Return a well-mixed 63-bit seed for a chunk, from the public seed and the chunk's number."""
-    return int(np.random.SeedSequence([seed, 2, index]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _draw(
-    release: Drawable,
-    network: Drawer,
-    codes: np.ndarray,
-    generator: torch.Generator,
-    progress: Any,
-) -> np.ndarray:
-    one_hot = release.schema.one_hot(codes)
-    if isinstance(network, ImageGenerator):
-        images = draw_images(network, one_hot, generator=generator)
-        progress(1.0)
-        return (images * 255).round().to(torch.uint8).numpy()
-    records = torch.from_numpy(one_hot)
-    drawn = []
-    for part in records.split(_FORWARD):
-        with release.compute.autocast():
-            images = _diffuse(release, network, part.to(release.compute.torch_device), generator)
-        drawn.append((images.float().cpu() * 255).round().to(torch.uint8).numpy())
-        progress(min(1.0, len(drawn) * _FORWARD / max(len(records), 1)))
-    return np.concatenate(drawn)
-
-
-def _diffuse(
-    release: Drawable,
-    network: UNet | PatchMixer | TwoScale,
-    records: torch.Tensor,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """Draw images in [0, 1]."""
-    if isinstance(network, TwoScale):
-        return network.draw(records, generator)
-    drawn = edm.sample(
-        network,
-        records,
-        release.image_shape,
-        levels=LEVELS,
-        settings=release.recipe.sampler,
-        generator=generator,
-    )
-    return (drawn + 1) / 2
+def _part(codes: np.ndarray, rows: range) -> np.ndarray:
+    return codes[rows.start : rows.stop]

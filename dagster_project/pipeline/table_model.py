@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from dagster_project.data.progress import Progress
+from dagster_project.data.progress import Progress, part
 from dagster_project.data.schema import Schema
-from dagster_project.pipeline import public_images
+from dagster_project.pipeline import statistics
 from dagster_project.pipeline.pairs import load_train
 from dagster_project.pipeline.release import Drawable, Release
 from dagster_project.privacy.noise import SecureGenerator
@@ -23,6 +23,7 @@ from dagster_project.settings.recipe import Recipe
 from dagster_project.table import aim
 from dagster_project.table.estimation import TableFit
 from dagster_project.table.latent_column import hide_last
+from dagster_project.table.marginals import Tally
 from dagster_project.table.measurements import TableMeasurement, TableSelection, table_sizes
 from dagster_project.table.mst import fit_mst
 
@@ -41,15 +42,22 @@ def fit(release: Release, progress: Progress) -> bool:
         selection = release.mechanism(TableSelection)
     used = [mechanism for mechanism in (selection, measurement) if mechanism]
 
-    def run() -> None:
+    def run(exact: tuple[np.ndarray, Tally]) -> None:
         generator = SecureGenerator()
-        fitted = _fit(release, measurement, selection, generator, progress)
+        fitted = _fit(release, exact, measurement, selection, generator, progress)
         for mechanism in used:
             mechanism.verify(generator.uses)
         fitted.save(_folder(release))
 
     executed = {mechanism.name: mechanism.parameters() for mechanism in used}
-    return release.once("table_model", run, executed=executed, files=FILES, parents=())
+    return release.once(
+        "table_model",
+        run,
+        executed=executed,
+        files=FILES,
+        parents=(),
+        prepare=lambda: _count(release, progress),
+    )
 
 
 def most_memory(recipe: Mapping[str, Any], schema: Schema) -> int:
@@ -73,34 +81,36 @@ def _folder(release: Drawable) -> Path:
     return release.models / "table_model"
 
 
+def _count(release: Release, progress: Progress) -> tuple[np.ndarray, Tally]:
+    """Return everybody's codes, with public labels if asked, and the exact counts. Private."""
+    codes, sizes = load_train(release).codes, table_sizes(release.schema, release.recipe)
+    with release.compute.open_workers() as workers:
+        if release.recipe.label_cells:
+            told = part(progress, 0.0, 0.5)
+            labels = statistics.top_labels(release, 1, len(codes), workers, told)
+            codes = np.column_stack([codes, labels])
+        return codes, statistics.tally(codes, sizes, workers=workers)
+
+
 def _fit(
     release: Release,
+    exact: tuple[np.ndarray, Tally],
     measurement: TableMeasurement,
     selection: TableSelection | None,
     generator: SecureGenerator,
     progress: Progress,
 ) -> TableFit:
-    settings, schema = release.recipe.table, release.schema
-    codes = load_train(release).codes
-    sizes, names = table_sizes(schema, release.recipe), schema.names
-    if release.recipe.label_cells:
-        codes = np.column_stack([codes, _labels(release, lambda f, text: progress(0.5 * f, text))])
-        names = (*names, LABEL)
+    settings, names = release.recipe.table, release.schema.names
     fit_model = fit_mst if settings.method == "mst" else aim.fit_aim
     return fit_model(
-        codes,
-        sizes=sizes,
-        names=names,
+        exact[0],
+        sizes=table_sizes(release.schema, release.recipe),
+        names=(*names, LABEL) if release.recipe.label_cells else names,
         n_public=release.plan.n_public,
         measurement=measurement,
         selection=selection,
         settings=settings,
         generator=generator,
         progress=progress,
+        tally=exact[1],
     )
-
-
-def _labels(release: Release, progress: Progress) -> np.ndarray:
-    """Return the most likely public label of each person's image, int16 (N,). Private."""
-    classifier = public_images.load_classifier(release)
-    return classifier.top(load_train(release).images, 1, progress)[:, 0]

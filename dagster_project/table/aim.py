@@ -80,6 +80,7 @@ def fit_aim(
     settings: TableSettings,
     generator: SecureGenerator,
     progress: Callable[[float, str], None] | None = None,
+    tally: marginals.Tally | None = None,
 ) -> TableFit:
     """Fit AIM to private records.
 
@@ -96,6 +97,7 @@ def fit_aim(
         settings: the schedule; its rounds are those of `selection`.
         generator: source of the private randomness.
         progress: callback that receives the fraction done and a text.
+        tally: the exact counts of these records, if they are known already.
 
     Raises:
         ValueError: If the shapes do not match, there is no pair to select, or no pair fits into
@@ -108,13 +110,13 @@ def fit_aim(
     if rounds and not pairs:
         raise ValueError("a table of one attribute has no pairs to select")
     report = progress or (lambda fraction, text: None)
+    one_way, exact = tally or marginals.tally(codes, sizes)
     measurements = [
         measurement.run(counts, names=(name,), generator=generator)
-        for name, counts in zip(names, marginals.one_way(codes, sizes), strict=True)
+        for name, counts in zip(names, one_way, strict=True)
     ]
     total = noisy_total(measurements, n_public=n_public)
     model = independent_model(measurements, sizes=sizes, total=total)
-    exact = marginals.two_way(codes, sizes)
     expected = expected_counts(model, pairs)
     tree = JunctionTree.of(sizes, ())
     selected: list[tuple[int, int]] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -76,6 +77,24 @@ def _require_inside(columns: Sequence[np.ndarray], sizes: Sequence[int]) -> None
     for column, size in zip(columns, sizes, strict=True):
         if len(column) and (column.min() < 0 or column.max() >= size):
             raise ValueError("a cell code lies outside its attribute's domain")
+
+
+class Tally(NamedTuple):
+    """The exact counts of all single attributes and pairs, of everybody or of some. Private."""
+
+    one_way: list[np.ndarray]
+    two_way: dict[tuple[int, int], np.ndarray]
+
+    def __add__(self, other: Tally) -> Tally:  # type: ignore[override]  # sums, not joined tuples
+        return Tally(
+            [a + b for a, b in zip(self.one_way, other.one_way, strict=True)],
+            {pair: counts + other.two_way[pair] for pair, counts in self.two_way.items()},
+        )
+
+
+def tally(codes: np.ndarray, sizes: Sequence[int]) -> Tally:
+    """Return `one_way` and `two_way` together."""
+    return Tally(one_way(codes, sizes), two_way(codes, sizes))
 
 
 def memory(attributes: int) -> int:

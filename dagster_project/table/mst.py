@@ -36,6 +36,7 @@ def fit_mst(
     settings: TableSettings,
     generator: SecureGenerator,
     progress: Callable[[float, str], None] | None = None,
+    tally: marginals.Tally | None = None,
 ) -> TableFit:
     """Fit MST to private records.
 
@@ -52,15 +53,15 @@ def fit_mst(
     """
     require_table(codes, names=names, sizes=sizes, n_public=n_public)
     report = progress or (lambda fraction, text: None)
+    one_way, exact = tally or marginals.tally(codes, sizes)
     measurements = [
         measurement.run(counts, names=(name,), generator=generator)
-        for name, counts in zip(names, marginals.one_way(codes, sizes), strict=True)
+        for name, counts in zip(names, one_way, strict=True)
     ]
     total = noisy_total(measurements, n_public=n_public)
     independent = independent_model(measurements, sizes=sizes, total=total)
     if selection is None:
         return TableFit(model=independent, measurements=tuple(measurements))
-    exact = marginals.two_way(codes, sizes)
     expected = expected_counts(independent, list(exact))
     part = list(range(len(names)))  # the forest's part that holds each attribute
     for number in range(len(names) - 1):

@@ -256,6 +256,8 @@ def test_a_gpu_that_is_not_there_is_said_before_anything_is_spent(project, monke
     before = state(project)
     code, _, err = run(project, "release", "--epsilon", "3", "--device", "cuda")
     assert code == 2 and "no GPU that torch can use" in err and err.count("\n") == 1
+    code, _, err = run(project, "release", "--epsilon", "3", "--workers", "0")
+    assert code == 2 and "workers must be at least 1" in err and err.count("\n") == 1
     assert state(project) == before
 
 

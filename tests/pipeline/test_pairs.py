@@ -59,5 +59,5 @@ def test_below_rate_one_every_person_has_a_fresh_coin(opened, monkeypatch):
     sizes = [len(d) for d in drawn]
     spread = 6 * np.sqrt(len(train) * 0.3 * 0.7)
     assert all(abs(size - 0.3 * len(train)) < spread for size in sizes)
-    first, second = (d.images.tobytes() for d in drawn[:2])
+    first, second = (d.tobytes() for d in drawn[:2])
     assert first != second

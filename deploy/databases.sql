@@ -1,0 +1,4 @@
+-- Beside Dagster's own: the ledger (population.yaml: ledger:
+-- postgresql+psycopg://tabimage@postgres/ledger) and MLflow's.
+CREATE DATABASE ledger;
+CREATE DATABASE mlflow;
