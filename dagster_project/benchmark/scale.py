@@ -32,7 +32,7 @@ from dagster_project.pipeline.release import Compute, Release
 from dagster_project.planning.planner import build_plan
 from dagster_project.settings.recipe import Recipe
 
-EPSILON, DELTA, DRAWN, SEED = 3.0, 1e-6, 2000, 1
+EPSILON, DELTA, DRAWN, SEED = 3.0, 1e-9, 2000, 1
 SETTINGS = {
     "image_generator.steps": 50,
     "image_generator.perceptual_steps": 5,
