@@ -24,7 +24,11 @@ from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.gradients import Kind, fastest, per_example_engine
 from dagster_project.image.mixer import PatchMixer
-from dagster_project.image.private_training import SecureDPOptimizer, private_step
+from dagster_project.image.private_training import (
+    MOST_AT_ONCE,
+    SecureDPOptimizer,
+    private_step,
+)
 from dagster_project.image.table_encoder import RecordLayout
 from dagster_project.image.threads import Threads
 from dagster_project.image.unet import UNet
@@ -74,7 +78,8 @@ class Case:
     def microbatch(self) -> int:
         """People in a microbatch, as in a release."""
         passes = PASSES if self.network == "unet" else COARSE_PASSES
-        return self.b if self.device == "cuda" else min(self.b, max(1, passes // self.k))
+        few = min(MOST_AT_ONCE, max(1, passes // self.k))
+        return self.b if self.device == "cuda" else min(self.b, few)
 
     def model(self) -> nn.Module:
         """Return the network with moved weights, because some start at zero."""

@@ -92,7 +92,7 @@ def measure(
             release_id = _reserve(schema, population)
             for name in STAGES[: STAGES.index(until) + 1]:
                 found = _run(["--root", str(root), "--data", str(data), release_id, name])
-                rows.append(Row(people=people, stage=name, **found))
+                rows.append(Row(people=people, stage=name, **found))  # type: ignore[arg-type]
                 told(rows[-1])
     return rows
 

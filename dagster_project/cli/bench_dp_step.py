@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--networks", type=_words, default=["mixer", "unet"], metavar="NAME,...",
         help="networks: mixer, wide mixer, unet",
     )  # fmt: skip
-    text = "people in the batch (default: 512; 64 for the U-Net on a CPU)"
+    text = "people in the batch (default: 512; 512 / K for the U-Net on a CPU)"
     parser.add_argument("--b", type=int, help=text)
     parser.add_argument("--k", type=_numbers, default=[1, 8], metavar="K,...", help="noise draws")
     parser.add_argument("--channels", type=_numbers, default=[1], metavar="C,...")
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
             device=device,
             network=network,
             channels=channels,
-            b=options.b or (64 if network == "unet" and device == "cpu" else 512),
+            b=options.b or (max(1, 512 // k) if network == "unet" and device == "cpu" else 512),
             k=k,
             variant=variant,
         )

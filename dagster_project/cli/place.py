@@ -61,7 +61,9 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     if options.train_minutes is not None:
         from dagster_project.cli.training_time import most_steps
 
-        settings["dp_sgd.most_steps"] = most_steps(options, settings)
+        settings["dp_sgd.most_steps"] = most_steps(
+            options, settings, root=root_of(options), data=data_of(options)
+        )
     return settings
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from dagster_project.cli import place
 
-
-def most_steps(options: argparse.Namespace, settings: Mapping[str, Any]) -> int:
+def most_steps(
+    options: argparse.Namespace, settings: Mapping[str, Any], *, root: Path, data: Path
+) -> int:
     """Return how many steps of DP-SGD take as long as the option says.
 
     A step is timed on drawn input, so the number is public. The measurement is kept under the
@@ -28,7 +29,7 @@ def most_steps(options: argparse.Namespace, settings: Mapping[str, Any]) -> int:
         raise ValueError("give either --train-minutes or the steps of DP-SGD, not both")
     if not options.train_minutes > 0:
         raise ValueError("--train-minutes must be positive")
-    schema = Schema.from_file(place.data_of(options) / "schema.yaml")
+    schema = Schema.from_file(data / "schema.yaml")
     recipe = preset(options.preset).changed(dict(settings))
     if not recipe.budget_split.image:
         raise ValueError("--train-minutes needs a recipe with DP-SGD, which this one is without")
@@ -38,7 +39,7 @@ def most_steps(options: argparse.Namespace, settings: Mapping[str, Any]) -> int:
         schema,
         recipe,
         Compute(device=getattr(options, "device", "auto")),
-        cache=place.root_of(options) / ".dagster" / "costs",
+        cache=root / ".dagster" / "costs",
     )
     steps = int(60 * options.train_minutes / seconds)
     if not steps:

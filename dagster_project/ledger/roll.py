@@ -39,7 +39,8 @@ class Roll:
         Raises:
             LedgerBroken: A row is none that this software wrote.
         """
-        content, numbers, known = bytearray(), [], {}
+        content, known = bytearray(), dict[str, int]()
+        numbers: list[int] = []
         parts = [np.zeros(0, _NUMBER)]
         for name, cohort in rows:
             if len(name) != NAME_BYTES:

@@ -54,11 +54,15 @@ def to_grid(parts: Sequence[torch.Tensor], *, max_norm: float) -> list[torch.Ten
     Raises:
         ValueError: `max_norm` is out of range, or a part has another type.
     """
-    rows = _joined(parts)
-    found = (
-        _scaled(rows, max_norm).trunc_().split([math.prod(part.shape[1:]) for part in parts], dim=1)
-    )
-    return [piece.reshape(part.shape) for piece, part in zip(found, parts, strict=True)]
+    _require(parts, max_norm)
+    joined = _joined(parts)
+    factor, finite = _factors(joined, max_norm, None)
+    return [
+        _scaled(part.flatten(1), factor, finite).trunc_().view(part.shape)
+        if part[:1].numel()
+        else part.clone()
+        for part in parts
+    ]
 
 
 def clipped_sum(
@@ -73,15 +77,24 @@ def clipped_sum(
     """
     import torch
 
-    rows = _scaled(_joined(parts), max_norm, present)
+    _require(parts, max_norm)
+    joined = _joined(parts)
+    factor, finite = _factors(joined, max_norm, present)
     # Below 2^31 the sum of at most 127 rows is exact in int32, which is faster. The conversion
     # truncates toward zero.
-    kind = torch.int32 if len(rows) < 2 ** (31 - BITS) else torch.int64
-    pieces = rows.split(_COLUMNS, dim=1)  # a piece stays in the processor's cache
-    return torch.cat([piece.int().sum(dim=0, dtype=kind).long() for piece in pieces])
+    kind = torch.int32 if len(factor) < 2 ** (31 - BITS) else torch.int64
+    columns = joined[0].shape[1] if joined[0].is_cuda else _COLUMNS
+    return torch.cat(
+        [
+            _scaled(piece, factor, finite).int().sum(dim=0, dtype=kind).long()
+            for matrix in joined
+            for piece in matrix.split(max(1, columns), dim=1)
+        ]
+    )
 
 
-_COLUMNS = 8192
+_COLUMNS = 2048  # scaled at a time on a CPU, so that they stay in its cache
+_SMALL = 2048  # columns of parts that are worth joining with others
 
 
 def to_numbers(units: np.ndarray, *, max_norm: float = 1.0) -> np.ndarray:
@@ -89,36 +102,59 @@ def to_numbers(units: np.ndarray, *, max_norm: float = 1.0) -> np.ndarray:
     return units * (max_norm / UNITS)
 
 
-def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the parts side by side as a new matrix (N, all entries)."""
+def _require(parts: Sequence[torch.Tensor], max_norm: float) -> None:
     import torch  # here, so that planning, which only needs the constants, does without
-
-    if any(part.dtype not in (torch.float32, torch.float64) for part in parts):
-        raise ValueError("parts must be float32 or float64, which hold the grid's integers")
-    return torch.cat([part.reshape(len(part), math.prod(part.shape[1:])) for part in parts], dim=1)
-
-
-def _scaled(
-    rows: torch.Tensor, max_norm: float, present: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Clip a matrix in place to rows of norm `max_norm`, in units of the grid, not yet truncated.
-
-    Rows that are not finite or not present become zero.
-    """
 
     if not 2.0**-64 <= max_norm <= 2.0**64:
         raise ValueError(f"max_norm must lie in [2^-64, 2^64], not {max_norm!r}")
-    norms = _norms(rows)
+    if any(part.dtype not in (torch.float32, torch.float64) for part in parts):
+        raise ValueError("parts must be float32 or float64, which hold the grid's integers")
+
+
+def _joined(parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the parts in order as matrices (N, n), neighbours joined so that few are small.
+
+    On a GPU, where each operation has a price, all are joined.
+    """
+    import torch
+
+    groups: list[list[torch.Tensor]] = []
+    for part in parts:
+        matrix = part.reshape(len(part), math.prod(part.shape[1:]))
+        small = matrix.is_cuda or matrix.shape[1] < _SMALL
+        if groups and small and (matrix.is_cuda or groups[-1][-1].shape[1] < _SMALL):
+            groups[-1].append(matrix)
+        else:
+            groups.append([matrix])
+    return [group[0] if len(group) == 1 else torch.cat(group, dim=1) for group in groups]
+
+
+def _factors(
+    matrices: Sequence[torch.Tensor], max_norm: float, present: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the factor of each row, float64 (N,), and which rows are finite; None if all are.
+
+    A row times its factor has norm `max_norm` at most, in units of the grid. The factor is zero for
+    rows that are not finite or not present.
+    """
+    norms = _norms(matrices)
     finite = norms.isfinite()
-    if not finite.all():  # 0 times infinity would not be zero
-        rows = rows.masked_fill_(~finite[:, None], 0.0)
     factor = UNITS * ((1 - _MARGIN) / norms).clamp(max=1 / max_norm)
     factor = factor.where(finite if present is None else finite & present, 0.0)
-    return rows.mul_(factor[:, None].to(rows.dtype))
+    return factor, None if finite.all() else finite
 
 
-def _norms(rows: torch.Tensor) -> torch.Tensor:
-    """Return the norm of each row, float64 (N,); infinite or NaN where an entry is.
+def _scaled(
+    matrix: torch.Tensor, factor: torch.Tensor, finite: torch.Tensor | None
+) -> torch.Tensor:
+    """Return a new matrix of rows times their factors; rows that are not finite become zero."""
+    if finite is not None:  # 0 times infinity would not be zero
+        matrix = matrix.masked_fill(~finite[:, None], 0.0)
+    return matrix * factor[:, None].to(matrix.dtype)
+
+
+def _norms(matrices: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return each row's norm over all matrices, float64 (N,); not finite where an entry is not.
 
     In any order, a sum of m squares in float32 has a relative error of at most m u / (1 - m u) with
     u = 2^-24 (Higham, "Accuracy and stability of numerical algorithms", 2002, section 4.2), and its
@@ -129,19 +165,22 @@ def _norms(rows: torch.Tensor) -> torch.Tensor:
     import torch
 
     low, high = _PLAIN
-    norms = _norms_in_blocks(rows)
+    norms = _norms_in_blocks(matrices)
     odd = ~((norms > low) & (norms < high))
-    if rows.dtype == torch.float32 and odd.any():
-        norms = torch.where(odd, _norms_in_blocks(rows.double()), norms)
+    if odd.any():
+        exact = _norms_in_blocks([matrix.double() for matrix in matrices])
+        norms = torch.where(odd, exact, norms)
     return norms
 
 
-def _norms_in_blocks(rows: torch.Tensor) -> torch.Tensor:
+def _norms_in_blocks(matrices: Sequence[torch.Tensor]) -> torch.Tensor:
     import torch
 
-    n, size = rows.shape
-    count = size // _BLOCK
-    whole = count * _BLOCK
-    blocks = torch.linalg.vector_norm(rows[:, :whole].view(n, count, _BLOCK), dim=2).double()
-    rest = torch.linalg.vector_norm(rows[:, whole:], dim=1).double()
-    return (blocks.square().sum(dim=1) + rest.square()).sqrt()
+    squares = []
+    for matrix in matrices:
+        count = matrix.shape[1] // _BLOCK
+        blocks = matrix[:, : count * _BLOCK].unflatten(1, (count, _BLOCK))
+        rest = matrix[:, count * _BLOCK :]
+        squares.append(torch.linalg.vector_norm(blocks, dim=2).double().square().sum(dim=1))
+        squares.append(torch.linalg.vector_norm(rest, dim=1).double().square())
+    return torch.stack(squares).sum(dim=0).sqrt()
