@@ -34,9 +34,10 @@ from dagster_project.image.embeddings import FeatureMap
 from dagster_project.image.gradients import per_example_engine
 from dagster_project.image.mean_pairs import CellSums
 from dagster_project.image.shared_steps import Job, Prepared, StepSums, divide
+from dagster_project.pipeline.feature_sums import ShardSums
 from dagster_project.pipeline.image_model import losses, microbatch_people, microbatches
 from dagster_project.pipeline.release import Compute, Models
-from dagster_project.pipeline.statistics import ShardSums, parts
+from dagster_project.pipeline.shards import parts
 from dagster_project.settings.recipe import Recipe
 
 SCHEMA = Schema.from_dict(

@@ -14,7 +14,7 @@ from dagster_project.data.progress import Progress
 from dagster_project.image import mean_pairs
 from dagster_project.image.embeddings import FeatureMap
 from dagster_project.image.mean_pairs import CellSums, MeanPairs
-from dagster_project.pipeline import statistics, subsample, table_model
+from dagster_project.pipeline import feature_sums, subsample, table_model
 from dagster_project.pipeline.release import Release
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.table.graphical_model import GraphicalModel
@@ -74,11 +74,11 @@ def _sum(release: Release, mechanism: CellSums, progress: Progress) -> np.ndarra
     if release.recipe.mean_pairs.groups == "random":
         sizes = release.schema.sizes
         groups = mean_pairs.random_groups(len(chosen), sizes, generator=SecureGenerator())
-    function = statistics.ShardSums(
+    function = feature_sums.ShardSums(
         mechanism, release.schema, feature_map(release), release.compute
     )
     with release.compute.open_workers() as workers:
-        return statistics.cell_sums(release, function, chosen, groups, workers, progress)
+        return feature_sums.cell_sums(release, function, chosen, groups, workers, progress)
 
 
 def _release(release: Release, mechanism: CellSums, exact: np.ndarray) -> None:

@@ -85,6 +85,8 @@ PRESETS: dict[str, Recipe] = {
             **_PUBLIC,
             "budget_split.table": 0.3,
             "budget_split.pairs": 0.4,
+            # The generator teaches images of full size here, not only their coarse form.
+            "image_generator.perceptual_steps": 300,
             "sampler.guidance": 2.5,
         }
     ),

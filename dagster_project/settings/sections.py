@@ -216,7 +216,7 @@ class ImageGeneratorSettings(Settings):
         batch: Images generated for each step.
         learning_rate: Initial learning rate of these steps, with a cosine schedule to zero.
         perceptual_steps: Adam steps afterwards on both parts of the embedding; none are taken if
-            it has no perceptual part.
+            it has no perceptual part. 100 are enough for a teacher of coarse images.
         perceptual_batch: Images of each batch that the public network sees.
         perceptual_learning_rate: Initial learning rate of the steps on both parts.
         shift: Maximum random offset of the window that cuts each image from a larger one, as a
@@ -235,7 +235,7 @@ class ImageGeneratorSettings(Settings):
     steps: PositiveInt = 1200
     batch: PositiveInt = 500
     learning_rate: PositiveFloat = 1e-2
-    perceptual_steps: NonNegativeInt = 300
+    perceptual_steps: NonNegativeInt = 100
     perceptual_batch: PositiveInt = 64
     perceptual_learning_rate: PositiveFloat = 2e-3
     shift: float = Field(0.04, ge=0, lt=0.5)

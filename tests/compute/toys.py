@@ -24,10 +24,11 @@ from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.mean_pairs import CellSums
 from dagster_project.pipeline import (
     detail_model,
+    feature_sums,
     image_model,
     mean_pairs,
     pretrained_checkpoint,
-    statistics,
+    shards,
     table_model,
 )
 from dagster_project.pipeline.drawing import ChunkImages
@@ -77,7 +78,7 @@ class Doomed:
 
 def exact_sums(release: Release, workers: Workers, shards: int, **changes: Any) -> np.ndarray:
     """The sums of features over everybody, from so many shards."""
-    function = statistics.ShardSums(
+    function = feature_sums.ShardSums(
         CellSums(noise_multiplier=1.0, sample_rate=1.0, attributes=3),
         release.schema,
         replace(mean_pairs.feature_map(release), **changes),
@@ -136,8 +137,8 @@ def check_equal(release: Release, workers: Workers) -> None:
     for sums, numbers in ((exact_sums, (2,)), (pooled, (1, 2, 7)), (step_sums, (1, 2, 7))):
         expected = sums(release, InProcess(), 1)
         assert expected.dtype == np.int64 and expected.any()
-        for shards in numbers:
-            assert np.array_equal(sums(release, workers, shards), expected), sums
+        for number in numbers:
+            assert np.array_equal(sums(release, workers, number), expected), sums
     images = drawn(release, InProcess())
     assert np.ptp(images[0]) > 0
     assert np.array_equal(drawn(release, workers), images)
@@ -147,7 +148,7 @@ def check_lost_statistics(
     release: Release, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers killed within a pass: one sentence, nothing begun, and a free second try."""
-    monkeypatch.setattr(statistics, "_CHUNK", 50)
+    monkeypatch.setattr(shards, "_CHUNK", 50)
     with monkeypatch.context() as patch:
         patch.setattr(Compute, "open_workers", lambda self: nullcontext(Doomed(workers)))
         with pytest.raises(WorkerLost, match="a worker process ended before its work was done"):
