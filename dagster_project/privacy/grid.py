@@ -154,7 +154,7 @@ def _scaled(
 
 
 def _norms(matrices: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the norm of each row over all matrices, float64 (N,); not finite where an entry is not.
+    """Return each row's norm over all matrices, float64 (N,); not finite where an entry is not.
 
     In any order, a sum of m squares in float32 has a relative error of at most m u / (1 - m u) with
     u = 2^-24 (Higham, "Accuracy and stability of numerical algorithms", 2002, section 4.2), and its
