@@ -214,7 +214,7 @@ def measure(case: Case, *, seconds: float, memory: bool = True) -> list[Row]:
     methods = ("layers",) if case.variant != "float32" else ("layers", "vmap")
     with ExitStack() as stack:
         steps = {name: stack.enter_context(case.step(name)) for name in (*methods, *ORDINARY)}
-        times = _in_turn(steps, case.place, seconds)
+        times = in_turn(steps, case.place, seconds)
     ordinary = min(ORDINARY, key=times.__getitem__)
     peaks = {name: _apart(case, name) for name in (*methods, ordinary)} if memory else {}
     chosen = case.chosen()
@@ -246,7 +246,7 @@ def device_name(device: torch.device) -> str:
     return f"cpu, {torch.get_num_threads()} threads"
 
 
-def _in_turn(steps: Mapping[str, Step], device: torch.device, seconds: float) -> dict[str, float]:
+def in_turn(steps: Mapping[str, Step], device: torch.device, seconds: float) -> dict[str, float]:
     """Return the shortest time of each step; the first round warms up.
 
     With one CPU thread it is CPU time, which does not count what other processes take.
