@@ -38,6 +38,8 @@ from dagster_project.pipeline.release import Compute
 # Gong et al. 2025).
 PEERS = {"DPDM": (0.764, 0.856), "PrivImage": (0.799, 0.871), "DP-FETA": (0.817, 0.873)}
 PEOPLE, DRAWS, PLACES = 32, 4, (0, 1, 15, 30, 31)
+_NETWORKS: tuple[dp_step.Network, ...] = ("mixer", "unet")
+_KINDS: tuple[Kind, ...] = ("layers", "vmap")
 
 
 def engines(device: torch.device) -> list[dict[str, Any]]:
@@ -49,7 +51,7 @@ def engines(device: torch.device) -> list[dict[str, Any]]:
     """
     rows = []
     with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
-        for network, kind in product(("mixer", "unet"), ("layers", "vmap")):
+        for network, kind in product(_NETWORKS, _KINDS):
             case = dp_step.Case(
                 device=device.type, network=network, channels=1, b=PEOPLE, k=DRAWS
             )  # fmt: skip

@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import time
 import venv
 import warnings
@@ -114,7 +113,7 @@ def graphical_models() -> dict[str, float]:
     """Return the seconds of each estimator on the same noisy one- and two-way marginals."""
     rng = np.random.default_rng(0)
     names = tuple(f"a{i}" for i in range(len(_SIZES)))
-    cliques = [(name,) for name in names]
+    cliques: list[tuple[str, ...]] = [(name,) for name in names]
     cliques += [pair for pair in combinations(names, 2) if names[0] in pair]
     size = dict(zip(names, _SIZES, strict=True))
     measured = []
@@ -173,4 +172,4 @@ def _table(found: dict[str, float], own: str) -> dict[str, dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -73,7 +73,7 @@ class TableSettings(Settings):
     final_iterations: PositiveInt = 2000
     max_model_bytes: PositiveFloat = 8e6
     selection_share: float = Field(0.03, gt=0, lt=1)
-    inference: Literal["numpy", "mbi"] = "numpy"
+    inference: Literal["numpy", "mbi"] = "mbi"
 
 
 class PublicImagesSettings(Settings):
