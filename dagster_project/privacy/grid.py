@@ -83,18 +83,19 @@ def clipped_sum(
     # Below 2^31 the sum of at most 127 rows is exact in int32, which is faster. The conversion
     # truncates toward zero.
     kind = torch.int32 if len(factor) < 2 ** (31 - BITS) else torch.int64
-    columns = joined[0].shape[1] if joined[0].is_cuda else _COLUMNS
+    entries = joined[0].numel() if joined[0].is_cuda else _PIECE
+    columns = max(1, entries // max(1, len(factor)))
     return torch.cat(
         [
             _scaled(piece, factor, finite).int().sum(dim=0, dtype=kind).long()
             for matrix in joined
-            for piece in matrix.split(max(1, columns), dim=1)
+            for piece in matrix.split(columns, dim=1)
         ]
     )
 
 
-_COLUMNS = 2048  # scaled at a time on a CPU, so that they stay in its cache
-_SMALL = 2048  # columns of parts that are worth joining with others
+_PIECE = 2**17  # entries that are scaled at a time on a CPU, so that they stay in its cache
+_SMALL = 2**15  # entries below which a part is worth joining with its neighbours
 
 
 def to_numbers(units: np.ndarray, *, max_norm: float = 1.0) -> np.ndarray:
@@ -121,8 +122,8 @@ def _joined(parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     groups: list[list[torch.Tensor]] = []
     for part in parts:
         matrix = part.reshape(len(part), math.prod(part.shape[1:]))
-        small = matrix.is_cuda or matrix.shape[1] < _SMALL
-        if groups and small and (matrix.is_cuda or groups[-1][-1].shape[1] < _SMALL):
+        small = matrix.is_cuda or matrix.numel() < _SMALL
+        if groups and small and (matrix.is_cuda or groups[-1][-1].numel() < _SMALL):
             groups[-1].append(matrix)
         else:
             groups.append([matrix])
