@@ -177,11 +177,13 @@ def _norms(matrices: Sequence[torch.Tensor]) -> torch.Tensor:
 def _norms_in_blocks(matrices: Sequence[torch.Tensor]) -> torch.Tensor:
     import torch
 
-    squares = []
+    # Added one after the other: in a sum over a stack, torch's order of terms would depend on the
+    # place of the row.
+    total = torch.zeros(len(matrices[0]), dtype=torch.float64, device=matrices[0].device)
     for matrix in matrices:
         count = matrix.shape[1] // _BLOCK
         blocks = matrix[:, : count * _BLOCK].unflatten(1, (count, _BLOCK))
         rest = matrix[:, count * _BLOCK :]
-        squares.append(torch.linalg.vector_norm(blocks, dim=2).double().square().sum(dim=1))
-        squares.append(torch.linalg.vector_norm(rest, dim=1).double().square())
-    return torch.stack(squares).sum(dim=0).sqrt()
+        total += torch.linalg.vector_norm(blocks, dim=2).double().square().sum(dim=1)
+        total += torch.linalg.vector_norm(rest, dim=1).double().square()
+    return total.sqrt()

@@ -112,6 +112,15 @@ def test_no_neighbour_changes_what_becomes_of_a_row(entry):
     assert torch.equal(found[others], expected[others])
 
 
+def test_no_place_changes_what_becomes_of_a_row():
+    """One person less moves all who follow; the norms over many parts keep their last bits."""
+    random = torch.Generator().manual_seed(0)
+    parts = [torch.randn(44, 2000, generator=random) for _ in range(20)]
+    here, moved = (grid._norms([part[some] for part in parts])
+                   for some in (slice(0, 43), slice(1, 44)))  # fmt: skip
+    assert torch.equal(here[1:], moved[:-1])
+
+
 @pytest.mark.parametrize("scale", [1e-22, 1e-8, 1.0, 1e12, 1e22])
 def test_computed_norms_are_right_to_the_margin(scale):
     """Positive entries are the worst case of a sum of squares, and lengths of the bound the
