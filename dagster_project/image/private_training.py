@@ -345,6 +345,9 @@ def _restore(
 
 # Gradients in a microbatch on a CPU: twice as many fall out of its cache, and take longer to clip.
 MOST_AT_ONCE = 64
+# A matrix product computes rows in groups, and those left over by another kernel: with an odd
+# number of rows, the last row of a product differs in its last bits from the same row elsewhere.
+_ROWS = 16
 
 
 def microbatch_size(
@@ -357,6 +360,9 @@ def microbatch_size(
     on_gpu: bool,
 ) -> int:
     """Return the number of examples in a microbatch, whose gradients fit in memory at once.
+
+    Their noise draws are a multiple of 16 rows, or it is a single example. Otherwise an example's
+    gradient would depend on its place in the microbatch, and hence on who else was sampled.
 
     A GPU takes a whole Poisson batch, with room for four standard deviations of its size, because
     the last microbatch is padded.
@@ -374,4 +380,5 @@ def microbatch_size(
     by_memory = int(memory_bytes / (3 * 4 * parameters))
     whole = math.ceil(batch + 4 * math.sqrt(batch))
     by_speed = whole if on_gpu else min(MOST_AT_ONCE, math.ceil(passes / noise_draws))
-    return max(1, min(by_speed, by_memory))
+    group = _ROWS // math.gcd(_ROWS, noise_draws)
+    return max(1, min(math.ceil(by_speed / group), by_memory // group) * group)

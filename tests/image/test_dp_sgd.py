@@ -377,3 +377,7 @@ def test_microbatches_fit_into_memory_and_a_gpu_takes_a_whole_batch():
     assert small * 3 * 4 * 10**6 <= 1e8 < (small + 1) * 3 * 4 * 10**6
     assert size(2, 1e11, on_gpu=True) == 480  # 400 and four standard deviations
     assert size(64, 1, on_gpu=False) == 1
+    for draws in (1, 2, 3, 5, 12):
+        for memory in (1e7, 1.2e7, 1e8, 3e8, 1e11):
+            people = size(draws, memory, on_gpu=memory > 1e9)
+            assert people == 1 or people * draws % 16 == 0

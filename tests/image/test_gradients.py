@@ -6,6 +6,7 @@ from torch import nn
 
 from dagster_project.image import gradients
 from dagster_project.image.gradients import agrees, fastest, per_example_engine
+from dagster_project.image.private_training import microbatch_size
 from dagster_project.pipeline.image_model import losses
 from tests.image.toys import LEVELS, batch, network
 
@@ -140,6 +141,19 @@ def test_a_persons_gradient_depends_on_nobody_else_to_the_last_bit(kind):
         rows = [gradient[place].flatten() for gradient in engine(crowd).values()]
         seen.add(torch.cat(rows).numpy().tobytes())
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("kind", ["layers", "vmap"])
+@pytest.mark.parametrize(("draws", "passes"), [(1, 11), (3, 15)])
+def test_no_place_in_a_microbatch_changes_a_gradient(kind, draws, passes):
+    """With an odd number of rows it does, so microbatches do not have one."""
+    people = microbatch_size(
+        draws, passes=passes, batch=100.0, memory_bytes=1e9, parameters=10**4, on_gpu=False
+    )
+    crowd = batch(people, draws=draws)
+    engine = per_example_engine(network(), losses, kind)
+    here, moved = engine(crowd), engine({name: part.roll(1, 0) for name, part in crowd.items()})
+    assert all(torch.equal(here[name].roll(1, 0), moved[name]) for name in here)
 
 
 class Layered(nn.Module):
