@@ -7,7 +7,6 @@ noise in the schema's shape. No private record is read and no ledger is touched.
 from __future__ import annotations
 
 import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -143,7 +142,10 @@ def stage_costs(
 
 
 def training_seconds(schema: Schema, recipe: Recipe, compute: Compute, *, cache: Path) -> float:
-    """Return the wall seconds of one step of DP-SGD on this machine, measured once.
+    """Return the wall seconds of one step of DP-SGD, measured once.
+
+    Another number would be another plan, which is charged anew. So a release continues with the
+    number that is kept, also in another container or with another number of threads.
 
     Args:
         schema: The public contract, which gives the shape of images and records.
@@ -170,9 +172,7 @@ def training_seconds(schema: Schema, recipe: Recipe, compute: Compute, *, cache:
         "part": "seconds of a step of DP-SGD",
         "recipe": {section: sections[section] for section in ("network", "coarse", "dp_sgd")},
         "schema": schema.hash,
-        "compute": asdict(compute),
-        "threads": torch.get_num_threads(),
-        "machine": platform.node(),
+        "compute": asdict(replace(compute, device=compute.torch_device.type)),
         "code": release_code(),
     }
     found: float = json.loads((shared(cache, "cost", made_from, make) / "cost.json").read_text())
