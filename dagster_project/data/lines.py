@@ -17,7 +17,7 @@ whole record counts for the person whom it names. Parquet has no such pieces.
 
 The bytes of a line have these effects, all within that line:
 
-* One carriage return before the line feed belongs to the line's end; any other, a NUL, and a byte
+* Carriage returns before the line feed belong to the line's end; any other, a NUL, and a byte
   order mark break the line. (Files with only carriage returns, in UTF-32, or in UTF-16 without the
   declaration, thereby have a broken first line, and are refused before a record is read.)
 * Bytes outside the declared encoding break the line. In UTF-16, a line is a sequence of two-byte
@@ -240,7 +240,7 @@ def _text(line: bytes, codec: str) -> str | BrokenRow:
     except UnicodeDecodeError:
         text = line.decode(codec, "replace")
         broken = NOT_UTF8 if codec == "utf-8" else NOT_ENCODED
-    # A file of CR LF may end in CR, and was perhaps converted twice.
+    # A file whose lines end in CR LF may have been converted once more, to CR CR LF.
     text = text.rstrip("\r")
     # Checked first, so that a file without line feeds is refused for this, whatever it holds.
     if "\r" in text or "\0" in text:

@@ -34,7 +34,8 @@ def lines_of(tmp_path, content):
     [
         (b"a,b\r", "a,b"),
         (b"a\rb", CONTROL),
-        (b"a\r\r", CONTROL),
+        (b"a\r\r", "a"),
+        (b"a\r\rb\r", CONTROL),
         (b"a\0", CONTROL),
         (b"\xef\xbb\xbfa", CONTROL),
         (b"a\xef\xbb\xbf", CONTROL),
