@@ -240,7 +240,8 @@ def _text(line: bytes, codec: str) -> str | BrokenRow:
     except UnicodeDecodeError:
         text = line.decode(codec, "replace")
         broken = NOT_UTF8 if codec == "utf-8" else NOT_ENCODED
-    text = text.removesuffix("\r")
+    # A file of CR LF may end in CR, and was perhaps converted twice.
+    text = text.rstrip("\r")
     # Checked first, so that a file without line feeds is refused for this, whatever it holds.
     if "\r" in text or "\0" in text:
         return CONTROL

@@ -90,6 +90,20 @@ PRESETS: dict[str, Recipe] = {
             "sampler.guidance": 2.5,
         }
     ),
+    # More weights, people, draws and steps than two cores have the time for.
+    "gpu": Recipe().changed(
+        {
+            "coarse.width": 64,
+            "coarse.token_width": 64,
+            "dp_sgd.batch": 4096,
+            "dp_sgd.noise_draws": 8,
+            "dp_sgd.most_steps": 2000,
+            "dp_sgd.learning_rate": 1e-3,
+            "image_generator.perceptual_steps": 300,
+            "detail.steps": 1500,
+            "detail.batch": 128,
+        }
+    ),
     # The default's plan without DP-SGD, whose budget the others get: what its steps buy.
     "nosgd": Recipe().changed({"budget_split.image": 0.0, "sampler.model": "two_scale"}),
 }

@@ -77,6 +77,7 @@ def differences(before, after):
 @example([b'1,a.png,"ball', b'2,a.png,"ball,2'], b'3,a.png,"ball"', 1, b"\n")
 @example([b"1,a.png,ball,1", b"2,a.png,ball,2"], b"\xff\xfe1,\0", 0, b"\n")
 @example([b"1,a.png,ball,1", b"2,a.png,ball,2"], b"1,a.png\r3,a.png,ball,2", 0, b"\r\n")
+@example([b"1,a.png,ball,1\r"], b"", 0, b"\r\n")
 def test_one_line_changes_the_pair_of_one_person(folder, lines, line, place, ending):
     place = min(place, len(lines))
     without = pairs_of(folder, lines, ending)

@@ -295,11 +295,19 @@ def test_pretraining_takes_the_time_that_is_left(people, steps):
     assert planner.with_steps(own, 1.0, people).pretraining.steps == 7
 
 
+def test_a_gpu_takes_the_steps_that_the_noise_allows():
+    def steps(name, epsilon):
+        return planner.with_steps(preset(name), epsilon, 20_000).dp_sgd.steps
+
+    assert steps("gpu", 10.0) == 2000 > steps("default", 10.0) == 150
+    assert steps("gpu", 1.0) == steps("default", 1.0) < 150
+
+
 def test_two_scales_draw_unless_something_else_taught_the_diffusion():
     def model(name="default", **changes):
         return planner.with_steps(preset(name).changed(changes), 1.0, 20_000).sampler.model
 
-    assert model() == model("nosgd") == "two_scale"
+    assert model() == model("gpu") == model("nosgd") == "two_scale"
     assert model("published") == model("base") == model("privimage+pairs") == "diffusion"
     assert model(**{"sampler.model": "diffusion"}) == "diffusion"
     direct = {"sampler.model": "generator", "budget_split.image": 0.0}
