@@ -68,7 +68,7 @@ def _engine(case: dp_step.Case, kind: Kind) -> dict[str, Any]:
 
     companions = set()
     for place in PLACES:
-        crowd = {name: part.roll(7 + place, 0) for name, part in batch.items()}
+        crowd = {name: part.roll(7 + place, 0) * (1 + 0.1 * place) for name, part in batch.items()}
         for name, part in batch.items():
             crowd[name][place] = part[0]
         companions.add(of(crowd, place).numpy().tobytes())
