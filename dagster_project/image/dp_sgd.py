@@ -12,9 +12,9 @@ even in its last bit: examples do not interact in the networks (which normalise 
 example, by GroupNorm or LayerNorm), they are processed in microbatches of a fixed size in which the
 place makes no difference (`private_training.microbatch_size`), kernels are deterministic, and the
 diffusion's noise of a person is a function of a fresh secret key of the step and of that person's
-own content (`private_training.own_draws`). Sums of integers are exact in any order. The divisor is the public `expected_batch_size`, never the realised one. The step is
-therefore a Poisson-sampled Gaussian mechanism with multiplier `noise_multiplier`, rounded to the
-grid.
+own content (`private_training.own_draws`). Sums of integers are exact in any order. The divisor is
+the public `expected_batch_size`, never the realised one. The step is therefore a Poisson-sampled
+Gaussian mechanism with multiplier `noise_multiplier`, rounded to the grid.
 
 A step may be computed by several engines (`gradients`) and threads (`threads`). All give each
 person's own gradient, which is clipped by itself, so the sensitivity has no error term. Ghost
