@@ -70,7 +70,7 @@ def measure(release: Release, progress: Progress) -> bool:
 
 def _sum(release: Release, mechanism: CellSums, progress: Progress) -> np.ndarray:
     """Return the exact sums over the sampled people. Private."""
-    chosen, groups = subsample.take(release), None
+    chosen, groups = subsample.load(release), None
     if release.recipe.mean_pairs.groups == "random":
         sizes = release.schema.sizes
         groups = mean_pairs.random_groups(len(chosen), sizes, generator=SecureGenerator())
@@ -83,6 +83,7 @@ def _sum(release: Release, mechanism: CellSums, progress: Progress) -> np.ndarra
 
 def _release(release: Release, mechanism: CellSums, exact: np.ndarray) -> None:
     """Add the noise and write the mean pairs."""
+    subsample.discard(release)
     settings, schema = release.recipe.mean_pairs, release.schema
     public_map, generator = feature_map(release), SecureGenerator()
     sums = mechanism.noisy(exact, generator=generator)

@@ -15,7 +15,7 @@ from dagster_project.privacy.noise import SecureGenerator
 def draw(release: Release) -> None:
     """Draw the Poisson sample for the mean pairs from a fresh key of the operating system.
 
-    The sample belongs to one reservation and is used only once: `mean_pairs` deletes it. At rate 1
+    The sample belongs to one reservation and is used only once: `mean_pairs` discards it. At rate 1
     it is everybody; a plan without mean pairs has no sample.
     """
     if not release.spends("mean_pairs"):
@@ -29,15 +29,14 @@ def draw(release: Release) -> None:
     np.save(_sample_file(release), chosen)
 
 
-def take(release: Release) -> np.ndarray:
-    """Return the sampled rows of the training pairs and delete the sample: it is used only once.
+def load(release: Release) -> np.ndarray:
+    """Return the sampled rows of the training pairs."""
+    return np.load(_sample_file(release), allow_pickle=False)
 
-    A sample used twice would lose its privacy amplification.
-    """
-    file = _sample_file(release)
-    chosen = np.load(file, allow_pickle=False)
-    file.unlink()
-    return chosen
+
+def discard(release: Release) -> None:
+    """Delete the sample before noise is drawn for it: used twice, it would not amplify privacy."""
+    _sample_file(release).unlink()
 
 
 def _sample_file(release: Release) -> Path:

@@ -29,6 +29,7 @@ from dagster_project.pipeline import (
     mean_pairs,
     pretrained_checkpoint,
     shards,
+    subsample,
     table_model,
 )
 from dagster_project.pipeline.drawing import ChunkImages
@@ -149,14 +150,16 @@ def check_lost_statistics(
 ) -> None:
     """Workers killed within a pass: one sentence, nothing begun, and a free second try."""
     monkeypatch.setattr(shards, "_CHUNK", 50)
-    with monkeypatch.context() as patch:
-        patch.setattr(Compute, "open_workers", lambda self: nullcontext(Doomed(workers)))
-        with pytest.raises(WorkerLost, match="a worker process ended before its work was done"):
-            table_model.fit(release, silent)
-    assert release.ledger.release(release.id).stages["table_model"].starts == 0
-    assert table_model.fit(release, silent) is True
-    stage = release.ledger.release(release.id).stages["table_model"]
-    assert stage.starts == 1 and stage.artifacts is not None
+    subsample.draw(release)
+    for name, stage in (("table_model", table_model.fit), ("mean_pairs", mean_pairs.measure)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Compute, "open_workers", lambda self: nullcontext(Doomed(workers)))
+            with pytest.raises(WorkerLost, match="a worker process ended before its work was done"):
+                stage(release, silent)
+        assert release.ledger.release(release.id).stages[name].starts == 0
+        assert stage(release, silent) is True
+        record = release.ledger.release(release.id).stages[name]
+        assert record.starts == 1 and record.artifacts is not None
 
 
 def check_lost_steps(release: Release, workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:

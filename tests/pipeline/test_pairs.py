@@ -43,9 +43,10 @@ def test_what_was_read_lies_in_the_private_zone_alone(opened):
 
 def test_at_rate_one_the_sample_is_everybody_and_serves_once(opened):
     subsample.draw(opened)
-    assert len(subsample.take(opened)) == len(pairs.load_train(opened))
+    assert len(subsample.load(opened)) == len(pairs.load_train(opened))
+    subsample.discard(opened)
     with pytest.raises(FileNotFoundError):
-        subsample.take(opened)
+        subsample.load(opened)
     assert not list(opened.private.glob("subsample*"))
 
 
@@ -55,7 +56,7 @@ def test_below_rate_one_every_person_has_a_fresh_coin(opened, monkeypatch):
     train, drawn = pairs.load_train(opened), []
     for _ in range(3):
         subsample.draw(opened)
-        drawn.append(subsample.take(opened))
+        drawn.append(subsample.load(opened))
     sizes = [len(d) for d in drawn]
     spread = 6 * np.sqrt(len(train) * 0.3 * 0.7)
     assert all(abs(size - 0.3 * len(train)) < spread for size in sizes)

@@ -218,7 +218,7 @@ def test_a_stage_that_was_begun_takes_no_other_sample(opened, monkeypatch):
     sample = opened.private / "subsample.npy"
 
     def run():
-        subsample.take(opened)
+        subsample.discard(opened)
         (opened.models / "made.bin").write_text("1")
 
     dies_before_its_commit(opened, monkeypatch, run)
