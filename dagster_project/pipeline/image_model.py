@@ -24,7 +24,7 @@ from dagster_project.image.coarse import pool
 from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.generator import ImageGenerator
-from dagster_project.image.gradients import Kind, fastest, per_example_engine
+from dagster_project.image.gradients import Kind, fastest, ignores_places, per_example_engine
 from dagster_project.image.mixer import PatchMixer
 from dagster_project.image.private_training import (
     Microbatch,
@@ -84,7 +84,11 @@ def run_steps(release: Release, mechanism: DPSGD, workers: Workers, progress: Pr
     model = pretrained_checkpoint.load(own).to(device)
     people = microbatch_people(networks, model, batch=mechanism.expected_batch_size)
     # Chosen once for all workers: gradients of two engines differ in their last bits.
-    kind = chosen_engine(recipe.engine, model, drawn_batch(own, people, device))
+    drawn = drawn_batch(own, people, device)
+    kind = chosen_engine(recipe.engine, model, drawn)
+    with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+        if not ignores_places(per_example_engine(model, losses, kind), drawn):
+            people = 1
     model, engine, local = prepared(own, train, kind, people)
     make: Callable[[np.ndarray], Iterator[Microbatch]] = local
     if not workers.here:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dagster_project.image import gradients
-from dagster_project.image.gradients import agrees, fastest, per_example_engine
+from dagster_project.image.gradients import agrees, fastest, ignores_places, per_example_engine
 from dagster_project.image.private_training import microbatch_size
 from dagster_project.pipeline.image_model import losses
 from tests.image.toys import LEVELS, batch, network
@@ -189,6 +189,19 @@ def toy(**options):
         for p in model.parameters():
             p.add_(0.3 * torch.randn_like(p))
     return model, {"x": torch.randn(5, 3, 1, 6, 7, dtype=torch.float64)}
+
+
+def test_an_engine_that_minds_places_is_found_out():
+    engine = per_example_engine(network(), losses, "layers")
+    assert ignores_places(engine, batch(4))
+
+    def minds(examples):
+        found = engine(examples)
+        for part in found.values():
+            part[0] *= 1 + 2**-20
+        return found
+
+    assert not ignores_places(minds, batch(4))
 
 
 def test_every_rule_agrees_with_ordinary_backward():
