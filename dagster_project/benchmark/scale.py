@@ -34,6 +34,7 @@ from dagster_project.settings.recipe import Recipe
 
 EPSILON, DELTA, DRAWN, SEED = 3.0, 1e-9, 2000, 1
 SETTINGS = {
+    "table.inference": "numpy",  # what many columns ask for; compiling would hide the rest
     "image_generator.steps": 50,
     "image_generator.perceptual_steps": 5,
     "pretraining.images": 2000,
