@@ -31,7 +31,7 @@ _LEAST_COARSE_STEPS, _MOST_COARSE_STEPS = 20, 150
 _NOISE_OVER_SIGNAL = 1.3
 _COARSE_PARAMETERS = 50_000  # of the default coarse network, for about 50 cells
 _NOMINAL_DELTA = 1e-6
-_COARSE_PRETRAINING = 1200
+_COARSE_PRETRAINING = 2000
 
 
 def dp_sgd_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
