@@ -3,9 +3,10 @@
 The generator learns from the mean picture of each group of people (a value of an attribute). If the
 privacy noise in a typical group's mean is much larger than the contrast of a picture, the
 generator learns noise: faces repeat, and shapes dissolve into blotches. The thresholds were set on
-public data (docs/concepts.md): garments of 20,000 people at epsilon 1 have a ratio of .6 and are
-sharp; 8,000 letters at epsilon 1 have 1.5 and show strokes, not always of the right letter; 6,000
-drawings at epsilon 1 have 2.2 and are blots; 350 portraits at epsilon 8 have 3 to 6.
+public data (docs/concepts.md): garments of 20,000 people at epsilon 1 have a ratio of .6, and their
+pictures fit their records; 5,000 drawn radiographs at epsilon 2 have .9 and show bodies, but few of
+the findings; 8,000 letters at epsilon 1 have 1.5 and show strokes, not always of the right letter;
+6,000 drawings at epsilon 1 have 2.2 and are blots; 350 portraits at epsilon 8 have 3 to 6.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dagster_project.settings.sections import MeanPairsSettings
 Level = Literal["will serve", "may serve", "will not serve"]
 
 CONTRAST = 0.25  # standard deviation of a picture's grey levels, from 0 to 1
-CLEAR, BLURRED = 1.0, 2.0  # largest ratios of noise to contrast
+CLEAR, BLURRED = 0.75, 2.0  # largest ratios of noise to contrast
 # Without mean pictures only DP-SGD teaches; below this product of people and epsilon it learnt
 # little on public data (`planning.planner.dp_sgd_steps`).
 _ENOUGH_FOR_TRAINING = 2_000_000
