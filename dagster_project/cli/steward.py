@@ -26,9 +26,11 @@ def plan(options: argparse.Namespace) -> int:
     from dagster_project.data.versions import data_version
     from dagster_project.pipeline import beforehand
     from dagster_project.pipeline.request import price_of, schema_of
-    from dagster_project.pipeline.table_model import most_memory
     from dagster_project.planning.costs import mechanism_rows
     from dagster_project.privacy.accounting import true_positive_rates
+    from dagster_project.settings.recipe import Recipe
+    from dagster_project.table.aim import most_memory
+    from dagster_project.table.measurements import table_sizes
 
     root, folder = root_of(options), data_of(options)
     schema = schema_of(folder)
@@ -42,7 +44,8 @@ def plan(options: argparse.Namespace) -> int:
         priced = price_of(request_of(options), schema, population, ledger, data_version=version)
         keyed_version = population.keyed_version(version)
     solved, price, verdict = priced.plan, priced.price, priced.verdict
-    memory = most_memory(solved.recipe, schema)
+    recipe = Recipe.restored(solved.recipe)
+    memory = most_memory(table_sizes(schema, recipe), recipe.table)
     (power,) = true_positive_rates(solved.events, [0.01], discretization=solved.discretization)
     if options.json:
         shown = solved.to_json()

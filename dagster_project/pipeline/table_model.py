@@ -7,19 +7,15 @@ and does not appear in any released table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dagster_project.data.progress import Progress, part
-from dagster_project.data.schema import Schema
 from dagster_project.pipeline import statistics
 from dagster_project.pipeline.pairs import load_train
 from dagster_project.pipeline.release import Drawable, Release
 from dagster_project.privacy.noise import SecureGenerator
-from dagster_project.settings.recipe import Recipe
 from dagster_project.table import aim
 from dagster_project.table.estimation import TableFit
 from dagster_project.table.latent_column import hide_last
@@ -58,12 +54,6 @@ def fit(release: Release, progress: Progress) -> bool:
         parents=(),
         prepare=lambda: _count(release, progress),
     )
-
-
-def most_memory(recipe: Mapping[str, Any], schema: Schema) -> int:
-    """Return the most bytes that fitting the table model takes, from a plan's recipe."""
-    settings = Recipe.restored(recipe)
-    return aim.most_memory(table_sizes(schema, settings), settings.table)
 
 
 def load(release: Drawable) -> TableFit:
