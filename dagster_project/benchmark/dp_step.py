@@ -83,18 +83,19 @@ class Case:
 
     def model(self) -> nn.Module:
         """Return the network with moved weights, because some start at zero."""
-        torch.manual_seed(0)
-        shape = (self.channels, 14, 14)
         model: nn.Module
-        if self.network == "unet":
-            model = UNet(LAYOUT, NetworkSettings(), image_channels=self.channels)
-        else:
-            width = 32 if self.network == "mixer" else 128
-            settings = CoarseSettings(width=width, token_width=width)
-            model = PatchMixer(LAYOUT.width, shape, settings)
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(0.02 * torch.randn_like(p))
+        shape = (self.channels, 14, 14)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            if self.network == "unet":
+                model = UNet(LAYOUT, NetworkSettings(), image_channels=self.channels)
+            else:
+                width = 32 if self.network == "mixer" else 128
+                settings = CoarseSettings(width=width, token_width=width)
+                model = PatchMixer(LAYOUT.width, shape, settings)
+            with torch.no_grad():
+                for p in model.parameters():
+                    p.add_(0.02 * torch.randn_like(p))
         channels_last = self.variant == "channels_last"
         form = torch.channels_last if channels_last else torch.preserve_format
         return model.to(self.place, memory_format=form)

@@ -57,7 +57,7 @@ def test_equal_table_models_are_shared_and_their_cost_is_told(finished: Path) ->
     first, second = results(finished)
     assert first["tvd_3way"] == second["tvd_3way"]
     taken = [row["cpu_seconds_by_stage"]["table_model"] for row in (first, second)]
-    assert taken[0] == taken[1] > 0
+    assert taken[0] == taken[1] > 0.1
 
 
 def test_other_noise_or_seed_is_another_table_model(finished: Path, data: Path) -> None:

@@ -19,6 +19,7 @@ from dagster_project.privacy.mechanism import MechanismMismatch
 from dagster_project.privacy.noise import SecureGenerator
 from tests.image.feature_toys import Silent, feature_map, noisy_sums, one_hot, sensitivity
 
+NEARLY = 1 - 2.0**-16  # the grid scales by 1 - 2^-17, and truncates
 SIZES = (2, 3, 2)
 CLIP = 0.5 * 16**0.5
 
@@ -101,7 +102,7 @@ def test_a_white_image_in_rare_cells_or_an_empty_data_set_meets_the_joint_bound(
         crowd, common
     )
     for moved in (alone, among):
-        assert np.linalg.norm(moved) == pytest.approx(np.sqrt(6), rel=2e-5)
+        assert NEARLY * np.sqrt(6) < np.linalg.norm(moved) <= np.sqrt(6)
     assert sensitivity(3, counted=True) == pytest.approx(np.sqrt(6))
 
 
@@ -146,7 +147,7 @@ def test_random_groups_are_fair_independent_dice():
 def test_the_bound_is_met():
     black = np.zeros((1, 1, 8, 8), np.uint8)
     moved = release(black, np.array([[0, 0, 0]])) - release(black[:0], np.zeros((0, 3), int))
-    assert np.linalg.norm(moved) == pytest.approx(np.sqrt(3), rel=2e-5)
+    assert NEARLY * np.sqrt(3) < np.linalg.norm(moved) <= np.sqrt(3)
     assert sensitivity(3) == pytest.approx(np.sqrt(3))
 
 
@@ -174,7 +175,7 @@ def test_two_rows_of_one_person_would_break_the_bound():
     doubled row moves them by twice the sensitivity, which is why `read_pairs` is tested for it."""
     images = np.zeros((2, 1, 8, 8), np.uint8)
     moved = release(images, np.zeros((2, 3), int)) - release(images[:0], np.zeros((0, 3), int))
-    assert np.linalg.norm(moved) == pytest.approx(2 * sensitivity(3), rel=2e-5)
+    assert NEARLY * 2 * sensitivity(3) < np.linalg.norm(moved) <= 2 * sensitivity(3)
 
 
 def test_reading_brings_one_row_of_a_person(tmp_path):
