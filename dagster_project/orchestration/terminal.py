@@ -71,7 +71,10 @@ class Lines:
             left = self._reached / self._done - passed if self._done > 0 else 0.0
             text = f"{self._stage}: {100 * self._done:.0f} % after {_span(passed)}"
             text += f", about {_span(left)} left" if left > 0 else ""
-            print(text, file=self._out, flush=True)
+            try:
+                print(text, file=self._out, flush=True)
+            except (OSError, ValueError):  # nobody reads any more, or the stream is closed
+                return
 
 
 def bar(stage: str, out: TextIO) -> Callable[[float, str], None]:

@@ -23,18 +23,35 @@ def pipe(monkeypatch) -> io.StringIO:
 
 
 def test_a_pipe_gets_lines_with_the_time_left_until_the_stage_ends(pipe, monkeypatch) -> None:
-    monkeypatch.setattr(terminal.Lines.__init__, "__kwdefaults__", {"every": 0.05})
+    monkeypatch.setattr(terminal.Lines.__init__, "__kwdefaults__", {"every": 0.01})
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now)
+    now = 100.0
     show = ComputeResource(bars=True).progress("table_model", print)
-    threading.Event().wait(0.2)
+    _wait_for("table_model: 0 % after 0 s\n", pipe)
+    now = 103.0
     show(0.33, "private text")
-    threading.Event().wait(0.12)
+    _wait_for("table_model: 30 % after 3 s, about 7 s left\n", pipe)  # in twentieths
     show(1.0, "done")
-    threading.Event().wait(0.1)
-    lines = pipe.getvalue().splitlines()
-    assert lines[0].startswith("table_model: 0 % after 0 s")
-    assert lines[-1].startswith("table_model: 30 % after 0 s")  # of a fixed scale: twentieths
+    (thread,) = [each for each in threading.enumerate() if each.name == "progress of table_model"]
+    thread.join(timeout=30)
+    assert not thread.is_alive()
     assert "private" not in pipe.getvalue()
-    assert len(lines) < 10
+
+
+def _wait_for(line: str, out: io.StringIO) -> None:
+    for _ in range(3000):
+        if line in out.getvalue():
+            return
+        threading.Event().wait(0.01)
+    pytest.fail(f"no line {line!r} in {out.getvalue()[-300:]!r}")
+
+
+def test_a_closed_stream_ends_the_lines(pipe) -> None:
+    lines = terminal.Lines("one", pipe, every=0.01)
+    pipe.close()
+    (thread,) = [each for each in threading.enumerate() if each.name == "progress of one"]
+    thread.join(timeout=30)
+    assert not thread.is_alive() and not lines._ended.is_set()
 
 
 def test_the_lines_of_a_stage_that_failed_end_with_the_next(pipe) -> None:
