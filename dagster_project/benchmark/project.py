@@ -18,11 +18,13 @@ from typing import Any
 
 from dagster_project.benchmark.budget import cpu_seconds_of
 from dagster_project.benchmark.cache import shared
+from dagster_project.compute.workers import InProcess
 from dagster_project.data.reading import read_pairs
 from dagster_project.data.schema import Schema
 from dagster_project.ledger import Ledger
 from dagster_project.ledger.population import Population
 from dagster_project.pipeline import table_model
+from dagster_project.pipeline.decoding import Decoder
 from dagster_project.pipeline.release import Compute, Release
 from dagster_project.planning.provenance import code_version
 from dagster_project.privacy.plan import Plan
@@ -126,9 +128,8 @@ def real_pairs(data: Path, schema: Schema, data_version: str, *, cache: Path) ->
     """
 
     def make(folder: Path) -> None:
-        train, heldout, _ = read_pairs(
-            data, schema, heldout_key=HELDOUT_KEY, scratch=folder / "decoding"
-        )
+        decoder = Decoder(folder / "decoding", InProcess())
+        train, heldout, _ = read_pairs(data, schema, heldout_key=HELDOUT_KEY, decode=decoder)
         train.save(folder / "train")
         heldout.save(folder / "heldout")
         shutil.rmtree(folder / "decoding", ignore_errors=True)
@@ -136,7 +137,7 @@ def real_pairs(data: Path, schema: Schema, data_version: str, *, cache: Path) ->
     made_from = {
         "data": data_version,
         "schema": schema.hash,
-        "code": code_version(read_pairs.__module__),
+        "code": code_version(Decoder.__module__),
     }
     return shared(cache, "pairs", made_from, make)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dagster_project.compute.workers import WorkerLost
 
-_PACKAGES = ("numpy", "torch", "opacus")
+_PACKAGES = ("numpy", "torch", "opacus", "pillow", "pyarrow")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def require_equal(workers: Sequence[Identity]) -> None:
         )
     if {worker.code for worker in workers} != {_code()}:
         raise WorkerLost(
-            "the workers do not have this process's version of the code, Python, numpy or torch: "
+            "the workers do not have this process's version of the code, Python or its libraries: "
             "use one image for all"
         )
 

@@ -17,18 +17,18 @@ import numpy as np
 import pandas as pd
 
 from dagster_project.data import causes, image_causes, value_causes
-from dagster_project.data.image_faults import NOT_FOUND, UnusableImage
-from dagster_project.data.layout import Layout, find_layout
-from dagster_project.data.look import Fault, Look, Part, Reason
-from dagster_project.data.persons import canonical_id
-from dagster_project.data.picture_sizes import crop_cause, picture_size
-from dagster_project.data.reading import (
+from dagster_project.data.decoding import (
     image_bytes,
     image_column,
     image_pattern,
     image_place,
     images_of,
 )
+from dagster_project.data.image_faults import NOT_FOUND, UnusableImage
+from dagster_project.data.layout import Layout, find_layout
+from dagster_project.data.look import Fault, Look, Part, Reason
+from dagster_project.data.persons import canonical_id
+from dagster_project.data.picture_sizes import crop_cause, picture_size
 from dagster_project.data.rows import Batch, row_count, stream
 from dagster_project.data.schema import Attribute, Schema, SchemaError
 from dagster_project.data.schema_rules import read_yaml, schema_faults

@@ -9,7 +9,7 @@ A file whose bytes are damaged after a valid header or footer is not a record th
 record's values cause such bytes. Reading then ends with a sentence that is always the same,
 whichever rows are affected, instead of leaving out a part of the file.
 
-What can be found without records is in `layout`, the decoding of images in `images`, and the
+What can be found without records is in `layout`, the decoding of images in `decoding`, and the
 steward's list of all faults in `check`.
 """
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +25,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dagster_project.data.image_faults import UnusableImage
-from dagster_project.data.image_files import file_name, read_inside
-from dagster_project.data.images import decode_image
+from dagster_project.data.decoding import Decode, Pictures, decode_in_memory
 from dagster_project.data.layout import Layout, column_faults, find_layout
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.persons import HELDOUT_SHARE, canonical_id, is_held_out
@@ -81,7 +79,7 @@ def read_pairs(
     heldout_share: float = HELDOUT_SHARE,
     admit: Admit = lambda people, held_out: np.ones(len(people), dtype=bool),
     progress: Progress = silent,
-    scratch: str | Path | None = None,
+    decode: Decode = decode_in_memory,
 ) -> tuple[Pairs, Pairs, Counts]:
     """Read a data folder into training and held-out pairs.
 
@@ -100,7 +98,7 @@ def read_pairs(
         admit: Called with the canonical ids of the training and of the held-out people; returns a
             mask over the former, True for those whose budget pays for training.
         progress: Called with the fraction done; its text contains nothing private.
-        scratch: A private folder for the arrays of images, which then stay on disk.
+        decode: Decodes the images of the people who are admitted.
 
     Returns:
         (train, held_out, counts); both may be empty.
@@ -116,10 +114,14 @@ def read_pairs(
     if layout is None:
         raise ReadingError(faults[0])
     try:
-        return _read(layout, schema, heldout_key, heldout_share, admit, progress, scratch)
+        return _read(layout, schema, heldout_key, heldout_share, admit, progress, decode)
     except (OSError, pa.ArrowException):
-        # The cause may quote a record, so it is dropped; the steward has `check`.
-        raise ReadingError("The data files cannot be read to the end.") from None
+        raise cut_short() from None  # it may quote a record; the steward has `check`
+
+
+def cut_short() -> ReadingError:
+    """Return the error for files that are damaged, the same wherever they are."""
+    return ReadingError("The data files cannot be read to the end.")
 
 
 def encode_records(batch: Batch, schema: Schema, reasons: Counter[str]) -> _Records:
@@ -146,53 +148,6 @@ def encode_records(batch: Batch, schema: Schema, reasons: Counter[str]) -> _Reco
     return _Records(ids, codes, values, usable)
 
 
-def images_of(
-    batch: Batch, layout: Layout, schema: Schema, wanted: Iterable[int]
-) -> Iterator[np.ndarray | UnusableImage]:
-    """Yield the decoded image (C, H, W), or why there is none, of each wanted row of a batch."""
-    for i in wanted:
-        try:
-            yield decode_image(_image_bytes(batch, i, layout, schema), schema.image)
-        except UnusableImage as error:
-            yield error
-
-
-def image_bytes(batch: Batch, row: int, layout: Layout, schema: Schema) -> object:
-    """Return the bytes of a row's image as they are stored, or None if they cannot be read."""
-    try:
-        return _image_bytes(batch, row, layout, schema)
-    except UnusableImage:
-        return None
-
-
-def _image_bytes(batch: Batch, row: int, layout: Layout, schema: Schema) -> object:
-    content = image_place(batch, row, layout, schema)
-    if layout.images is None:
-        return content
-    name, limit = None if content is None else str(content), schema.image.max_bytes
-    return read_inside(layout.images, name, limit=limit, cache=layout.cache)
-
-
-def image_place(batch: Batch, row: int, layout: Layout, schema: Schema) -> object:
-    """Return the bytes of a row's image, or its name in the folder of images; None if absent."""
-    cell = batch.columns[image_column(layout, schema)][row]
-    if layout.images is None:
-        return cell
-    if not layout.image_column and schema.person_id_rule.endswith("digits"):
-        cell = canonical_id(cell, schema.person_id_rule)
-    return file_name(layout.images, cell, schema.image, pattern=image_pattern(layout))
-
-
-def image_pattern(layout: Layout) -> str:
-    """Return how an image's name is made from the table's unless the schema says otherwise."""
-    return "{name}" if layout.image_column else "{name}.png"
-
-
-def image_column(layout: Layout, schema: Schema) -> str:
-    """Return the column that holds or names a row's image."""
-    return schema.image.column if layout.image_column else schema.person_id
-
-
 def _read(
     layout: Layout,
     schema: Schema,
@@ -200,7 +155,7 @@ def _read(
     share: float,
     admit: Admit,
     progress: Progress,
-    scratch: str | Path | None,
+    decode: Decode,
 ) -> tuple[Pairs, Pairs, Counts]:
     reasons: Counter[str] = Counter()
     records = _records(layout.records, schema, reasons, progress)
@@ -227,16 +182,18 @@ def _read(
     reasons["person outside the release's cohorts: row dropped"] += int((~admitted).sum())
     parts = []
     tally = np.zeros((2, len(schema.attributes), max(schema.sizes)), dtype=np.int64)
-    for name, file, source, take, start, end in (
-        ("train", layout.records, records, train_rows[admitted], 0.1, 0.8),
-        ("heldout", held_file, held_records, held_rows, 0.8, 1.0),
+    for file, source, take, start, end in (
+        (layout.records, records, train_rows[admitted], 0.1, 0.8),
+        (held_file, held_records, held_rows, 0.8, 1.0),
     ):
-        store = None if scratch is None else Path(scratch) / f"{name}-pictures.npy"
 
-        def report(done: float, start: float = start, end: float = end) -> None:
+        def told(done: float, start: float = start, end: float = end) -> None:
             progress(start + (end - start) * done, "decoding images")
 
-        images, kept = _images(file, layout, schema, take, reasons, store, report)
+        pictures = Pictures(file, layout, schema, take, 0, len(source.ids))
+        # Without anybody there is nothing to read.
+        images, kept, why = (decode if len(take) else decode_in_memory)(pictures, told)
+        reasons.update(why)
         parts.append(Pairs(images, source.codes[kept], source.values[kept]))
         tally += np.stack([_tally(source.codes[some], schema) for some in (take, kept)])
     progress(1.0, "pairs read")
@@ -285,40 +242,3 @@ def _one_row_each(records: _Records, reasons: Counter[str]) -> np.ndarray:
     first = np.diff(person[order], prepend=-1) != 0
     reasons["another row of the same person was chosen"] += int((~first).sum())
     return np.sort(rows[order[first]])
-
-
-def _images(
-    file: Path,
-    layout: Layout,
-    schema: Schema,
-    rows: np.ndarray,
-    reasons: Counter[str],
-    store: Path | None,
-    report: Callable[[float], None],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Decode the images (n, C, H, W) of the given rows (sorted); also return the n usable rows."""
-    spec = schema.image
-    shape = (len(rows), spec.channels, spec.height, spec.width)
-    if store is None or not len(rows):
-        images = np.empty(shape, np.uint8)
-    else:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        images = np.lib.format.open_memmap(store, mode="w+", dtype=np.uint8, shape=shape)
-    kept: list[int] = []
-    start = seen = 0
-    columns = [image_column(layout, schema)] if len(rows) else []
-    for batch in stream(file, columns, schema) if columns else ():
-        size = len(batch)
-        until = int(np.searchsorted(rows, start + size))
-        wanted = rows[seen:until]
-        for row, image in zip(
-            wanted, images_of(batch, layout, schema, wanted - start), strict=True
-        ):
-            if isinstance(image, UnusableImage):
-                reasons[f"image {image}: row dropped"] += 1
-            else:
-                images[len(kept)] = image
-                kept.append(int(row))
-        start, seen = start + size, until
-        report(seen / len(rows))
-    return images[: len(kept)], np.array(kept, dtype=np.int64)

@@ -62,13 +62,16 @@ def row_count(file: Path) -> int:
         return max(sum(chunk.count(b"\n") for chunk in chunks) - 1, 1)
 
 
-def stream(file: Path, columns: Sequence[str], schema: Schema) -> Iterator[Batch]:
+def stream(
+    file: Path, columns: Sequence[str], schema: Schema, *, start: int = 0
+) -> Iterator[Batch]:
     """Yield batches of rows in file order.
 
     Args:
         file: A CSV or Parquet file.
         columns: The wanted columns. Which rows there are does not depend on them.
         schema: The declared form of the table, and all columns that are used.
+        start: Number of rows to skip.
 
     Raises:
         OSError, pyarrow.ArrowException: The file itself is damaged.
@@ -76,7 +79,7 @@ def stream(file: Path, columns: Sequence[str], schema: Schema) -> Iterator[Batch
     read = _parquet if file.suffix == ".parquet" else _csv
     # A number, such as -9, means "absent" in attributes, which look for it, but not as an id.
     absent = {text for text in schema.table.missing_values if number_text(text) is None}
-    for batch in read(file, columns, schema):
+    for batch in read(file, columns, schema, start):
         for values in batch.columns.values():
             values[:] = [_clean(v, absent) if isinstance(v, str) else v for v in values]
         yield batch
@@ -107,11 +110,12 @@ def _clean(text: str, absent: Collection[str]) -> str | None:
     return None if text in absent else text or None
 
 
-def _csv(file: Path, columns: Sequence[str], schema: Schema) -> Iterator[Batch]:
+def _csv(file: Path, columns: Sequence[str], schema: Schema, start: int) -> Iterator[Batch]:
     rows = csv_rows(file, schema.table, schema.used)
     _, header = next(rows, (1, []))
     names = list(map(clean_name, columns)) if isinstance(header, list) else []
     where = [header.index(name) for name in names if isinstance(header, list)]
+    rows = islice(rows, start, None)
     while some := list(islice(rows, BATCH)):
         fields = [None if isinstance(row, BrokenRow) else row for _, row in some]
         values: dict[str, list[object]] = {
@@ -122,14 +126,22 @@ def _csv(file: Path, columns: Sequence[str], schema: Schema) -> Iterator[Batch]:
         yield Batch([number - 1 for number, _ in some], values, broken)
 
 
-def _parquet(file: Path, columns: Sequence[str], schema: Schema) -> Iterator[Batch]:
-    start = 0
+def _parquet(file: Path, columns: Sequence[str], schema: Schema, start: int) -> Iterator[Batch]:
     values: dict[str, list[object]] = {name: [] for name in columns}
-    with pq.ParquetFile(file) as parquet:
+    # Unmapped, a column of a whole row group is loaded at once, and it may hold all images.
+    with pq.ParquetFile(file, memory_map=True) as parquet:
         spelled = {clean_name(name): name for name in parquet.schema_arrow.names}
         names = [spelled[clean_name(name)] for name in columns]
         size = 1 if one_by_one(parquet.schema_arrow, names) else BATCH
-        for batch in parquet.iter_batches(batch_size=size, columns=names):
+        ends = np.cumsum(
+            [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+        )
+        group = int(np.searchsorted(ends, start, side="right"))
+        groups = range(group, parquet.num_row_groups)
+        skip = start - int(ends[group - 1] if group else 0)
+        for batch in parquet.iter_batches(batch_size=size, columns=names, row_groups=groups):
+            skipped = min(skip, len(batch))
+            batch, skip = batch.slice(skipped), skip - skipped
             for name, there in zip(columns, names, strict=True):
                 values[name] += _cells(batch.column(there))
             if len(values[columns[0]]) >= BATCH:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,31 +15,34 @@ from pathlib import Path
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
 from dagster_project.data.reading import read_pairs
+from dagster_project.pipeline.decoding import Decoder
 from dagster_project.pipeline.release import Release
 
 
 def read(release: Release, data_dir: Path, *, heldout_key: bytes, progress: Progress) -> None:
     """Write `private/<id>/train`, `heldout` and `counts.json`, unless they exist already.
 
-    The ledger's OPENED entry is durable before the first byte of a record is read, and only
-    people of the cohorts charged for the release are used for training.
+    The ledger's OPENED entry is durable before the first byte of a record is read, by whichever
+    process, and only people of the cohorts charged for the release are used for training. A cluster
+    that does not answer ends the stage before that.
     """
-    release.ledger.open_reservation(release.id)
-    finished = release.private / "counts.json"
-    if finished.is_file():
-        return
-    release.private.mkdir(parents=True, exist_ok=True)
-    train, heldout, counts = read_pairs(
-        data_dir,
-        release.schema,
-        heldout_key=heldout_key,
-        admit=partial(release.ledger.admit, release.id, id_rule=release.schema.person_id_rule),
-        progress=progress,
-        scratch=release.private / "decoding",
-    )
+    finished, folder = release.private / "counts.json", release.private / "decoding"
+    with nullcontext() if finished.is_file() else release.compute.open_workers() as workers:
+        release.ledger.open_reservation(release.id)
+        if workers is None:
+            return
+        release.private.mkdir(parents=True, exist_ok=True)
+        train, heldout, counts = read_pairs(
+            data_dir.absolute(),
+            release.schema,
+            heldout_key=heldout_key,
+            admit=partial(release.ledger.admit, release.id, id_rule=release.schema.person_id_rule),
+            progress=progress,
+            decode=Decoder(folder.absolute(), workers),
+        )
     train.save(train_folder(release))
     heldout.save(release.private / "heldout")
-    shutil.rmtree(release.private / "decoding", ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     finished.write_text(json.dumps(asdict(counts), indent=1))
 
 

@@ -73,6 +73,11 @@ def test_nobody_can_hand_a_worker_the_source_of_noise(pool):
         list(pool.map_shards(process_id, [SecureGenerator()]))
 
 
+def test_decoding_that_lost_its_workers_starts_again(reserved, monkeypatch):
+    with open_pool(2) as workers:
+        toys.check_lost_decoding(reserved, workers, monkeypatch)
+
+
 def test_a_lost_statistics_pass_costs_nothing(opened, monkeypatch):
     with open_pool(2) as workers:
         toys.check_lost_statistics(opened, workers, monkeypatch)

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from dagster_project.compute.workers import InProcess, WorkerLost, Workers
 from dagster_project.data.pairs import PairsShard
 from dagster_project.data.progress import silent
+from dagster_project.data.reading import read_pairs
 from dagster_project.image import private_training, shared_steps
 from dagster_project.image.detail import DetailNetwork
 from dagster_project.image.dp_sgd import DPSGD
@@ -27,11 +28,13 @@ from dagster_project.pipeline import (
     feature_sums,
     image_model,
     mean_pairs,
+    pairs,
     pretrained_checkpoint,
     shards,
     subsample,
     table_model,
 )
+from dagster_project.pipeline.decoding import Decoder
 from dagster_project.pipeline.drawing import ChunkImages
 from dagster_project.pipeline.pairs import load_train, train_folder
 from dagster_project.pipeline.release import Compute, Release
@@ -131,6 +134,16 @@ def drawn(release: Release, workers: Workers) -> list[np.ndarray]:
     return list(workers.map_shards(ChunkImages(release.public_models(), seed=1), chunks))
 
 
+def decoded(release: Release, workers: Workers) -> list[bytes]:
+    """The pairs read from the data again, and what became of the rows."""
+    decoder = Decoder(release.private / "again", workers)
+    train, held_out, counts = read_pairs(
+        release.root / "data", release.schema, heldout_key=b"k" * 16, decode=decoder
+    )
+    assert len(train) > 200
+    return [*(p.images.tobytes() for p in (train, held_out)), str(counts).encode()]
+
+
 def check_equal(release: Release, workers: Workers) -> None:
     """The same integers from 1, 2 and 7 shards, and the same images, as in this process."""
     write_networks(release)
@@ -143,6 +156,26 @@ def check_equal(release: Release, workers: Workers) -> None:
     images = drawn(release, InProcess())
     assert np.ptp(images[0]) > 0
     assert np.array_equal(drawn(release, workers), images)
+    assert decoded(release, workers) == decoded(release, InProcess())
+
+
+def check_lost_decoding(
+    release: Release, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers killed while they decode: one sentence, and the next try reads everybody."""
+    read = partial(
+        pairs.read, release, release.root / "data", heldout_key=b"k" * 16, progress=silent
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(Compute, "open_workers", lambda self: nullcontext(Doomed(workers)))
+        with pytest.raises(WorkerLost, match="a worker process ended before its work was done"):
+            read()
+    assert release.ledger.release(release.id).status == "OPENED"
+    assert [p.name for p in release.private.iterdir()] == ["decoding"]
+    read()
+    train, held_out = pairs.load_train(release), pairs.load_heldout(release)
+    assert len(train) + len(held_out) == 300 and len(held_out) > 5
+    assert sorted(p.name for p in release.private.iterdir()) == ["counts.json", "heldout", "train"]
 
 
 def check_lost_statistics(

@@ -93,7 +93,7 @@ def test_nothing_usable_gives_empty_pairs(tmp_path):
         folder = tmp_path / str(n)
         folder.mkdir()
         pq.write_table(pa.table(table, schema=types), folder / "train.parquet")
-        train, held_out, _ = read(folder, scratch=tmp_path / "scratch")
+        train, held_out, _ = read(folder)
         assert train.images.shape == (0, 1, 8, 8)
         assert train.codes.shape == train.values.shape == (0, 2)
         assert len(held_out) == 0
@@ -159,13 +159,6 @@ def test_keyed_split_is_by_person_and_for_good(tmp_path):
         read(folder, heldout_key=b"short")
     with pytest.raises(ValueError, match="heldout_share"):
         read(folder, heldout_share=1.0)
-
-
-def test_scratch_keeps_the_images_on_disk(tmp_path):
-    folder = write(tmp_path / "data", columns(9, image={4: None}))
-    train, _, _ = read(folder, scratch=tmp_path / "scratch")
-    assert isinstance(train.images, np.memmap)
-    assert shades(train) == [0, 1, 2, 3, 5, 6, 7, 8]
 
 
 def test_records_beside_a_folder_of_images(tmp_path):
