@@ -81,25 +81,25 @@ class Pictures:
         Raises:
             OSError, pyarrow.ArrowException: The record file is damaged.
         """
-        kept: list[int] = []
+        usable = np.zeros(len(self.rows), dtype=bool)
         reasons: Counter[str] = Counter()
-        first, seen = self.start, 0
+        first, seen, done = self.start, 0, 0
         columns = [image_column(self.layout, self.schema)]
         for batch in stream(self.file, columns, self.schema, start=self.start):
             until = int(np.searchsorted(self.rows, first + len(batch)))
-            wanted = self.rows[seen:until]
-            images = images_of(batch, self.layout, self.schema, wanted - first)
-            for row, image in zip(wanted, images, strict=True):
+            wanted = self.rows[seen:until] - first
+            images = images_of(batch, self.layout, self.schema, wanted)
+            for place, image in enumerate(images, seen):
                 if isinstance(image, UnusableImage):
                     reasons[f"image {image}: row dropped"] += 1
                 else:
-                    put(len(kept), image)
-                    kept.append(int(row))
+                    put(done, image)
+                    usable[place], done = True, done + 1
             first, seen = first + len(batch), until
             told(seen / max(1, len(self.rows)))
             if first >= self.stop:
                 break
-        return np.array(kept, dtype=np.int64), reasons
+        return self.rows[usable], reasons
 
 
 # Decodes pictures, and is told of the fraction done. Returns the usable ones (m, C, H, W), their

@@ -71,6 +71,16 @@ class _Records:
     usable: np.ndarray
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """The chosen rows (n,) of one file, and the codes and values (N, d) of all its rows."""
+
+    file: Path
+    rows: np.ndarray
+    codes: np.ndarray
+    values: np.ndarray
+
+
 def read_pairs(
     data_dir: str | Path,
     schema: Schema,
@@ -158,13 +168,54 @@ def _read(
     decode: Decode,
 ) -> tuple[Pairs, Pairs, Counts]:
     reasons: Counter[str] = Counter()
+    # Nobody's id is needed any more, which takes most of the memory.
+    chosen = _choose(layout, schema, key, share, admit, progress, reasons)
+    parts = []
+    tally = np.zeros((2, len(schema.attributes), max(schema.sizes)), dtype=np.int64)
+    for group, start, end in zip(chosen, (0.1, 0.8), (0.8, 1.0), strict=True):
+
+        def told(done: float, start: float = start, end: float = end) -> None:
+            progress(start + (end - start) * done, "decoding images")
+
+        pictures = Pictures(group.file, layout, schema, group.rows, 0, len(group.codes))
+        # Without anybody there is nothing to read.
+        images, kept, why = (decode if len(group.rows) else decode_in_memory)(pictures, told)
+        reasons.update(why)
+        parts.append(Pairs(images, group.codes[kept], group.values[kept]))
+        tally += np.stack([_tally(group.codes[some], schema) for some in (group.rows, kept)])
+    progress(1.0, "pairs read")
+    train, held_out = parts
+    values = {
+        f"{attribute.name} {label}": (int(tally[0, i, j]), int(tally[1, i, j]))
+        for i, attribute in enumerate(schema.attributes)
+        for j, label in enumerate(attribute.labels)
+    }
+    rows = sum({group.file: len(group.codes) for group in chosen}.values())
+    counts = Counts(
+        rows, len(train), len(held_out), {k: n for k, n in reasons.items() if n}, values
+    )
+    return train, held_out, counts
+
+
+def _choose(
+    layout: Layout,
+    schema: Schema,
+    key: bytes | None,
+    share: float,
+    admit: Admit,
+    progress: Progress,
+    reasons: Counter[str],
+) -> tuple[_Chosen, _Chosen]:
+    """Read all records and have the people admitted; return one row of each person.
+
+    Returns:
+        The training and the held-out people's rows.
+    """
     records = _records(layout.records, schema, reasons, progress)
-    rows = len(records.ids)
     chosen = _one_row_each(records, reasons)
     persons = records.ids[chosen]
     if layout.heldout is not None:
         held_file, held_records = layout.heldout, _records(layout.heldout, schema, reasons)
-        rows += len(held_records.ids)
         held_persons = set(held_records.ids)
         held = np.fromiter((p in held_persons for p in persons), bool, len(persons))
         held_rows = _one_row_each(held_records, reasons)
@@ -180,33 +231,10 @@ def _read(
     train_rows = chosen[~held]
     admitted = admit(list(records.ids[train_rows]), list(held_records.ids[held_rows]))
     reasons["person outside the release's cohorts: row dropped"] += int((~admitted).sum())
-    parts = []
-    tally = np.zeros((2, len(schema.attributes), max(schema.sizes)), dtype=np.int64)
-    for file, source, take, start, end in (
-        (layout.records, records, train_rows[admitted], 0.1, 0.8),
-        (held_file, held_records, held_rows, 0.8, 1.0),
-    ):
-
-        def told(done: float, start: float = start, end: float = end) -> None:
-            progress(start + (end - start) * done, "decoding images")
-
-        pictures = Pictures(file, layout, schema, take, 0, len(source.ids))
-        # Without anybody there is nothing to read.
-        images, kept, why = (decode if len(take) else decode_in_memory)(pictures, told)
-        reasons.update(why)
-        parts.append(Pairs(images, source.codes[kept], source.values[kept]))
-        tally += np.stack([_tally(source.codes[some], schema) for some in (take, kept)])
-    progress(1.0, "pairs read")
-    train, held_out = parts
-    values = {
-        f"{attribute.name} {label}": (int(tally[0, i, j]), int(tally[1, i, j]))
-        for i, attribute in enumerate(schema.attributes)
-        for j, label in enumerate(attribute.labels)
-    }
-    counts = Counts(
-        rows, len(train), len(held_out), {k: n for k, n in reasons.items() if n}, values
+    return (
+        _Chosen(layout.records, train_rows[admitted], records.codes, records.values),
+        _Chosen(held_file, held_rows, held_records.codes, held_records.values),
     )
-    return train, held_out, counts
 
 
 def _tally(codes: np.ndarray, schema: Schema) -> np.ndarray:
