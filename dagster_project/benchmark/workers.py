@@ -1,11 +1,11 @@
-"""Time of the two passes over people, on 1, 2, ... workers, on drawn people.
+"""Time of the three passes over people, on 1, 2, ... workers, on drawn people.
 
     python -m dagster_project.benchmark.workers --workers 1,2 --people 4000 --engine local
 
 Each line is JSON: the pass, the engine, the number of workers, the seconds of the second run and
-its speed relative to the first line's, the workers' CPU seconds, and a hash of the exact sums,
-which must be the same in all lines of a pass. One worker is a process of one thread like the
-others.
+its speed relative to the first line's, the workers' CPU seconds, and a hash of the pictures or the
+exact sums, which must be the same in all lines of a pass. One worker is a process of one thread
+like the others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -25,8 +25,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from dagster_project.benchmark import scale_data
 from dagster_project.compute.opening import open_workers
 from dagster_project.compute.workers import Workers, open_pool
+from dagster_project.data.decoding import Pictures
+from dagster_project.data.layout import find_layout
 from dagster_project.data.pairs import Pairs, PairsShard
 from dagster_project.data.schema import Schema
 from dagster_project.image.dp_sgd import DPSGD
@@ -34,6 +37,7 @@ from dagster_project.image.embeddings import FeatureMap
 from dagster_project.image.gradients import per_example_engine
 from dagster_project.image.mean_pairs import CellSums
 from dagster_project.image.shared_steps import Job, Prepared, StepSums, divide
+from dagster_project.pipeline.decoding import Decoder
 from dagster_project.pipeline.feature_sums import ShardSums
 from dagster_project.pipeline.image_model import losses, microbatch_people, microbatches
 from dagster_project.pipeline.release import Compute, Models
@@ -82,6 +86,44 @@ def draw(folder: Path, people: int) -> None:
     images = torch.nn.functional.interpolate(coarse, (28, 28), mode="bilinear")
     codes = rng.integers(0, 5, (people, _CELLS)).astype(np.int16)
     Pairs((images * 255).byte().numpy(), codes, codes.astype(np.float32)).save(folder)
+
+
+@dataclass
+class TimedWorkers:
+    """Workers that add up their CPU seconds."""
+
+    workers: Workers
+    seconds: float = 0.0
+
+    @property
+    def count(self) -> int:
+        return self.workers.count
+
+    here = False
+
+    def map_shards(self, function: Callable[[Any], Any], shards: Iterable[Any]) -> Iterator[Any]:
+        """See `Workers`."""
+        for result, seconds in self.workers.map_shards(Timed(function), shards):
+            self.seconds += seconds
+            yield result
+
+
+def write_files(folder: Path, people: int) -> None:
+    """Write people with pictures of 32 x 32 as PNG."""
+    scale_data.write(folder / "data", people)
+
+
+def decoding(folder: Path, workers: Workers) -> tuple[np.ndarray, float]:
+    """Return everybody's pictures and the workers' CPU seconds."""
+    schema = Schema.from_file(folder / "data" / "schema.yaml")
+    layout, _ = find_layout(folder / "data", schema)
+    assert layout is not None
+    rows = np.arange(schema.n_public)
+    timed = TimedWorkers(workers)
+    images, _, _ = Decoder(folder / "decoding", timed)(
+        Pictures(layout.records, layout, schema, rows, 0, len(rows)), lambda done: None
+    )
+    return images, timed.seconds
 
 
 def statistics(folder: Path, workers: Workers) -> tuple[np.ndarray, float]:
@@ -140,14 +182,16 @@ def main(arguments: list[str] | None = None) -> None:
     """Print a line for each pass and number of workers."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--workers", default="1,2")
+    parser.add_argument("--pictures", type=int, default=20_000, help="people who are decoded")
     parser.add_argument("--people", type=int, default=4000, help="people of the statistics pass")
     parser.add_argument("--batch", type=int, default=2048, help="people of the step")
     parser.add_argument("--engine", choices=("local", "ray"), default="local")
     parser.add_argument("--address", help="of the Ray cluster")
     asked = parser.parse_args(arguments)
-    for name, run, people in (
-        ("statistics", statistics, asked.people),
-        ("step", step, asked.batch),
+    for name, write, run, people in (
+        ("decoding", write_files, decoding, asked.pictures),
+        ("statistics", draw, statistics, asked.people),
+        ("step", draw, step, asked.batch),
     ):
         alone = None
         for count in map(int, asked.workers.split(",")):
@@ -155,7 +199,7 @@ def main(arguments: list[str] | None = None) -> None:
                 tempfile.TemporaryDirectory() as folder,
                 _opened(asked.engine, count, asked.address) as workers,
             ):
-                draw(Path(folder), people)
+                write(Path(folder), people)
                 run(Path(folder), workers)  # loads the networks
                 started = time.perf_counter()
                 sums, cpu = run(Path(folder), workers)
