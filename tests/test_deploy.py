@@ -61,8 +61,9 @@ def test_workers_have_the_image_and_the_folders_of_the_runs() -> None:
     (container,) = workers["template"]["spec"]["containers"]
     assert run["volumeMounts"] == [{"name": "private-zone", "mountPath": "/project"}]
     mounts = [mount for mount in container["volumeMounts"] if mount["name"] == "private-zone"]
-    assert {mount["subPath"] for mount in mounts} == {"private", "models"}
-    assert all(m["readOnly"] and m["mountPath"] == f"/project/{m['subPath']}" for m in mounts)
+    assert {mount["subPath"] for mount in mounts} == {"data", "private", "models"}
+    assert all(m["mountPath"] == f"/project/{m['subPath']}" for m in mounts)
+    assert [m["subPath"] for m in mounts if not m.get("readOnly")] == ["private"]
     assert workers["maxReplicas"] == workers["minReplicas"]  # of one kind, and all at once
 
 

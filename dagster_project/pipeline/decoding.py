@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from dagster_project.compute.workers import Workers
+from dagster_project.compute.workers import WorkerLost, Workers
 from dagster_project.data.decoding import Pictures
 from dagster_project.data.reading import cut_short
 
@@ -31,17 +31,26 @@ class DecodedPart:
 
     Attributes:
         folder: A private folder that all workers can write.
+        found: What the release's process finds. On a machine without the folder of images,
+            everybody's picture would count as missing.
     """
 
     folder: Path
+    found: tuple[Path, ...]
 
     def __call__(self, shard: tuple[int, Pictures]) -> tuple[np.ndarray, Counter[str]]:
         """Return what `Pictures.decode` does; the pictures' bytes are in `file`.
 
         Raises:
             ReadingError: The data's files are damaged.
+            WorkerLost: This worker does not find what the release's process does.
         """
         number, pictures = shard
+        if not all(path.exists() for path in (self.folder, *self.found)):
+            raise WorkerLost(
+                "a worker does not find the data or the private zone: mount their folders, and "
+                "that of image.link_cache, at the same path on all machines"
+            )
         try:
             with self.file(number).open("wb") as file:
                 return pictures.decode(lambda _, image: file.write(image.tobytes()))
@@ -84,7 +93,9 @@ class Decoder:
         if self.workers.here:
             rows, reasons = pictures.decode(images.__setitem__, told)
             return images[: len(rows)], rows, reasons
-        function, parts = DecodedPart(folder), pictures.divide(_PARTS * self.workers.count)
+        layout, parts = pictures.layout, pictures.divide(_PARTS * self.workers.count)
+        used = filter(None, (pictures.file, layout.images, layout.cache))
+        function = DecodedPart(folder, tuple(path for path in used if path.exists()))
         kept, reasons, place = [np.empty(0, np.int64)], Counter(), 0
         for number, (rows, why) in enumerate(
             self.workers.map_shards(function, list(enumerate(parts)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -143,7 +143,7 @@ def test_damage_is_noticed_whoever_is_wanted_and_told_in_one_sentence(tmp_path):
         told.add(str(caught.value))
     layout, _ = find_layout(folder, SCHEMA)
     with pytest.raises(ReadingError) as caught:
-        DecodedPart(tmp_path)((0, Pictures(file, layout, SCHEMA, np.arange(40), 0, 40)))
+        DecodedPart(tmp_path, ())((0, Pictures(file, layout, SCHEMA, np.arange(40), 0, 40)))
     told.add(str(caught.value))
     assert told == {"The data files cannot be read to the end."}
     # What a pool sends along with the exception, and Ray returns.
@@ -197,3 +197,21 @@ def test_a_cluster_that_does_not_answer_costs_nothing(reserved, monkeypatch):
     with pytest.raises(WorkerLost):
         pairs.read(reserved, reserved.root / "data", heldout_key=KEY, progress=silent)
     assert reserved.ledger.release(reserved.id).status == "RESERVED"
+
+
+def test_a_worker_without_the_data_drops_nobody(tmp_path):
+    folder, store = named_images(tmp_path / "data"), tmp_path / "store"
+    layout, _ = find_layout(folder, SCHEMA)
+    layout = replace(layout, cache=tmp_path / "none")  # stated, and needed by no file
+    whole = Pictures(layout.records, layout, SCHEMA, np.arange(60), 0, 63)
+
+    class Elsewhere(Apart):
+        """Workers on a machine where the folder of images is not mounted."""
+
+        def map_shards(self, function, shards):
+            (folder / "images").rename(folder / "elsewhere")
+            return map(function, shards)
+
+    assert len(Decoder(store, Apart(2))(whole, lambda done: None)[0]) > 50
+    with pytest.raises(WorkerLost, match="does not find the data"):
+        Decoder(store, Elsewhere(2))(whole, lambda done: None)
