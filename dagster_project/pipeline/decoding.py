@@ -22,7 +22,7 @@ from dagster_project.data.reading import cut_short
 
 # Between workers without work at the end and rows that are read only to be skipped: a part may
 # begin anywhere in a CSV file or in a row group of Parquet.
-_PARTS = 2
+_PARTS = 4
 
 
 @dataclass(frozen=True)

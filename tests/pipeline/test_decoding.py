@@ -186,7 +186,7 @@ def test_workers_read_only_after_the_reservation_is_opened(reserved, monkeypatch
     monkeypatch.setattr(DecodedPart, "__call__", spy)
     monkeypatch.setattr(Compute, "open_workers", lambda self: nullcontext(Apart(2)))
     pairs.read(reserved, reserved.root / "data", heldout_key=KEY, progress=silent)
-    assert len(seen) == 8 and set(seen) == {"OPENED"}  # four parts of each pass
+    assert len(seen) == 16 and set(seen) == {"OPENED"}  # eight parts of each pass
 
 
 def test_a_cluster_that_does_not_answer_costs_nothing(reserved, monkeypatch):
