@@ -31,6 +31,7 @@ def read(release: Release, data_dir: Path, *, heldout_key: bytes, progress: Prog
         release.ledger.open_reservation(release.id)
         if workers is None:
             return
+        shutil.rmtree(folder, ignore_errors=True)  # of a try that ended early
         release.private.mkdir(parents=True, exist_ok=True)
         train, heldout, counts = read_pairs(
             data_dir.absolute(),
