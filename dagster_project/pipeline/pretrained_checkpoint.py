@@ -26,7 +26,7 @@ from dagster_project.image.two_scale import FINISHER_BATCH, FINISHER_LEVELS, Fin
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline import mean_pairs, public_checkpoint, public_images, table_model
 from dagster_project.pipeline.release import Drawable, Release
-from dagster_project.settings.sections import DiffusionTraining
+from dagster_project.settings.diffusion import DiffusionTraining
 
 CHECKPOINT, GENERATOR = "pretrained.safetensors", "generator.safetensors"
 FINISHER = "finisher.safetensors"

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dagster_project.image import edm
-from dagster_project.settings.sections import SamplerSettings
+from dagster_project.settings.diffusion import SamplerSettings
 from tests.image.toys import LEVELS, network, records
 
 DATA = LEVELS.sigma_data
