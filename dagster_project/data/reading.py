@@ -178,9 +178,10 @@ def _read(
             progress(start + (end - start) * done, "decoding images")
 
         pictures = Pictures(group.file, layout, schema, group.rows, 0, len(group.codes))
-        # Without anybody there is nothing to read.
-        images, kept, why = (decode if len(group.rows) else decode_in_memory)(pictures, told)
-        reasons.update(why)
+        images, kept = np.empty(pictures.shape, np.uint8), group.rows
+        if len(group.rows):  # without anybody, the file is not read again
+            images, kept, why = decode(pictures, told)
+            reasons.update(why)
         parts.append(Pairs(images, group.codes[kept], group.values[kept]))
         tally += np.stack([_tally(group.codes[some], schema) for some in (group.rows, kept)])
     progress(1.0, "pairs read")
