@@ -41,8 +41,8 @@ class Engine(Protocol):
 
         Args:
             batch: Names and tensors (B, ...).
-            out: What an earlier call for B examples returned, to be overwritten; None takes new
-                memory, which costs more than a copy.
+            out: What an earlier call for B examples returned, to be overwritten. None takes new
+                memory, which the system may have to clear first.
         """
         ...
 
