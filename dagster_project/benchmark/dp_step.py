@@ -23,12 +23,9 @@ from torch import nn
 from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.gradients import Kind, fastest, per_example_engine
+from dagster_project.image.microbatches import MOST_AT_ONCE
 from dagster_project.image.mixer import PatchMixer
-from dagster_project.image.private_training import (
-    MOST_AT_ONCE,
-    SecureDPOptimizer,
-    private_step,
-)
+from dagster_project.image.private_training import SecureDPOptimizer, private_step
 from dagster_project.image.table_encoder import RecordLayout
 from dagster_project.image.threads import Threads
 from dagster_project.image.unet import UNet
