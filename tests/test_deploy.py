@@ -1,4 +1,7 @@
-"""The files of deploy/ agree with the locks and with each other."""
+"""The files of deploy/ agree with the locks and with each other.
+
+Linters, schemas and the Job of a run are in `tests_deploy`, which `make schemas` runs.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,8 @@ def test_versions_are_those_of_the_locks() -> None:
     own, ray = locked(DEPLOY / "requirements.lock"), locked(ROOT / "requirements-ray.lock")
     run = locked(ROOT / "requirements.lock")
     assert not own.keys() & (run.keys() | ray.keys())
+    dev = locked(ROOT / "requirements-dev.lock")  # `make schemas` installs both
+    assert all(own[name] == dev[name] for name in own.keys() & dev.keys())
     dagster = run["dagster"].split(".")  # the integrations count from 0.16 where Dagster is at 1.0
     assert own["dagster-k8s"] == own["dagster-postgres"] == f"0.{int(dagster[1]) + 16}.{dagster[2]}"
     assert read("kubernetes/ray-cluster.yaml")["spec"]["rayVersion"] == ray["ray"]
