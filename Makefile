@@ -20,7 +20,7 @@ help:
 	@echo 'make test    lint, types, the documentation and all tests'
 	@echo 'make dev     the graph in a browser: Dagster at http://localhost:3000'
 	@echo 'make ray     the tests of workers on a Ray cluster, which it starts here'
-	@echo 'make schemas   the files of deploy/ against linters and schemas'
+	@echo 'make schemas the files of deploy/ against linters and schemas'
 	@echo 'make browser the graph in Chromium, with screenshots in browser/'
 	@echo 'make docs    the documentation as a site, in site/'
 	@echo 'make setup   only the packages (.venv)'
