@@ -109,7 +109,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, A
         "service_account_name": "dagster",
         "instance_config_map": "dagster-instance",
         "postgres_password_secret": values["global"]["postgresqlSecretName"],
-        "dagster_home": "/opt/dagster/dagster_home",
+        "dagster_home": values["global"]["dagsterHome"],
         "job_namespace": NAMESPACE,
         "load_incluster_config": False,
         "kubeconfig_file": str(tmp_path / "kubeconfig"),
@@ -171,6 +171,8 @@ def test_a_run_reaches_the_shared_volume_and_the_workers(job: dict[str, Any]) ->
     assert {"name": "private-zone", "mountPath": "/project"} in container["volumeMounts"]
     workers = cluster["spec"]["workerGroupSpecs"][0]["template"]["spec"]
     assert pod["spec"]["securityContext"] == workers["securityContext"]
+    home = (DEPLOY / "Dockerfile").read_text().split("DAGSTER_HOME=")[1].split()[0]
+    assert {"name": "DAGSTER_HOME", "value": home} in container["env"]
     labels = pod["metadata"]["labels"]
     allowed = [
         source["podSelector"]["matchLabels"]
