@@ -34,7 +34,7 @@ from dagster_project.image.threads import Threads
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline.image_model import COARSE_PASSES, PASSES, losses
 from dagster_project.privacy.noise import SecureGenerator
-from dagster_project.settings.sections import NetworkSettings
+from dagster_project.settings.diffusion import NetworkSettings
 from dagster_project.settings.two_scale import CoarseSettings
 
 _STATUS = Path("/proc/self/status")

@@ -18,10 +18,10 @@ from torch import nn
 
 from dagster_project.benchmark import private_network
 from dagster_project.benchmark.joint import Joint, synthetic_pairs
-from dagster_project.benchmark.private_network import GroupNormEncoder, Training
+from dagster_project.benchmark.private_network import GroupNormEncoder, Training, drawn_size
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
-from dagster_project.data.schema import Schema
+from dagster_project.data.schema import ImageSpec, Schema
 from dagster_project.image import edm
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.table_encoder import RecordLayout
@@ -67,7 +67,7 @@ class ImageFirst(Joint):
             _records(schema, recipe),
             lambda f, text: progress(0.7 + 0.2 * f, text),
         )
-        image = schema.image
+        image = drawn_size(schema, recipe)
         shape = (image.channels, image.height, image.width)
         images = private_network.draw(release, diffusion, shape, n, seed)
         # Records are predicted from the images as a reader of the release sees them.
@@ -102,10 +102,10 @@ class Predictor(nn.Module):
 
     mask: torch.Tensor
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, image: ImageSpec) -> None:
         super().__init__()
         self.sizes = list(schema.sizes)
-        self.encoder = GroupNormEncoder(schema.image, _HIDDEN)
+        self.encoder = GroupNormEncoder(image, _HIDDEN)
         self.head = nn.Linear(_HIDDEN, schema.width)
         self.before = nn.Parameter(torch.zeros(schema.width, schema.width))
         attribute = torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes))
@@ -152,10 +152,10 @@ def record_losses(
 
 
 def _images(schema: Schema, recipe: Recipe) -> Training:
-    draws = recipe.dp_sgd.noise_draws
+    draws, drawn = recipe.dp_sgd.noise_draws, drawn_size(schema, recipe)
 
     def tensors(people: Pairs, random: torch.Generator) -> dict[str, torch.Tensor]:
-        image = private_network.images(people)
+        image = private_network.images(people, drawn)
         return {
             "image": image,
             "sigma": LEVELS.draw((len(image), draws), random),
@@ -170,12 +170,14 @@ def _images(schema: Schema, recipe: Recipe) -> Training:
 
 
 def _records(schema: Schema, recipe: Recipe) -> Training:
+    drawn = drawn_size(schema, recipe)
+
     def tensors(people: Pairs, random: torch.Generator) -> dict[str, torch.Tensor]:
         record = torch.from_numpy(schema.one_hot(people.codes))
-        return {"image": private_network.images(people), "record": record}
+        return {"image": private_network.images(people, drawn), "record": record}
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.public_seed)
-        model = Predictor(schema)
+        model = Predictor(schema, drawn)
     rate = _FASTER * recipe.dp_sgd.learning_rate
     return Training(model=model, losses=record_losses, tensors=tensors, learning_rate=rate)

@@ -25,6 +25,7 @@ from dagster_project.benchmark.staged import OPEN, recipe_steps
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
 from dagster_project.data.schema import Schema
+from dagster_project.image.detail import enlarge
 from dagster_project.pipeline.order import release_code
 from dagster_project.pipeline.release import Compute, Release
 from dagster_project.planning.planner import build_plan, dp_sgd_steps
@@ -133,13 +134,17 @@ def synthetic_pairs(schema: Schema, images: torch.Tensor, codes: np.ndarray, see
 
     Args:
         schema: The public contract.
-        images: (N, C, H, W) in [-1, 1].
+        images: (N, C, h, w) in [-1, 1]; smaller ones than the schema's are enlarged.
         codes: (N, d) cells.
         seed: Public seed of the values inside their bins.
     """
+    images = (images.clamp(-1, 1) + 1) / 2
+    size = (schema.image.height, schema.image.width)
+    if images.shape[2:] != size:
+        images = enlarge(images, size)
     frame = schema.to_columns(schema.decode(codes, np.random.default_rng([seed, 1])))
     return Pairs(
-        images=((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy(),
+        images=(images * 255).round().to(torch.uint8).numpy(),
         codes=codes.astype(np.int16),
         values=np.stack([a.values(frame[a.column]) for a in schema.attributes], axis=1),
     )

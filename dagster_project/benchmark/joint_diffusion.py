@@ -18,7 +18,7 @@ from torch import nn
 
 from dagster_project.benchmark import private_network
 from dagster_project.benchmark.joint import Joint, synthetic_pairs
-from dagster_project.benchmark.private_network import GroupNormEncoder, Training
+from dagster_project.benchmark.private_network import GroupNormEncoder, Training, drawn_size
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
 from dagster_project.data.schema import Schema
@@ -48,7 +48,7 @@ class JointDiffusion(Joint):
     def synthesise(
         self, release: Release, data: Path, n: int, seed: int, progress: Progress
     ) -> Pairs:
-        schema, image = release.schema, release.schema.image
+        schema, image = release.schema, drawn_size(release.schema, release.recipe)
         network = private_network.train(release, STAGE, _training(schema, release.recipe), progress)
         pixels = image.channels * image.height * image.width
         drawn = private_network.draw(release, network, (1, 1, pixels + schema.width), n, seed)
@@ -69,7 +69,7 @@ class JointNetwork(nn.Module):
 
     def __init__(self, schema: Schema, recipe: Recipe) -> None:
         super().__init__()
-        image = schema.image
+        image = drawn_size(schema, recipe)
         self.shape = (image.channels, image.height, image.width)
         # One token per cell, for numeric attributes too: a noisy attribute has no numeric value.
         layout = RecordLayout(schema.sizes, (None,) * len(schema.sizes))
@@ -124,10 +124,10 @@ def losses(network: Callable[..., torch.Tensor], batch: Mapping[str, torch.Tenso
 
 
 def _training(schema: Schema, recipe: Recipe) -> Training:
-    draws = recipe.dp_sgd.noise_draws
+    draws, drawn = recipe.dp_sgd.noise_draws, drawn_size(schema, recipe)
 
     def tensors(people: Pairs, random: torch.Generator) -> dict[str, torch.Tensor]:
-        image = private_network.images(people)
+        image = private_network.images(people, drawn)
         size = image[0].numel() + schema.width
         return {
             "image": image,

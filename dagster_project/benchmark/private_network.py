@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -21,6 +21,7 @@ from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress, silent
 from dagster_project.data.schema import ImageSpec, Schema
 from dagster_project.image import edm
+from dagster_project.image.coarse import coarse_size, pool
 from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.gradients import Kind, fastest, per_example_engine
@@ -176,9 +177,23 @@ def _microbatches(
         yield {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-def images(pairs: Pairs) -> torch.Tensor:
-    """Return the images as (N, C, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pairs.images)).float() / 127.5 - 1
+def drawn_size(schema: Schema, recipe: Recipe) -> ImageSpec:
+    """Return the images' specification at the size that the network draws.
+
+    With the two-scale model the network sees and draws coarse images, as the staged methods' does;
+    they are enlarged, because nothing released says what detail looks like.
+    """
+    image = schema.image
+    if recipe.sampler.model != "two_scale":
+        return image
+    height, width = coarse_size(image.height, image.width, recipe.coarse)
+    return replace(image, height=height, width=width)
+
+
+def images(pairs: Pairs, size: ImageSpec) -> torch.Tensor:
+    """Return the images as (N, C, size.height, size.width) in [-1, 1]."""
+    full = torch.from_numpy(np.ascontiguousarray(pairs.images)).float() / 127.5 - 1
+    return pool(full, (size.height, size.width))
 
 
 @torch.no_grad()

@@ -38,7 +38,7 @@ from dagster_project.pipeline.image_model import COARSE_PASSES, PASSES, losses
 from dagster_project.privacy.calibration import calibrate
 from dagster_project.privacy.events import PoissonSampledGaussian
 from dagster_project.privacy.noise import SecureGenerator
-from dagster_project.settings.sections import NetworkSettings, SamplerSettings
+from dagster_project.settings.diffusion import NetworkSettings, SamplerSettings
 from dagster_project.settings.two_scale import CoarseSettings
 
 DRAWS, LEARNING_RATE, EPOCHS = 4, 2e-3, 10

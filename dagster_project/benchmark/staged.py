@@ -7,7 +7,6 @@ mechanisms and have their own files.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from dagster_project.benchmark import budget
@@ -19,7 +18,7 @@ from dagster_project.pipeline import synthetic_release
 from dagster_project.pipeline.fidelity_report import read_bundle
 from dagster_project.pipeline.order import between, release_code
 from dagster_project.pipeline.release import Release
-from dagster_project.planning.planner import build_plan, with_steps
+from dagster_project.planning.planner import build_plan, coarse_steps, with_steps
 from dagster_project.privacy.plan import Plan
 from dagster_project.settings.presets import preset
 from dagster_project.settings.recipe import Recipe
@@ -92,18 +91,19 @@ def _steps(recipe: Recipe, costs: dict[str, float], request: MethodRequest) -> d
     steps = {name: recipe_steps(filled, name) or 0 for name in costs}
     if filled.sampler.model == "generator":
         steps["pretraining.steps"] = 0
-    return budget.allot(
+    is_open = recipe.dp_sgd.steps is None and bool(steps.get(OPEN))
+    allotted = budget.allot(
         {name: cost for name, cost in costs.items() if steps[name]},
         steps,
         limit=request.budget_seconds or 0.0,
-        open_part=OPEN if _takes_the_rest(recipe, steps) else None,
+        open_part=OPEN if is_open else None,
     )
-
-
-def _takes_the_rest(recipe: Recipe, steps: Mapping[str, int]) -> bool:
-    """Return whether DP-SGD takes the time that is left; a coarse network's noise forbids it."""
-    wanted = recipe.dp_sgd.steps is None and steps.get(OPEN)
-    return bool(wanted) and recipe.sampler.model != "two_scale"
+    if is_open and recipe.sampler.model == "two_scale":
+        # No more than the time pays for, and than the noise allows.
+        timed = recipe.changed({"dp_sgd.most_steps": allotted[OPEN]})
+        noise = coarse_steps(timed, request.epsilon, request.schema.n_public)
+        allotted[OPEN] = noise or allotted[OPEN]
+    return allotted
 
 
 def recipe_steps(recipe: Recipe, name: str) -> int | None:

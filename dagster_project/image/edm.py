@@ -7,13 +7,14 @@ al. 2022, noise multiplicity). The training loops are elsewhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 
-from dagster_project.settings.sections import SamplerSettings
+from dagster_project.settings.diffusion import SamplerSettings
 
 Denoiser = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -23,7 +24,8 @@ class NoiseLevels:
     """Public constants of the diffusion (Karras et al., table 1).
 
     `sigma_min`, where sampling ends, is larger than theirs: below it, a network trained for few
-    steps adds more noise than it removes (docs/experiments.md).
+    steps adds more noise than it removes (docs/experiments.md). `lowest` is the lowest level of
+    training.
     """
 
     sigma_data: float = 0.5
@@ -32,10 +34,18 @@ class NoiseLevels:
     sigma_min: float = 0.1
     sigma_max: float = 40.0
     rho: float = 7.0
+    lowest: float = 0.0
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-        """Draw training noise levels, ln sigma ~ N(p_mean, p_std^2)."""
-        return (torch.randn(shape, generator=generator) * self.p_std + self.p_mean).exp()
+        """Draw training noise levels, ln sigma ~ N(p_mean, p_std^2) given sigma >= lowest."""
+        if self.lowest == 0:
+            return (torch.randn(shape, generator=generator) * self.p_std + self.p_mean).exp()
+        # The distribution function's inverse, of the upper tail for precision.
+        lowest = torch.tensor((self.p_mean - math.log(self.lowest)) / self.p_std).double()
+        tail = torch.special.ndtr(lowest) * (
+            1 - torch.rand(shape, generator=generator, dtype=torch.float64)
+        )
+        return (self.p_mean - torch.special.ndtri(tail) * self.p_std).exp().float()
 
 
 LEVELS = NoiseLevels()

@@ -22,7 +22,7 @@ from torch import nn
 
 from dagster_project.image import edm
 from dagster_project.image.augmentation import shift_images
-from dagster_project.settings.sections import DiffusionTraining, PretrainingSettings
+from dagster_project.settings.diffusion import DiffusionTraining, PretrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from dagster_project.image.coarse import coarse_size
 from dagster_project.image.detail import DetailNetwork, enlarge
 from dagster_project.image.edm import Denoiser, NoiseLevels
 from dagster_project.image.noise_level import NOISE_FEATURES, noise_features
-from dagster_project.settings.sections import SamplerSettings
+from dagster_project.settings.diffusion import SamplerSettings
 from dagster_project.settings.two_scale import CoarseSettings
 
 # Of the coarse images: the finisher draws to a low level, and learns up to above the handover.

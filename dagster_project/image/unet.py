@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from dagster_project.image.noise_level import NOISE_FEATURES, noise_features
 from dagster_project.image.table_encoder import RecordLayout, TableEncoder
-from dagster_project.settings.sections import NetworkSettings
+from dagster_project.settings.diffusion import NetworkSettings
 
 
 class Residual(nn.Module):

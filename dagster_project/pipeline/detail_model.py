@@ -40,9 +40,7 @@ def stage_of(release: Release) -> tuple[str, ...]:
 
 def model_files(release: Drawable) -> tuple[str, ...]:
     """Return the files that images are drawn from, relative to the models' folder."""
-    finisher = (
-        (pretrained_checkpoint.FINISHER,) if pretrained_checkpoint.has_finisher(release) else ()
-    )
+    finisher = (pretrained_checkpoint.FINISHER,) if release.has_finisher else ()
     return (*image_model.FILES, *finisher, *(FILES if used(release) else ()))
 
 
@@ -96,7 +94,7 @@ def load(release: Drawable) -> TwoScale:
 def _coarse(release: Drawable) -> TwoScale:
     coarse = image_model.load(release)
     finisher = None
-    if pretrained_checkpoint.has_finisher(release):
+    if release.has_finisher:
         finisher = pretrained_checkpoint.load_finisher(release)
     return TwoScale(
         coarse,

@@ -208,13 +208,13 @@ def microbatches(
         key: The step's secret key; None draws a fresh one.
     """
     recipe, schema, key = release.recipe.dp_sgd, release.schema, key or os.urandom(32)
-    shape = release.diffusion_shape
+    shape, levels = release.diffusion_shape, release.training_levels
 
     def draws(image: np.ndarray, codes: np.ndarray) -> tuple[torch.Tensor, ...]:
         """Noise levels (K,), noise (K, C, H, W) and condition mask (K,) of one person."""
         random = own_draws(key, image, codes)
         k = recipe.noise_draws
-        sigma, noise = LEVELS.draw((k,), random), torch.randn(k, *shape, generator=random)
+        sigma, noise = levels.draw((k,), random), torch.randn(k, *shape, generator=random)
         mask = torch.rand(k, generator=random) >= recipe.condition_dropout
         return sigma, noise, mask.float()
 

@@ -18,7 +18,6 @@ from torch.nn import functional
 
 from dagster_project.data.progress import Progress, silent
 from dagster_project.image.coarse import pool
-from dagster_project.image.edm import LEVELS
 from dagster_project.image.generator import ImageGenerator, draw_images, fit_generator
 from dagster_project.image.mixer import PatchMixer
 from dagster_project.image.pretraining import ByNoiseLevel, pretrain
@@ -27,7 +26,7 @@ from dagster_project.image.two_scale import FINISHER_BATCH, FINISHER_LEVELS, Fin
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline import mean_pairs, public_checkpoint, public_images, table_model
 from dagster_project.pipeline.release import Drawable, Release
-from dagster_project.settings.sections import DiffusionTraining
+from dagster_project.settings.diffusion import DiffusionTraining
 
 CHECKPOINT, GENERATOR = "pretrained.safetensors", "generator.safetensors"
 FINISHER = "finisher.safetensors"
@@ -68,13 +67,13 @@ def make(release: Release, progress: Progress) -> bool:
                 settings=release.recipe.pretraining,
                 shift=lessons.shift,
                 seed=release.recipe.public_seed,
-                levels=LEVELS,
+                levels=release.training_levels,
                 device=device,
                 progress=lambda f, text: progress(_GENERATOR_PART * (1 + f), text),
                 by_noise_level=lessons.by_noise_level,
             )
         _save(model, release.models / CHECKPOINT)
-        if has_finisher(release) and lessons is not None:
+        if release.has_finisher and lessons is not None:
             _save(_finisher(release, lessons), release.models / FINISHER)
 
     teaches = release.recipe.pretraining.source == "generator"
@@ -84,7 +83,7 @@ def make(release: Release, progress: Progress) -> bool:
         executed=None,
         files=tuple(
             dict.fromkeys(
-                [*[GENERATOR] * teaches, result(release), *[FINISHER] * has_finisher(release)]
+                [*[GENERATOR] * teaches, result(release), *[FINISHER] * release.has_finisher]
             )
         ),
         parents=(
@@ -98,11 +97,6 @@ def make(release: Release, progress: Progress) -> bool:
 def draws_directly(release: Drawable) -> bool:
     """Return whether the generator draws the release's images itself."""
     return release.recipe.sampler.model == "generator"
-
-
-def has_finisher(release: Drawable) -> bool:
-    """Return whether another network draws below the handover: it learns from the generator."""
-    return release.two_scale and release.recipe.pretraining.source == "generator"
 
 
 def result(release: Release) -> str:

@@ -20,13 +20,10 @@ import torch
 from dagster_project.compute.opening import Engine, open_workers
 from dagster_project.compute.workers import Workers
 from dagster_project.data.schema import Schema
-from dagster_project.image.coarse import coarse_size
-from dagster_project.image.mixer import PatchMixer
-from dagster_project.image.table_encoder import RecordLayout
-from dagster_project.image.unet import UNet
 from dagster_project.ledger import Ledger
 from dagster_project.ledger.errors import WrongState
 from dagster_project.ledger.outputs import run_once
+from dagster_project.pipeline.networks import Networks
 from dagster_project.privacy.mechanism import Mechanism, MechanismMismatch
 from dagster_project.privacy.plan import Plan
 from dagster_project.settings.recipe import Recipe
@@ -95,41 +92,6 @@ class Compute:
         """Return a mixed-precision context, inactive for float32."""
         device = self.torch_device.type
         return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16")
-
-
-class Networks:
-    """What recipe and schema say about the networks that draw images; a base class."""
-
-    recipe: Any  # a field of one subclass, a property of the other
-    schema: Schema
-
-    @property
-    def two_scale(self) -> bool:
-        """Whether diffusion draws coarse images, to which another network adds detail."""
-        return self.recipe.sampler.model == "two_scale"
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the images."""
-        image = self.schema.image
-        return image.channels, image.height, image.width
-
-    @property
-    def diffusion_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the images that diffusion draws."""
-        channels, height, width = self.image_shape
-        if self.two_scale:
-            height, width = coarse_size(height, width, self.recipe.coarse)
-        return channels, height, width
-
-    def new_network(self) -> UNet | PatchMixer:
-        """Return the untrained diffusion network, with public initial weights."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.public_seed)
-            if self.two_scale and self.recipe.coarse.network == "mixer":
-                return PatchMixer(self.schema.width, self.diffusion_shape, self.recipe.coarse)
-            layout = RecordLayout.of(self.schema)
-            return UNet(layout, self.recipe.network, image_channels=self.schema.image.channels)
 
 
 @dataclass(frozen=True, kw_only=True)

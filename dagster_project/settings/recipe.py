@@ -14,16 +14,18 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from dagster_project.settings.sections import (
-    BudgetSplit,
+from dagster_project.settings.diffusion import (
     DPSGDSettings,
-    ImageGeneratorSettings,
-    MeanPairsSettings,
     NetworkSettings,
     PretrainingSettings,
-    PublicImagesSettings,
     PublicTrainingSettings,
     SamplerSettings,
+)
+from dagster_project.settings.sections import (
+    BudgetSplit,
+    ImageGeneratorSettings,
+    MeanPairsSettings,
+    PublicImagesSettings,
     SemanticQuerySettings,
     Settings,
     TableSettings,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from dagster_project.settings.sections import Settings
 
@@ -25,6 +25,8 @@ class CoarseSettings(Settings):
         handover: Noise level below which the finisher draws, a small convolutional network that is
             only trained on the generator's images. The noise that DP-SGD leaves in the weights
             shows as speckle below it.
+        lowest_level: Lowest noise level that trains the coarse network, as a fraction of the
+            handover: levels far below it are never drawn with it, and are most of [K]'s draws.
         finisher_channels: Feature channels of the finisher.
         finisher_steps: Optimiser steps of the finisher, each on 64 images.
     """
@@ -36,6 +38,7 @@ class CoarseSettings(Settings):
     token_width: PositiveInt = 32
     depth: PositiveInt = 3
     handover: NonNegativeFloat = 0.4
+    lowest_level: float = Field(0.75, ge=0, le=1)
     finisher_channels: PositiveInt = 24
     finisher_steps: PositiveInt = 700
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagster_project.benchmark import bench, project
+from dagster_project.benchmark import bench, private_network, project
 from dagster_project.benchmark.joint_diffusion import JointNetwork
 from dagster_project.benchmark.joint_mean_embedding import noisy_embedding
 from dagster_project.benchmark.method import MethodRequest, many_records
@@ -36,15 +37,21 @@ EXPECTED = {
 N, STEPS, REPLAYS = 50, SETTINGS["dp_sgd.steps"], SETTINGS["dp_sgd.checkpoint_steps"]
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_a_method_runs_its_plan_and_makes_pairs(name: str, data: Path, tmp_path: Path) -> None:
+COARSE = {"sampler.model": "two_scale", "coarse.side": 6}
+CASES = [*((name, {}) for name in EXPECTED), ("jointdm", COARSE), ("imagetab", COARSE)]
+
+
+@pytest.mark.parametrize(("name", "changes"), CASES)
+def test_a_method_runs_its_plan_and_makes_pairs(
+    name: str, changes: dict[str, Any], data: Path, tmp_path: Path
+) -> None:
     schema, system = Schema.from_file(data / "schema.yaml"), method(name)
     version, cache = bench.current_version(data), tmp_path / "cache"
     real = project.real_pairs(data, schema, version, cache=cache)
     with project.population(schema, epsilon=2.0, delta=1e-4) as people:
         asked = MethodRequest(
             schema=schema, population=people, data_version=version, epsilon=2.0, delta=1e-4,
-            seed=1, settings=SETTINGS, cache=cache,
+            seed=1, settings=SETTINGS | changes, cache=cache,
         )  # fmt: skip
         plan = system.plan(asked)
         again = MethodRequest(**{**vars(asked), "settings": {}, "recipe": plan.recipe})
@@ -75,6 +82,8 @@ def test_a_method_runs_its_plan_and_makes_pairs(name: str, data: Path, tmp_path:
     assert spent == pytest.approx(plan.epsilon) and 1.98 < plan.epsilon <= 2.0
 
     image = schema.image
+    drawn = private_network.drawn_size(schema, Recipe().changed(changes))
+    assert (drawn.height < image.height) == bool(changes)
     assert first.images.shape == (N, image.channels, image.height, image.width)
     assert first.images.dtype == np.uint8 and first.images.std() > 0
     assert first.codes.shape == first.values.shape == (N, len(schema.sizes))

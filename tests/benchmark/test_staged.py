@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from dagster_project.benchmark import bench
-from dagster_project.benchmark.configuration import Configuration, entries
+from dagster_project.benchmark import bench, staged
+from dagster_project.benchmark.configuration import Configuration, Entry, entries
 from dagster_project.benchmark.registry import known, method
 from dagster_project.benchmark.rehearsal import stage_costs
 from dagster_project.benchmark.trial import Places, resolve
 from dagster_project.cli import main as cli
 from dagster_project.pipeline.release import Compute
 from dagster_project.planning import planner
+from dagster_project.settings.presets import preset
 from dagster_project.settings.recipe import Recipe
 from tests.benchmark.conftest import configured
 from tests.toy_project import SETTINGS, settings_arguments
@@ -157,6 +158,29 @@ def test_a_budget_becomes_steps_before_the_plan(
     assert abs(steps - 200) <= 2  # what the fixed parts leave
     less = configured(places.data, entries=given, budget_seconds=total / 10)
     assert resolve(less, given[0], 2.0, places)["dp_sgd"]["steps"] < 25
+
+
+@pytest.mark.usefixtures("count")
+def test_coarse_steps_take_the_time_that_is_left_as_far_as_noise_allows(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def allow(steps: int) -> None:
+        for module in (planner, staged):
+            monkeypatch.setattr(
+                module, "coarse_steps", lambda r, *_: min(steps, r.dp_sgd.most_steps or 20)
+            )
+
+    allow(20)
+    changes = {**SETTINGS, "dp_sgd.steps": None, "sampler.model": "two_scale"}
+    untaught = {"pretraining.source": "none", "budget_split.pairs": 0.0}
+    recipe = preset("base").changed({**changes, **untaught})
+    cost = stage_costs(places.schema(), recipe, Compute(), cache=places.cache)["dp_sgd.steps"]
+    given = (Entry(label="base", method="base", settings={**changes, **untaught}),)
+    limited = configured(places.data, entries=given, budget_seconds=100 * cost)
+    for allowed, expected in ((10**6, 100), (40, 40)):
+        allow(allowed)
+        steps = resolve(limited, given[0], 2.0, places)["dp_sgd"]["steps"]
+        assert abs(steps - expected) <= 1
 
 
 @pytest.mark.usefixtures("count")

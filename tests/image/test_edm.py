@@ -1,11 +1,13 @@
 """Preconditioning, loss and sampler against their equations (Karras et al. 2022)."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from dagster_project.image import edm
-from dagster_project.settings.sections import SamplerSettings
+from dagster_project.settings.diffusion import SamplerSettings
 from tests.image.toys import LEVELS, network, records
 
 DATA = LEVELS.sigma_data
@@ -88,6 +90,16 @@ def test_noise_levels_are_log_normal():
     drawn = LEVELS.draw((20000,), torch.Generator().manual_seed(0)).log()
     assert drawn.mean().item() == pytest.approx(LEVELS.p_mean, abs=0.03)
     assert drawn.std().item() == pytest.approx(LEVELS.p_std, abs=0.03)
+
+
+def test_levels_below_the_lowest_are_never_drawn_and_others_as_often_as_before():
+    above = replace(LEVELS, lowest=0.3)
+    drawn = above.draw((20000,), torch.Generator().manual_seed(0))
+    all_levels = LEVELS.draw((60000,), torch.Generator().manual_seed(1))
+    kept = all_levels[all_levels >= 0.3]
+    assert drawn.min() >= 0.3 and drawn.isfinite().all()
+    for q in (0.1, 0.5, 0.9, 0.99):
+        assert drawn.quantile(q).item() == pytest.approx(kept.quantile(q).item(), rel=0.06)
 
 
 def sample(model, *, seed=0, people=3, shape=(1, 8, 8), record=None, levels=LEVELS, **changes):

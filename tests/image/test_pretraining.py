@@ -10,7 +10,7 @@ import torch
 from dagster_project.image import edm
 from dagster_project.image import pretraining as module
 from dagster_project.image.pretraining import ByNoiseLevel, pretrain
-from dagster_project.settings.sections import PretrainingSettings
+from dagster_project.settings.diffusion import PretrainingSettings
 from tests.image.toys import LEVELS, network, records
 
 
@@ -158,6 +158,7 @@ def test_it_can_read_nothing_private(name):
         "dagster_project.image",
         "dagster_project.image.embeddings",
         "dagster_project.image.augmentation",
+        "dagster_project.settings.diffusion",
         "dagster_project.settings.sections",
     }
     called = {

@@ -17,7 +17,7 @@ from dagster_project.image.mixer import PatchMixer
 from dagster_project.image.perceptual import PerceptualMap
 from dagster_project.image.two_scale import Experts, Finisher, TwoScale
 from dagster_project.pipeline.image_model import losses
-from dagster_project.settings.sections import SamplerSettings
+from dagster_project.settings.diffusion import SamplerSettings
 from dagster_project.settings.two_scale import CoarseSettings, DetailSettings
 from tests.image.feature_toys import feature_map
 

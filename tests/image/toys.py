@@ -7,7 +7,7 @@ import torch
 from dagster_project.image import edm
 from dagster_project.image.table_encoder import RecordLayout
 from dagster_project.image.unet import UNet
-from dagster_project.settings.sections import NetworkSettings
+from dagster_project.settings.diffusion import NetworkSettings
 
 # A categorical attribute, a numeric one, and a numeric one with a missing cell.
 LAYOUT = RecordLayout(sizes=(3, 2, 4), midpoints=(None, (0.25, 0.75), (0.1, 0.4, 0.9)))

@@ -83,5 +83,7 @@ def test_microbatches_bring_every_chosen_person_once(opened):
     assert (records == opened.schema.one_hot(pairs.take(chosen).codes)).all()
     draws = opened.recipe.dp_sgd.noise_draws
     assert all(b["sigma"].shape[1] == b["noise"].shape[1] == draws for b in found)
+    # None is wasted on levels that the finisher draws.
+    assert all((b["sigma"] >= 0.75 * opened.recipe.coarse.handover).all() for b in found)
     assert not list(image_model.microbatches(pairs, opened, chosen[:0], chunk=2,
                                              device=torch.device("cpu")))  # fmt: skip
