@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from dagster._cli.api import grpc_command
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -69,6 +70,14 @@ def test_workers_have_the_image_and_the_folders_of_the_runs() -> None:
     assert {mount["subPath"] for mount in mounts} == {"private", "models"}
     assert all(m["readOnly"] and m["mountPath"] == f"/project/{m['subPath']}" for m in mounts)
     assert workers["maxReplicas"] == workers["minReplicas"]  # of one kind, and all at once
+
+
+def test_dagster_takes_the_arguments_of_the_code_location() -> None:
+    (run,) = read("kubernetes/dagster-values.yaml")["dagster-user-deployments"]["deployments"]
+    # The chart puts `dagster api grpc` with the port before them.
+    given = ["-h", "0.0.0.0", "-p", str(run["port"]), *run["dagsterApiGrpcArgs"]]
+    parsed = grpc_command.make_context("grpc", given).params
+    assert parsed["module_name"] == "dagster_project.orchestration.definitions"
 
 
 def test_the_image_takes_no_data_and_no_key() -> None:
