@@ -13,13 +13,14 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export NO_MKDOCS_2_WARNING := 1
 
 .NOTPARALLEL:
-.PHONY: help setup setup-dev data demo dev test ray browser lint types docs format
+.PHONY: help setup setup-dev data demo dev test ray schemas browser lint types docs format
 
 help:
 	@echo 'make demo    a differentially private release of the example catalogue, with its report'
 	@echo 'make test    lint, types, the documentation and all tests'
 	@echo 'make dev     the graph in a browser: Dagster at http://localhost:3000'
 	@echo 'make ray     the tests of workers on a Ray cluster, which it starts here'
+	@echo 'make schemas the files of deploy/ against linters and schemas'
 	@echo 'make browser the graph in Chromium, with screenshots in browser/'
 	@echo 'make docs    the documentation as a site, in site/'
 	@echo 'make setup   only the packages (.venv)'
@@ -64,6 +65,11 @@ test: lint types docs data
 ray:
 	@sh scripts/setup.sh ray
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests_ray
+
+# The schemas of Kubernetes are large, and nothing here needs a cluster.
+schemas:
+	@sh scripts/setup.sh deploy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests_deploy
 
 # Needs Chromium and its driver, which a bare machine lacks.
 browser: setup-dev

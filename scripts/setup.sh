@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes .venv with the locked packages: `setup.sh run`, `setup.sh dev` for the tests' tools too, or
-# `setup.sh ray` for Ray as well.
+# Makes .venv with the locked packages: `setup.sh run`, `setup.sh dev` for the tests' tools too,
+# `setup.sh ray` for Ray as well, or `setup.sh deploy` for what checks deploy/.
 # Does nothing when that is done already. PYTHON=... names the interpreter, TORCH_INDEX_URL=...
 # the index that torch comes from.
 set -eu
@@ -110,13 +110,13 @@ if ! done_already run "$run_key"; then
     echo "$run_key" > "$venv/.done-run"
 fi
 
-more() { # more NAME WHAT: the packages of requirements-NAME.lock
-    more_key=$(key "requirements-$1.lock")
+more() { # more NAME WHAT [LOCK]: the packages of requirements-NAME.lock, and of another lock
+    more_key=$(key "requirements-$1.lock" ${3:+"$3"})
     done_already "$1" "$more_key" && return
     : > "$venv/.installing"
     step=requirements-$1.lock
     echo "setup: $2"
-    pip_install --no-deps -r "$step"
+    pip_install --no-deps -r "$step" ${3:+-r "$3"}
     rm -f "$venv/.installing"
     echo "$more_key" > "$venv/.done-$1"
 }
@@ -124,4 +124,8 @@ more() { # more NAME WHAT: the packages of requirements-NAME.lock
 case "${1:-run}" in
     dev) more dev "the tests' tools" ;;
     ray) more dev "the tests' tools"; more ray "Ray" ;;
+    deploy)
+        more dev "the tests' tools"
+        more deploy "linters and schemas of deploy/" deploy/requirements.lock
+        ;;
 esac

@@ -1,4 +1,7 @@
-"""The files of deploy/ agree with the locks and with each other."""
+"""The files of deploy/ agree with the locks and with each other.
+
+Linters, schemas and the Job of a run are in `tests_deploy`, which `make schemas` runs.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from dagster._cli.api import grpc_command
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -37,6 +41,8 @@ def test_versions_are_those_of_the_locks() -> None:
     own, ray = locked(DEPLOY / "requirements.lock"), locked(ROOT / "requirements-ray.lock")
     run = locked(ROOT / "requirements.lock")
     assert not own.keys() & (run.keys() | ray.keys())
+    dev = locked(ROOT / "requirements-dev.lock")  # `make schemas` installs both
+    assert all(own[name] == dev[name] for name in own.keys() & dev.keys())
     dagster = run["dagster"].split(".")  # the integrations count from 0.16 where Dagster is at 1.0
     assert own["dagster-k8s"] == own["dagster-postgres"] == f"0.{int(dagster[1]) + 16}.{dagster[2]}"
     assert read("kubernetes/ray-cluster.yaml")["spec"]["rayVersion"] == ray["ray"]
@@ -65,6 +71,14 @@ def test_workers_have_the_image_and_the_folders_of_the_runs() -> None:
     assert all(m["mountPath"] == f"/project/{m['subPath']}" for m in mounts)
     assert [m["subPath"] for m in mounts if not m.get("readOnly")] == ["private"]
     assert workers["maxReplicas"] == workers["minReplicas"]  # of one kind, and all at once
+
+
+def test_dagster_takes_the_arguments_of_the_code_location() -> None:
+    (run,) = read("kubernetes/dagster-values.yaml")["dagster-user-deployments"]["deployments"]
+    # The chart puts `dagster api grpc` with the port before them.
+    given = ["-h", "0.0.0.0", "-p", str(run["port"]), *run["dagsterApiGrpcArgs"]]
+    parsed = grpc_command.make_context("grpc", given).params
+    assert parsed["module_name"] == "dagster_project.orchestration.definitions"
 
 
 def test_the_image_takes_no_data_and_no_key() -> None:

@@ -145,8 +145,8 @@ def test_locks_are_exact_and_agree_with_pyproject() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     locked: dict[str, str] = {}
-    for name in ("requirements.lock", "requirements-dev.lock", "requirements-ray.lock"):
-        for line in (ROOT / name).read_text().splitlines():
+    for name in ("", "-dev", "-ray", "-deploy"):
+        for line in (ROOT / f"requirements{name}.lock").read_text().splitlines():
             if line and not line.startswith("#"):
                 package, version = line.split("==")
                 assert canonicalize_name(package) not in locked

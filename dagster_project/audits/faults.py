@@ -6,7 +6,7 @@ run in their own processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,10 +106,7 @@ class OffGridSums(CellSums):
 class Unclipped(SecureDPOptimizer):
     """Optimizer that adds up gradients without clipping."""
 
-    def clipped_sum(
-        self, gradients: Sequence[torch.Tensor], present: torch.Tensor | None
-    ) -> torch.Tensor:
-        rows = torch.cat([part.flatten(1) for part in gradients], dim=1)
+    def clipped_sum(self, rows: torch.Tensor, present: torch.Tensor | None) -> torch.Tensor:
         return rows.sum(dim=0) * (UNITS / self.max_grad_norm)
 
 
@@ -120,19 +117,14 @@ def unguarded_step(
     engine: Engine,
 ) -> None:
     """Take a step that lets non-finite gradients through."""
-    for p in named_parameters.values():
-        p.summed_grad = torch.zeros_like(p)
+    parameters = named_parameters.values()
+    total = torch.zeros(sum(p.numel() for p in parameters))
     for batch in microbatches:
-        gradients = engine(batch)
-        norm = torch.stack([g.flatten(1).norm(dim=1) for g in gradients.values()]).norm(dim=0)
-        factor = (optimizer.max_grad_norm / norm).clamp(max=1.0)
-        for name, p in named_parameters.items():
-            p.summed_grad += torch.einsum("i,i...->...", factor, gradients[name])
-    for p in named_parameters.values():
-        p.grad = p.summed_grad
-    for p in named_parameters.values():
-        p.grad /= optimizer.expected_batch_size
-        p.summed_grad = p.grad_sample = None
+        rows = engine(batch)
+        total = total + (optimizer.max_grad_norm / rows.norm(dim=1)).clamp(max=1.0) @ rows
+    mean = total / optimizer.expected_batch_size
+    for p, part in zip(parameters, mean.split([p.numel() for p in parameters]), strict=True):
+        p.grad = part.view_as(p)
     optimizer.original_optimizer.step()
 
 
@@ -194,7 +186,7 @@ class Training:
         for _ in range(mechanism.steps):
             rows = self.sample(len(gradients), sample_rate=mechanism.sample_rate, generator=secure)
             batch = {"gradient": gradients[torch.from_numpy(rows)]}
-            self.step(optimizer, {"w": w}, iter([batch]), lambda b: {"w": b["gradient"]})
+            self.step(optimizer, {"w": w}, iter([batch]), lambda b, out=None: b["gradient"])
         return -w.detach().double().numpy() * mechanism.expected_batch_size
 
 

@@ -21,11 +21,8 @@ from dagster_project.audits.faults import OffGridSums, dp_sgd
 from dagster_project.image import mean_pairs
 from dagster_project.image.embeddings import FeatureMap
 from dagster_project.image.mean_pairs import CellSums, MeanPairs
-from dagster_project.image.private_training import (
-    SecureDPOptimizer,
-    TrainingState,
-    private_step,
-)
+from dagster_project.image.private_training import SecureDPOptimizer, private_step
+from dagster_project.image.training_state import TrainingState
 from dagster_project.pipeline.image_model import load_state, save_state
 from dagster_project.pipeline.semantic_query import Answer
 from dagster_project.privacy.noise import SecureGenerator
@@ -186,7 +183,7 @@ def training_toy(*, multiplier: float = MULTIPLIER) -> Toy:
         adam = torch.optim.Adam([w], betas=(beta, 0.999))
         batch = {"gradient": gradients[: PEOPLE + inside]}
         optimizer = SecureDPOptimizer(adam, declared, secure)
-        private_step(optimizer, {"w": w}, iter([batch]), lambda b: {"w": b["gradient"]})
+        private_step(optimizer, {"w": w}, iter([batch]), lambda b, out=None: b["gradient"])
         moments = {"first.w": adam.state[w]["exp_avg"]}
         save_state(folder, TrainingState(1, {"w": w.detach()}, {}, moments))
 

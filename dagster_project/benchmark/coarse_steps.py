@@ -33,7 +33,6 @@ from dagster_project.data.schema import Schema
 from dagster_project.image import edm
 from dagster_project.image.coarse import pool
 from dagster_project.image.dp_sgd import DPSGD
-from dagster_project.image.edm import LEVELS
 from dagster_project.image.gradients import per_example_engine
 from dagster_project.pipeline import pretrained_checkpoint
 from dagster_project.pipeline.image_model import (
@@ -135,7 +134,7 @@ def _curve(
                     "parameters": sum(p.numel() for p in network.parameters()),
                     "steps": number,
                     "noise_multiplier": mechanism.noise_multiplier if number else None,
-                    "loss": _loss(network.eval(), heldout, schema, release.diffusion_shape),
+                    "loss": _loss(network.eval(), heldout, release),
                     "cpu_seconds": time.process_time() - started,
                 }
 
@@ -162,16 +161,16 @@ def _train(network: nn.Module, release: Release, pairs: Pairs, mechanism: DPSGD)
 
 
 @torch.no_grad()
-def _loss(network: nn.Module, pairs: Pairs, schema: Schema, shape: tuple[int, int, int]) -> float:
+def _loss(network: nn.Module, pairs: Pairs, release: Release) -> float:
     """Return the mean loss over held-out pairs, with the same draws for every network."""
-    random = torch.Generator().manual_seed(0)
+    random, levels = torch.Generator().manual_seed(0), release.training_levels
     clean = torch.from_numpy(np.array(pairs.images)).float() / 127.5 - 1
-    clean = pool(clean, shape[1:]).repeat(_DRAWS, 1, 1, 1)
-    record = torch.from_numpy(schema.one_hot(pairs.codes)).repeat(_DRAWS, 1)
-    sigma = LEVELS.draw((len(clean),), random)
+    clean = pool(clean, release.diffusion_shape[1:]).repeat(_DRAWS, 1, 1, 1)
+    record = torch.from_numpy(release.schema.one_hot(pairs.codes)).repeat(_DRAWS, 1)
+    sigma = levels.draw((len(clean),), random)
     noise, shown = torch.randn(clean.shape, generator=random), torch.ones(len(clean))
     return float(
-        edm.loss(network, clean, sigma, noise, record, shown, sigma_data=LEVELS.sigma_data)
+        edm.loss(network, clean, sigma, noise, record, shown, sigma_data=levels.sigma_data)
     )
 
 

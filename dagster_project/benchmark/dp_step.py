@@ -23,12 +23,9 @@ from torch import nn
 from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.gradients import Kind, fastest, per_example_engine
+from dagster_project.image.microbatches import MOST_AT_ONCE
 from dagster_project.image.mixer import PatchMixer
-from dagster_project.image.private_training import (
-    MOST_AT_ONCE,
-    SecureDPOptimizer,
-    private_step,
-)
+from dagster_project.image.private_training import SecureDPOptimizer, private_step
 from dagster_project.image.table_encoder import RecordLayout
 from dagster_project.image.threads import Threads
 from dagster_project.image.unet import UNet
@@ -256,7 +253,7 @@ def in_turn(steps: Mapping[str, Step], device: torch.device, seconds: float) -> 
     clock = time.process_time if alone else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in steps}
     started = time.perf_counter()
-    while len(times[ORDINARY[0]]) < 3 or time.perf_counter() - started < seconds:
+    while min(map(len, times.values())) < 3 or time.perf_counter() - started < seconds:
         for name, step in steps.items():
             _wait(device)
             before = clock()

@@ -26,12 +26,8 @@ from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.gradients import Kind, fastest, per_example_engine
 from dagster_project.image.layers import Losses
-from dagster_project.image.private_training import (
-    TrainingState,
-    fixed_microbatches,
-    microbatch_size,
-    own_draws,
-)
+from dagster_project.image.microbatches import fixed_microbatches, microbatch_size, own_draws
+from dagster_project.image.training_state import TrainingState
 from dagster_project.pipeline.drawing import hash_seed
 from dagster_project.pipeline.image_model import PASSES, load_state, save_state
 from dagster_project.pipeline.pairs import load_train

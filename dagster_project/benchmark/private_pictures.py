@@ -30,8 +30,8 @@ from dagster_project.image.coarse import pool
 from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.gradients import fastest, per_example_engine
+from dagster_project.image.microbatches import fixed_microbatches, microbatch_size
 from dagster_project.image.mixer import PatchMixer
-from dagster_project.image.private_training import fixed_microbatches, microbatch_size
 from dagster_project.image.table_encoder import RecordLayout
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline.image_model import COARSE_PASSES, PASSES, losses

@@ -10,10 +10,10 @@ every example's gradient is clipped to that norm and truncated to the grid, and 
 exactly (a gradient with a non-finite entry is set to zero first). Nobody else's term changes, not
 even in its last bit: examples do not interact in the networks (which normalise only within an
 example, by GroupNorm or LayerNorm), they are processed in microbatches of a fixed size in which the
-place makes no difference (`private_training.microbatch_size`; tried on drawn input before the first
+place makes no difference (`microbatches.microbatch_size`; tried on drawn input before the first
 step, `gradients.ignores_places`), kernels are deterministic, and the diffusion's noise of a person
 is a function of a fresh secret key of the step and of that person's own content
-(`private_training.own_draws`). Sums of integers are exact in any order. The divisor is
+(`microbatches.own_draws`). Sums of integers are exact in any order. The divisor is
 the public `expected_batch_size`, never the realised one. The step is therefore a Poisson-sampled
 Gaussian mechanism with multiplier `noise_multiplier`, rounded to the grid.
 

@@ -193,7 +193,7 @@ def cell_sums(
         # Kernels chosen by timing do not reproduce their last bits.
         with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
             features = feature_map(filled)[: len(batch)]
-        (units,) = to_grid([features], max_norm=1.0)
+        units = to_grid(features, max_norm=1.0)
         member = torch.from_numpy(one_hot[start : start + chunk]).double()
         total += (member.T @ units.cpu().double()).numpy()  # exact: integers below 2^53
     return total.astype(np.int64)

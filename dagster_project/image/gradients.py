@@ -19,7 +19,7 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 
 from dagster_project.image import layers
-from dagster_project.image.layers import Batch, Engine, Gradients, Losses
+from dagster_project.image.layers import Batch, Engine, Losses, Rows, trained
 
 Kind = Literal["layers", "vmap", "loop"]
 
@@ -34,8 +34,7 @@ def per_example_engine(model: nn.Module, losses: Losses, kind: Kind) -> Engine:
         kind: The engine; `fastest` measures which one to use.
 
     Returns:
-        engine(batch), where batch maps names to tensors (B, ...); it returns a tensor
-        (B, *parameter.shape) for each parameter name.
+        See `Engine`.
     """
     return layers.engine(model, losses) if kind == "layers" else _functional(model, losses, kind)
 
@@ -44,25 +43,29 @@ def _functional(model: nn.Module, losses: Losses, kind: Literal["vmap", "loop"])
     """Return an engine by `torch.func`, from the loss of a batch of one example."""
     local = _Copy(model)  # a call replaces the module's parameters for its time
 
-    def loss(parameters: Gradients, example: Gradients) -> torch.Tensor:
+    def loss(parameters: Batch, example: Batch) -> torch.Tensor:
         def network(*args: torch.Tensor) -> torch.Tensor:
-            return functional_call(local.model, parameters, args)
+            return functional_call(local.model, dict(parameters), args)
 
         return losses(network, {name: part[None] for name, part in example.items()})[0]
 
     one = grad(loss)
     batched = vmap(one, in_dims=(None, 0))
 
-    def trainable() -> Gradients:
-        return {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+    def by_vmap(batch: Batch, out: torch.Tensor | None = None) -> torch.Tensor:
+        parameters = trained(model)
+        rows = Rows(parameters, len(next(iter(batch.values()))), out)
+        for name, part in batched(parameters, dict(batch)).items():
+            rows.add(name, part)
+        return rows.complete()
 
-    def by_vmap(batch: Batch) -> Gradients:
-        return batched(trainable(), dict(batch))
-
-    def by_loop(batch: Batch) -> Gradients:
-        parameters, size = trainable(), len(next(iter(batch.values())))
-        rows = [one(parameters, {k: v[i] for k, v in batch.items()}) for i in range(size)]
-        return {name: torch.stack([row[name] for row in rows]) for name in parameters}
+    def by_loop(batch: Batch, out: torch.Tensor | None = None) -> torch.Tensor:
+        parameters, people = trained(model), len(next(iter(batch.values())))
+        rows = Rows(parameters, people, out)
+        found = [one(parameters, {k: v[i] for k, v in batch.items()}) for i in range(people)]
+        for name in parameters:
+            rows.add(name, torch.stack([row[name] for row in found]))
+        return rows.complete()
 
     return by_vmap if kind == "vmap" else by_loop
 
@@ -116,9 +119,7 @@ def ignores_places(engine: Engine, batch: Batch) -> bool:
     would decide on an example's last bits.
     """
     moved = engine({name: part.roll(1, dims=0) for name, part in batch.items()})
-    return all(
-        torch.equal(part.roll(1, dims=0), moved[name]) for name, part in engine(batch).items()
-    )
+    return torch.equal(engine(batch).roll(1, dims=0), moved)
 
 
 def agrees(candidate: Engine, exact: Engine, batch: Batch) -> bool:
@@ -128,12 +129,10 @@ def agrees(candidate: Engine, exact: Engine, batch: Batch) -> bool:
         found = candidate(batch)
     except RuntimeError:  # a layer that it cannot take
         return False
-    shapes = {name: part.shape for name, part in expected.items()}
-    if {name: part.shape for name, part in found.items()} != shapes:
+    if found.shape != expected.shape:
         return False
-    error = sum((found[n] - e).double().square().flatten(1).sum(1) for n, e in expected.items())
-    whole = sum(e.double().square().flatten(1).sum(1) for e in expected.values())
-    return bool((torch.as_tensor(error) <= _AGREEMENT**2 * torch.as_tensor(whole)).all())
+    error, whole = (rows.double().square().sum(dim=1) for rows in (found - expected, expected))
+    return bool((error <= _AGREEMENT**2 * whole).all())
 
 
 def _drawn(part: torch.Tensor) -> torch.Tensor:
@@ -147,7 +146,7 @@ def _seconds(engine: Engine, batch: Batch) -> float:
     times = []
     for _ in range(_TRIES):
         started = time.perf_counter()
-        if (first := next(iter(engine(batch).values()))).is_cuda:
-            torch.cuda.synchronize(first.device)
+        if (rows := engine(batch)).is_cuda:
+            torch.cuda.synchronize(rows.device)
         times.append(time.perf_counter() - started)
     return min(times)

@@ -16,25 +16,35 @@ fewer numbers than the person's activations.
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
-Gradients = dict[str, torch.Tensor]
 Batch = Mapping[str, torch.Tensor]
-Engine = Callable[[Batch], Gradients]
 # Losses (B,) of B examples from a callable network and the examples' tensors (B, ...).
 Losses = Callable[[Callable[..., torch.Tensor], Batch], torch.Tensor]
-# Name and per-example gradient of a layer's parameters, from the layer, its input, the gradient of
-# its output and the number of examples.
-Rule = Callable[[Any, torch.Tensor, torch.Tensor, int], Iterator[tuple[str, torch.Tensor]]]
+
+
+class Engine(Protocol):
+    """Function from a batch to the gradients of its examples."""
+
+    def __call__(self, batch: Batch, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Return one row for each example, (B, P): all trained parameters one after the other.
+
+        Args:
+            batch: Names and tensors (B, ...).
+            out: What an earlier call for B examples returned, to be overwritten. None takes new
+                memory, which the system may have to clear first.
+        """
+        ...
 
 
 def engine(model: nn.Module, losses: Losses) -> Engine:
@@ -47,55 +57,118 @@ def engine(model: nn.Module, losses: Losses) -> Engine:
     """
     local = _Tapped(model)
 
-    def gradients(batch: Batch) -> Gradients:
-        people = len(next(iter(batch.values())))
-        found: Gradients = {}
+    def gradients(batch: Batch, out: torch.Tensor | None = None) -> torch.Tensor:
+        parameters = trained(model)
+        rows = Rows(parameters, len(next(iter(batch.values()))), out)
 
-        def add(name: str, gradient: torch.Tensor) -> None:
-            found[name] = found[name] + gradient if name in found else gradient
+        local.rows, local.ends = rows, []
 
         def network(*args: torch.Tensor) -> torch.Tensor:
-            return local.call(args, people, add)
+            return local.call(args, parameters)
 
-        parameters = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
-        local.parameters = dict(parameters)
-        losses(network, batch).sum().backward()
-        return {
-            name: found[name] if name in found else p.new_zeros(people, *p.shape)
-            for name, p in parameters.items()
-        }
+        # The taps receive all gradients on the way to these.
+        torch.autograd.grad(losses(network, batch).sum(), local.ends, allow_unused=True)
+        torch.clear_autocast_cache()  # it would keep the weights of every call
+        return rows.complete()
 
     return gradients
 
 
+def trained(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the parameters that require a gradient, detached, in the order of a row."""
+    return {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+
+
+class Rows:
+    """The gradients of some people, one row for each, in one matrix (B, P).
+
+    Args:
+        parameters: The trained parameters.
+        people: B.
+        out: See `Engine`.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, torch.Tensor], people: int, out: torch.Tensor | None = None
+    ) -> None:
+        sizes = [p.numel() for p in parameters.values()]
+        if out is None:
+            # All rows begin at the same offset from a cache line, so that no kernel can treat one
+            # person's memory in another way than the next one's.
+            stride = math.ceil(sum(sizes) / _LINE) * _LINE
+            first = next(iter(parameters.values()))
+            out = first.new_empty(people, stride)[:, : sum(sizes)]
+        self.people = people
+        self._matrix = out
+        self._parts = {
+            name: part.view(people, *p.shape)
+            for (name, p), part in zip(parameters.items(), out.split(sizes, dim=1), strict=True)
+        }
+        self._unwritten = set(self._parts)
+
+    def add(self, name: str, part: torch.Tensor) -> None:
+        """Add (B, *shape) to the gradients of a parameter; one that is not trained is left out."""
+        if name in self._unwritten:
+            self._unwritten.remove(name)
+            self._parts[name].copy_(part)
+        elif name in self._parts:
+            self._parts[name].add_(part)
+
+    def add_products(self, name: str, left: torch.Tensor, right: torch.Tensor) -> None:
+        """Add the products of B pairs of matrices (m, n) and (n, k), in the parameter's shape."""
+        if name not in self._parts:
+            return
+        part = self._parts[name]
+        if left.shape[2] > 1 or name not in self._unwritten:
+            self.add(name, torch.bmm(left, right).view_as(part))
+        else:  # of two vectors: written in its place, where a product of matrices takes longer
+            self._unwritten.remove(name)
+            torch.mul(left, right, out=part.view(self.people, left.shape[1], right.shape[2]))
+
+    def complete(self) -> torch.Tensor:
+        """Return the matrix; parameters without a gradient have zeros."""
+        for name in self._unwritten:
+            self._parts[name].zero_()
+        return self._matrix
+
+
+_LINE = 16  # float32 numbers in a cache line
+
+
 class _Tapped(threading.local):
-    """A copy of the network, one for each thread, that reports what passes its layers."""
+    """A copy of the network, one for each thread, that reports what passes its layers.
+
+    Attributes:
+        rows: Receives the gradients in the backward pass.
+        ends: Where a backward pass may end: outputs of the first layers, and repeated parameters.
+            It does not go on to the weights, whose gradients would be those of the whole batch.
+    """
+
+    rows: Rows
+    ends: list[torch.Tensor]
 
     def __init__(self, model: nn.Module) -> None:
         self.model = deepcopy(model).requires_grad_(False)
-        self.parameters: Gradients = {}
-        trained = {n for n, p in model.named_parameters() if p.requires_grad}
-        self.loose = set(trained)
+        self.loose = set(trained(model))
         for name, layer in self.model.named_modules():
             own = {f"{name}.{n}".lstrip(".") for n, _ in layer.named_parameters(recurse=False)}
-            if own & trained and _has_rule(layer):
+            if own & trained(model).keys() and _has_rule(layer):
                 layer.register_forward_hook(partial(self._tap, name))
                 self.loose -= own
 
     def call(
-        self,
-        args: tuple[torch.Tensor, ...],
-        people: int,
-        add: Callable[[str, torch.Tensor], None],
+        self, args: tuple[torch.Tensor, ...], parameters: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        """Run the network; `add` receives gradients by name in the backward pass."""
-        self.people, self.add = people, add
-        parameters = dict(self.parameters)
-        for name in self.loose:
-            rows = parameters[name].expand(len(args[0]), *parameters[name].shape).requires_grad_()
-            rows.register_hook(partial(_loose, name, people, add))
-            parameters[name] = rows
-        return functional_call(self.model, parameters, args)
+        """Run the network with these parameters."""
+        used = {}
+        for name, p in parameters.items():
+            used[name] = p.expand(len(args[0]), *p.shape) if name in self.loose else p
+            # torch takes faster products for weights that require a gradient.
+            used[name].requires_grad_()
+            if name in self.loose:
+                used[name].register_hook(partial(_loose, name, self.rows))
+                self.ends.append(used[name])
+        return functional_call(self.model, used, args)
 
     def _tap(
         self,
@@ -104,15 +177,14 @@ class _Tapped(threading.local):
         inputs: tuple[torch.Tensor, ...],
         output: torch.Tensor,
     ) -> None:
-        if not output.requires_grad:  # nothing before it is trained
-            output.requires_grad_()
-        seen, people, add, rule = inputs[0].detach(), self.people, self.add, RULES[type(layer)]
-        kind = next(layer.parameters()).dtype
+        if not inputs[0].requires_grad:  # nothing before it is trained
+            self.ends.append(output)
+        seen, rows, rule = inputs[0].detach(), self.rows, RULES[type(layer)]
+        kind, prefix = next(layer.parameters()).dtype, f"{name}." if name else ""
 
         def take(gradient: torch.Tensor) -> None:  # on a GPU, this runs in another thread
             with torch.autocast(gradient.device.type, enabled=False):
-                for own, part in rule(layer, seen.to(kind), gradient.to(kind), people):
-                    add(f"{name}.{own}".lstrip("."), part)
+                rule(layer, seen.to(kind), gradient.to(kind), rows, prefix)
 
         output.register_hook(take)
 
@@ -124,32 +196,44 @@ def _has_rule(layer: nn.Module) -> bool:
     return type(layer) in RULES
 
 
-def _loose(name: str, people: int, add: Callable[..., None], gradient: torch.Tensor) -> None:
+def _loose(name: str, rows: Rows, gradient: torch.Tensor) -> None:
     """Take the gradient of a parameter that was repeated for each row."""
-    add(name, gradient.unflatten(0, (people, -1)).sum(dim=1))
+    rows.add(name, gradient.unflatten(0, (rows.people, -1)).sum(dim=1))
 
 
 def _linear(
-    layer: nn.Module, x: torch.Tensor, gradient: torch.Tensor, people: int
-) -> Iterator[tuple[str, torch.Tensor]]:
-    gradient = gradient.reshape(people, -1, gradient.shape[-1])
-    yield "weight", torch.bmm(gradient.mT, x.reshape(people, -1, x.shape[-1]))
-    yield "bias", gradient.sum(dim=1)
+    layer: nn.Module, x: torch.Tensor, gradient: torch.Tensor, rows: Rows, prefix: str
+) -> None:
+    gradient = gradient.reshape(rows.people, -1, gradient.shape[-1])
+    x = x.reshape(rows.people, -1, x.shape[-1])
+    rows.add_products(f"{prefix}weight", gradient.mT, x)
+    rows.add(f"{prefix}bias", gradient.sum(dim=1))
 
 
 def _convolution(
-    layer: nn.Conv2d, x: torch.Tensor, gradient: torch.Tensor, people: int
-) -> Iterator[tuple[str, torch.Tensor]]:
-    own = gradient.unflatten(0, (people, -1))  # (B, rows of a person, C_out, h, w)
-    if x.is_cuda:
-        patches = functional.unfold(
-            x, layer.kernel_size, layer.dilation, layer.padding, layer.stride
-        ).unflatten(0, (people, -1))  # (B, rows of a person, C_in k k, positions)
-        weight = torch.einsum("bkop,bkcp->boc", own.flatten(3), patches)
+    layer: nn.Conv2d, x: torch.Tensor, gradient: torch.Tensor, rows: Rows, prefix: str
+) -> None:
+    own = gradient.unflatten(0, (rows.people, -1))  # (B, K, C_out, h, w)
+    pointwise = layer.kernel_size == layer.stride == (1, 1) and layer.padding == (0, 0)
+    if pointwise or x.is_cuda:
+        patches = (
+            x.flatten(2)
+            if pointwise
+            else functional.unfold(
+                x, layer.kernel_size, layer.dilation, layer.padding, layer.stride
+            )
+        )  # (B K, C_in k k, positions)
+        patches = _by_position(patches.unflatten(0, (rows.people, -1)))
+        rows.add_products(f"{prefix}weight", _by_position(own.flatten(3)), patches.mT)
     else:  # a grouped convolution, which on a CPU takes half the time of unfolding
-        weight = _grouped(layer, own, x.unflatten(0, (people, -1)))
-    yield "weight", weight.reshape(people, *layer.weight.shape)
-    yield "bias", own.sum(dim=(1, 3, 4))
+        weight = _grouped(layer, own, x.unflatten(0, (rows.people, -1)))
+        rows.add(f"{prefix}weight", weight.unflatten(0, (rows.people, -1)))
+    rows.add(f"{prefix}bias", own.sum(dim=(1, 3, 4)))
+
+
+def _by_position(x: torch.Tensor) -> torch.Tensor:
+    """Put all positions of a person along one axis: (B, K, C, n) -> (B, C, K n)."""
+    return x.transpose(1, 2).flatten(2)
 
 
 def _grouped(layer: nn.Conv2d, gradient: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -170,21 +254,26 @@ def _grouped(layer: nn.Conv2d, gradient: torch.Tensor, x: torch.Tensor) -> torch
 
 
 def _group_norm(
-    layer: nn.GroupNorm, x: torch.Tensor, gradient: torch.Tensor, people: int
-) -> Iterator[tuple[str, torch.Tensor]]:
+    layer: nn.GroupNorm, x: torch.Tensor, gradient: torch.Tensor, rows: Rows, prefix: str
+) -> None:
     normal = functional.group_norm(x, layer.num_groups, eps=layer.eps)
     for name, part in (("weight", gradient * normal), ("bias", gradient)):
-        yield name, part.flatten(2).sum(dim=2).unflatten(0, (people, -1)).sum(dim=1)
+        rows.add(
+            prefix + name, part.flatten(2).sum(dim=2).unflatten(0, (rows.people, -1)).sum(dim=1)
+        )
 
 
 def _layer_norm(
-    layer: nn.LayerNorm, x: torch.Tensor, gradient: torch.Tensor, people: int
-) -> Iterator[tuple[str, torch.Tensor]]:
+    layer: nn.LayerNorm, x: torch.Tensor, gradient: torch.Tensor, rows: Rows, prefix: str
+) -> None:
     normal = functional.layer_norm(x, layer.normalized_shape, eps=layer.eps)
     for name, part in (("weight", gradient * normal), ("bias", gradient)):
-        yield name, part.reshape(people, -1, *layer.normalized_shape).sum(dim=1)
+        rows.add(prefix + name, part.reshape(rows.people, -1, *layer.normalized_shape).sum(dim=1))
 
 
+# Adds the gradients of a layer's parameters to the rows, from the layer, its input, the gradient of
+# its output and the prefix of its parameters' names.
+Rule = Callable[[Any, torch.Tensor, torch.Tensor, Rows, str], None]
 RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: _linear,
     nn.Conv2d: _convolution,

@@ -1,4 +1,4 @@
-"""The training loop of DP-SGD: exact clipping and sums, steps, checkpoints.
+"""The training loop of DP-SGD: exact clipping and sums, and steps.
 
 A subclass of Opacus' optimiser clips, sums and adds noise in integers on a public grid
 (`privacy.grid`). The mechanism's parameters, privacy cost and proof are in `dp_sgd`.
@@ -6,9 +6,9 @@ A subclass of Opacus' optimiser clips, sums and adds noise in integers on a publ
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -20,6 +20,7 @@ from torch import nn
 
 from dagster_project.image.layers import Engine
 from dagster_project.image.threads import Threads
+from dagster_project.image.training_state import Ema, TrainingState, current_state, restore
 from dagster_project.privacy.grid import UNITS, clipped_sum
 from dagster_project.privacy.noise import SecureGenerator
 from dagster_project.privacy.sampling import poisson_sample
@@ -53,6 +54,12 @@ class ClippedSums:
     max_grad_norm: float
 
 
+class _Scratch(threading.local):
+    """Memory for the gradients of a microbatch, one for each thread, taken once for all steps."""
+
+    rows: torch.Tensor | None = None
+
+
 class SecureDPOptimizer(DPOptimizer):
     """Opacus' DPOptimizer on integers, with exact clipping and sums and `SecureGenerator` noise."""
 
@@ -70,18 +77,17 @@ class SecureDPOptimizer(DPOptimizer):
             loss_reduction="mean",
         )
         self._secure_generator = secure_generator
+        self.scratch = _Scratch()
 
-    def clipped_sum(
-        self, gradients: Sequence[torch.Tensor], present: torch.Tensor | None
-    ) -> torch.Tensor:
+    def clipped_sum(self, rows: torch.Tensor, present: torch.Tensor | None) -> torch.Tensor:
         """Return the sum of the examples' clipped gradients, integers (P,) in units of the grid.
 
         Args:
-            gradients: (B, *shape) for each parameter.
+            rows: (B, P), the gradients.
             present: bool (B,), the examples that count; None counts all.
         """
         self._secure_generator.note("max_grad_norm", self.max_grad_norm)
-        return clipped_sum(gradients, max_norm=self.max_grad_norm, present=present)
+        return clipped_sum(rows, max_norm=self.max_grad_norm, present=present)
 
     def received(self, sums: ClippedSums) -> torch.Tensor:
         """Return sums that were computed elsewhere, as `clipped_sum` would."""
@@ -129,7 +135,7 @@ def private_step(
     total = torch.zeros(
         sum(p.numel() for p in named_parameters.values()), dtype=torch.int64, device=first.device
     )
-    summed = partial(_summed, optimizer, named_parameters, engine)
+    summed = partial(_summed, optimizer, engine)
     if threads is None:
         for part in map(summed, microbatches):
             total = total + part
@@ -147,17 +153,19 @@ def private_step(
 
 def _summed(
     optimizer: SecureDPOptimizer,
-    named_parameters: Mapping[str, nn.Parameter],
     engine: Engine,
     batch: Microbatch,
 ) -> torch.Tensor:
     """Return the sum of the clipped gradients of one microbatch, integers (P,)."""
     if isinstance(batch, ClippedSums):
         return optimizer.received(batch)
-    gradients = engine({name: part for name, part in batch.items() if name != "present"})
-    parts = [gradients[name].to(p.dtype) for name, p in named_parameters.items()]
-    with torch.autocast(parts[0].device.type, enabled=False):  # sums are integers
-        return optimizer.clipped_sum(parts, batch.get("present"))
+    examples = {name: part for name, part in batch.items() if name != "present"}
+    scratch = optimizer.scratch
+    if scratch.rows is not None and len(scratch.rows) != len(next(iter(examples.values()))):
+        scratch.rows = None
+    scratch.rows = engine(examples, scratch.rows)
+    with torch.autocast(scratch.rows.device.type, enabled=False):  # sums are integers
+        return optimizer.clipped_sum(scratch.rows, batch.get("present"))
 
 
 def clipped_sums(
@@ -173,65 +181,8 @@ def clipped_sums(
     size = sum(p.numel() for p in named_parameters.values())
     total = torch.zeros(size, dtype=torch.int64, device=optimizer.params[0].device)
     for batch in microbatches:
-        total = total + _summed(optimizer, named_parameters, engine, batch)
+        total = total + _summed(optimizer, engine, batch)
     return ClippedSums(total.cpu().numpy(), optimizer.max_grad_norm)
-
-
-def fixed_microbatches(chosen: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-    """Split one Poisson batch into microbatches that all have `size` rows.
-
-    The last one is padded with repetitions that do not count: the shape of a product may change its
-    last bits, and nobody's gradient may depend on how many others were sampled.
-
-    Yields:
-        Indices (size,), and `present` of `private_step`, bool (size,).
-    """
-    for start in range(0, len(chosen), size):
-        some = chosen[start : start + size]
-        yield np.resize(some, size), torch.arange(size) < len(some)
-
-
-def own_draws(key: bytes, *content: np.ndarray) -> torch.Generator:
-    """Return the source of one person's diffusion draws in a step.
-
-    It is a function of the step's secret key and of the person's own content. So, given the key,
-    nobody's gradient depends on who else was sampled, however few states torch's generator has;
-    drawn in the order of the batch, one more person would change the draws of all that follow.
-
-    Args:
-        key: Fresh random bytes of the operating system for each step, at most 64.
-        content: The person's arrays.
-    """
-    digest = hashlib.blake2b(key=key, digest_size=8)
-    for part in content:
-        digest.update(np.ascontiguousarray(part).tobytes())
-    return torch.Generator().manual_seed(int.from_bytes(digest.digest(), "big") >> 1)
-
-
-class Ema:
-    """Exponential moving average with a public half-life in steps.
-
-    A fixed decay of 0.999 would keep three quarters of the initial weights after 300 steps.
-    """
-
-    def __init__(self, model: nn.Module, *, half_life: float) -> None:
-        self.decay = 0.5 ** (1 / half_life)
-        self.average = {n: p.detach().clone() for n, p in model.named_parameters()}
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        for name, p in model.named_parameters():
-            self.average[name].lerp_(p, 1 - self.decay)
-
-
-@dataclass
-class TrainingState:
-    """The state to resume a run after a crash, without that of the noise generator."""
-
-    step: int
-    model: dict[str, torch.Tensor]
-    ema: dict[str, torch.Tensor]
-    moments: dict[str, torch.Tensor]
 
 
 def train_private(
@@ -278,7 +229,7 @@ def train_private(
     start = 0
     if resume is not None:
         start = resume.step
-        _restore(resume, model, ema, adam, parameters)
+        restore(resume, model, ema, adam, parameters)
     device = next(iter(parameters.values())).device
     with Threads(device) as threads:
         for first in range(start, mechanism.steps, checkpoint_steps):
@@ -298,7 +249,7 @@ def train_private(
                 progress(
                     (step + 1) / mechanism.steps, f"DP-SGD step {step + 1} of {mechanism.steps}"
                 )
-            save(_state(last, model, ema, adam, parameters))
+            save(current_state(last, model, ema, adam, parameters))
     return ema.average
 
 
@@ -308,77 +259,3 @@ def cosine_rate(first: float, step: int, steps: int) -> float:
     Late steps are small, so that the final parameters retain less noise of single steps.
     """
     return first * (1 + math.cos(math.pi * step / steps)) / 2
-
-
-def _state(
-    step: int,
-    model: nn.Module,
-    ema: Ema,
-    adam: torch.optim.Adam,
-    parameters: Mapping[str, nn.Parameter],
-) -> TrainingState:
-    moments = {}
-    for name, p in parameters.items():
-        moments[f"first.{name}"] = adam.state[p]["exp_avg"]
-        moments[f"second.{name}"] = adam.state[p]["exp_avg_sq"]
-    weights = {n: p.detach() for n, p in model.named_parameters()}
-    return TrainingState(step=step, model=weights, ema=ema.average, moments=moments)
-
-
-def _restore(
-    state: TrainingState,
-    model: nn.Module,
-    ema: Ema,
-    adam: torch.optim.Adam,
-    parameters: Mapping[str, nn.Parameter],
-) -> None:
-    with torch.no_grad():
-        for name, p in parameters.items():
-            p.copy_(state.model[name])
-            ema.average[name].copy_(state.ema[name])
-            adam.state[p] = {
-                "step": torch.tensor(float(state.step)),
-                "exp_avg": state.moments[f"first.{name}"].clone(),
-                "exp_avg_sq": state.moments[f"second.{name}"].clone(),
-            }
-
-
-# Gradients in a microbatch on a CPU: twice as many fall out of its cache, and take longer to clip.
-MOST_AT_ONCE = 64
-# A matrix product computes rows in groups, and those left over by another kernel: with an odd
-# number of rows, the last row of a product differs in its last bits from the same row elsewhere.
-_ROWS = 16
-
-
-def microbatch_size(
-    noise_draws: int,
-    *,
-    passes: int,
-    batch: float,
-    memory_bytes: float,
-    parameters: int,
-    on_gpu: bool,
-) -> int:
-    """Return the number of examples in a microbatch, whose gradients fit in memory at once.
-
-    Their noise draws are a multiple of 16 rows, or it is a single example. Otherwise an example's
-    gradient would depend on its place in the microbatch, and hence on who else was sampled.
-
-    A GPU takes a whole Poisson batch, with room for four standard deviations of its size, because
-    the last microbatch is padded.
-
-    About three copies of each example's gradient (float32) exist at the same time.
-
-    Args:
-        noise_draws: Noise levels drawn for each example.
-        passes: Network passes at once that are fastest on a CPU.
-        batch: Expected size of a Poisson batch.
-        memory_bytes: Memory for gradients.
-        parameters: Number of the network's parameters.
-        on_gpu: Whether only memory limits the number.
-    """
-    by_memory = int(memory_bytes / (3 * 4 * parameters))
-    whole = math.ceil(batch + 4 * math.sqrt(batch))
-    by_speed = whole if on_gpu else min(MOST_AT_ONCE, math.ceil(passes / noise_draws))
-    group = _ROWS // math.gcd(_ROWS, noise_draws)
-    return max(1, min(math.ceil(by_speed / group), by_memory // group) * group)

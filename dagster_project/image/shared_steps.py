@@ -5,7 +5,7 @@ the borders of microbatches, so that everybody sampled is on exactly one worker.
 weights, its people's indices and the step's secret key; it returns the sum of its clipped gradients
 as integers of the grid. The sum over workers is therefore the same to the last bit, however many
 there are. A person's diffusion draws follow the key and the person's own content
-(`private_training.own_draws`), so no worker has random numbers of its own. Noise is added once, to
+(`microbatches.own_draws`), so no worker has random numbers of its own. Noise is added once, to
 the whole, by the process that the ledger has authorised.
 """
 

@@ -25,15 +25,11 @@ from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.generator import ImageGenerator
 from dagster_project.image.gradients import Kind, fastest, ignores_places, per_example_engine
+from dagster_project.image.microbatches import fixed_microbatches, microbatch_size, own_draws
 from dagster_project.image.mixer import PatchMixer
-from dagster_project.image.private_training import (
-    Microbatch,
-    TrainingState,
-    fixed_microbatches,
-    microbatch_size,
-    own_draws,
-)
+from dagster_project.image.private_training import Microbatch
 from dagster_project.image.shared_steps import Job, Prepared, shared_step
+from dagster_project.image.training_state import TrainingState
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline import pretrained_checkpoint
 from dagster_project.pipeline.pairs import load_train, train_folder

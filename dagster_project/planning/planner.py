@@ -27,7 +27,7 @@ from dagster_project.table.measurements import TableMeasurement, table_counts, t
 
 DISCRETIZATION = 1e-4
 _MOST_STEPS = 120
-_LEAST_COARSE_STEPS, _MOST_COARSE_STEPS = 20, 150
+_LEAST_COARSE_STEPS, _MOST_COARSE_STEPS = 20, 300
 _NOISE_OVER_SIGNAL = 1.3
 _COARSE_PARAMETERS = 50_000  # of the default coarse network, for about 50 cells
 _NOMINAL_DELTA = 1e-6
@@ -58,7 +58,7 @@ def coarse_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
     Over T steps that cost mu sqrt(share) in all, the noise in the mean gradient of a step has a
     standard deviation of about sqrt(T) / (n mu sqrt(share)) in each of P weights, and the signal is
     at most one clipped norm. T is chosen so that the norm of the noise is 1.3 times that, at most
-    `dp_sgd.most_steps` or 150, which two cores take two minutes for; P is that of the default
+    `dp_sgd.most_steps` or 300, which two cores take two minutes for; P is that of the default
     network, whatever the recipe's is. Below 20 steps nothing is learnt, and the other mechanisms
     get the budget (docs/experiments.md, "Steps of DP-SGD").
     """

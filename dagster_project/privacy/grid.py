@@ -17,8 +17,6 @@ row depends on that row alone, to the last bit.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,67 +33,58 @@ MOST_PEOPLE = 2 ** (53 - BITS)
 
 # Relative excess of a true norm over the computed one, with room to spare (`_norms`).
 _MARGIN = 2.0**-17
-_BLOCK = 128  # squares that are added in the parts' own type
+_BLOCK = 128  # squares that are added in the rows' own type
 _PLAIN = (2.0**-32, 2.0**60)  # norms whose squares neither vanish nor overflow in float32
 
 
-def to_grid(parts: Sequence[torch.Tensor], *, max_norm: float) -> list[torch.Tensor]:
+def to_grid(rows: torch.Tensor, *, max_norm: float) -> torch.Tensor:
     """Clip vectors to an L2 norm and convert them to integers in units of `max_norm` / 2^24.
 
     Args:
-        parts: Floats (N, ...); row i of all parts together is the vector of person i. A row with
-            an entry that is not finite becomes zero.
-        max_norm: Largest L2 norm of a row, over all parts.
+        rows: Floats (N, P); row i is the vector of person i. A row with an entry that is not finite
+            becomes zero.
+        max_norm: Largest L2 norm of a row.
 
     Returns:
-        The parts as integers held exactly in floats of the same type and shape. Each row has an L2
-        norm of at most 2^24, exactly.
+        The integers, held exactly in floats of the same type and shape. Each row has an L2 norm of
+        at most 2^24, exactly.
 
     Raises:
-        ValueError: `max_norm` is out of range, or a part has another type.
+        ValueError: `max_norm` is out of range, or the rows have another type.
     """
-    _require(parts, max_norm)
-    joined = _joined(parts)
-    factor, finite = _factors(joined, max_norm, None)
-    return [
-        _scaled(part.flatten(1), factor, finite).trunc_().view(part.shape)
-        if part[:1].numel()
-        else part.clone()
-        for part in parts
-    ]
+    rows, factor = _factors(rows, max_norm, None)
+    return (rows * factor).trunc_()
 
 
 def clipped_sum(
-    parts: Sequence[torch.Tensor], *, max_norm: float, present: torch.Tensor | None = None
+    rows: torch.Tensor, *, max_norm: float, present: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Return the sum over rows of the integers of `to_grid`, exactly, int64 (all entries,).
+    """Return the sum over rows of the integers of `to_grid`, exactly, int64 (P,).
 
     Args:
-        parts: As for `to_grid`.
+        rows: As for `to_grid`.
         max_norm: As for `to_grid`.
         present: bool (N,), the rows that count; None counts all.
     """
     import torch
 
-    _require(parts, max_norm)
-    joined = _joined(parts)
-    factor, finite = _factors(joined, max_norm, present)
-    # Below 2^31 the sum of at most 127 rows is exact in int32, which is faster. The conversion
-    # truncates toward zero.
-    kind = torch.int32 if len(factor) < 2 ** (31 - BITS) else torch.int64
-    entries = joined[0].numel() if joined[0].is_cuda else _PIECE
-    columns = max(1, entries // max(1, len(factor)))
-    return torch.cat(
-        [
-            _scaled(piece, factor, finite).int().sum(dim=0, dtype=kind).long()
-            for matrix in joined
-            for piece in matrix.split(columns, dim=1)
-        ]
-    )
+    rows, factor = _factors(rows, max_norm, present)
+    people, entries = rows.shape
+    # Below 2^31 the sum of at most 127 rows is exact in int32, which is faster.
+    kind = torch.int32 if people < 2 ** (31 - BITS) else torch.int64
+    total = rows.new_zeros(entries, dtype=kind)
+    width = max(1, entries if rows.is_cuda else min(entries, _WIDTH))
+    height = max(1, people if rows.is_cuda else _AT_ONCE // width)
+    for columns, part in zip(total.split(width), rows.split(width, dim=1), strict=True):
+        for some, factors in zip(part.split(height), factor.split(height), strict=True):
+            # The conversion truncates toward zero.
+            columns += (some * factors).int().sum(dim=0, dtype=kind)
+    return total.long()
 
 
-_PIECE = 2**17  # entries that are scaled at a time on a CPU, so that they stay in its cache
-_SMALL = 2**15  # entries below which a part is worth joining with its neighbours
+# Entries of a row, and in all, that are scaled and added at a time on a CPU: they stay in its
+# cache.
+_WIDTH, _AT_ONCE = 2**16, 2**18
 
 
 def to_numbers(units: np.ndarray, *, max_norm: float = 1.0) -> np.ndarray:
@@ -103,59 +92,31 @@ def to_numbers(units: np.ndarray, *, max_norm: float = 1.0) -> np.ndarray:
     return units * (max_norm / UNITS)
 
 
-def _require(parts: Sequence[torch.Tensor], max_norm: float) -> None:
-    import torch  # here, so that planning, which only needs the constants, does without
-
-    if not 2.0**-64 <= max_norm <= 2.0**64:
-        raise ValueError(f"max_norm must lie in [2^-64, 2^64], not {max_norm!r}")
-    if any(part.dtype not in (torch.float32, torch.float64) for part in parts):
-        raise ValueError("parts must be float32 or float64, which hold the grid's integers")
-
-
-def _joined(parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Return the parts in order as matrices (N, n), neighbours joined so that few are small.
-
-    On a GPU, where each operation has a price, all are joined.
-    """
-    import torch
-
-    groups: list[list[torch.Tensor]] = []
-    for part in parts:
-        matrix = part.reshape(len(part), math.prod(part.shape[1:]))
-        small = matrix.is_cuda or matrix.numel() < _SMALL
-        if groups and small and (matrix.is_cuda or groups[-1][-1].numel() < _SMALL):
-            groups[-1].append(matrix)
-        else:
-            groups.append([matrix])
-    return [group[0] if len(group) == 1 else torch.cat(group, dim=1) for group in groups]
-
-
 def _factors(
-    matrices: Sequence[torch.Tensor], max_norm: float, present: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return the factor of each row, float64 (N,), and which rows are finite; None if all are.
+    rows: torch.Tensor, max_norm: float, present: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the rows, those that are not finite as zeros, and their factors (N, 1) in their type.
 
     A row times its factor has norm `max_norm` at most, in units of the grid. The factor is zero for
     rows that are not finite or not present.
     """
-    norms = _norms(matrices)
+    import torch  # here, so that planning, which only needs the constants, does without
+
+    if not 2.0**-64 <= max_norm <= 2.0**64:
+        raise ValueError(f"max_norm must lie in [2^-64, 2^64], not {max_norm!r}")
+    if rows.dtype not in (torch.float32, torch.float64):
+        raise ValueError("rows must be float32 or float64, which hold the grid's integers")
+    norms = _norms(rows)
     finite = norms.isfinite()
     factor = UNITS * ((1 - _MARGIN) / norms).clamp(max=1 / max_norm)
     factor = factor.where(finite if present is None else finite & present, 0.0)
-    return factor, None if finite.all() else finite
+    if not finite.all():  # 0 times infinity would not be zero
+        rows = rows.masked_fill(~finite[:, None], 0.0)
+    return rows, factor[:, None].to(rows.dtype)
 
 
-def _scaled(
-    matrix: torch.Tensor, factor: torch.Tensor, finite: torch.Tensor | None
-) -> torch.Tensor:
-    """Return a new matrix of rows times their factors; rows that are not finite become zero."""
-    if finite is not None:  # 0 times infinity would not be zero
-        matrix = matrix.masked_fill(~finite[:, None], 0.0)
-    return matrix * factor[:, None].to(matrix.dtype)
-
-
-def _norms(matrices: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return each row's norm over all matrices, float64 (N,); not finite where an entry is not.
+def _norms(rows: torch.Tensor) -> torch.Tensor:
+    """Return each row's norm, float64 (N,); not finite where an entry is not.
 
     In any order, a sum of m squares in float32 has a relative error of at most m u / (1 - m u) with
     u = 2^-24 (Higham, "Accuracy and stability of numerical algorithms", 2002, section 4.2), and its
@@ -166,24 +127,19 @@ def _norms(matrices: Sequence[torch.Tensor]) -> torch.Tensor:
     import torch
 
     low, high = _PLAIN
-    norms = _norms_in_blocks(matrices)
+    norms = _norms_in_blocks(rows)
     odd = ~((norms > low) & (norms < high))
     if odd.any():
-        exact = _norms_in_blocks([matrix.double() for matrix in matrices])
-        norms = torch.where(odd, exact, norms)
+        norms = torch.where(odd, _norms_in_blocks(rows.double()), norms)
     return norms
 
 
-def _norms_in_blocks(matrices: Sequence[torch.Tensor]) -> torch.Tensor:
+def _norms_in_blocks(rows: torch.Tensor) -> torch.Tensor:
     import torch
 
-    # Added one after the other: in a sum over a stack, torch's order of terms would depend on the
-    # place of the row.
-    total = torch.zeros(len(matrices[0]), dtype=torch.float64, device=matrices[0].device)
-    for matrix in matrices:
-        count = matrix.shape[1] // _BLOCK
-        blocks = matrix[:, : count * _BLOCK].unflatten(1, (count, _BLOCK))
-        rest = matrix[:, count * _BLOCK :]
-        total += torch.linalg.vector_norm(blocks, dim=2).double().square().sum(dim=1)
-        total += torch.linalg.vector_norm(rest, dim=1).double().square()
-    return total.sqrt()
+    count = rows.shape[1] // _BLOCK
+    blocks = rows[:, : count * _BLOCK].unflatten(1, (count, _BLOCK))
+    rest = rows[:, count * _BLOCK :]
+    squares = torch.linalg.vector_norm(blocks, dim=2).double().square().sum(dim=1)
+    squares += torch.linalg.vector_norm(rest, dim=1).double().square()
+    return squares.sqrt()

@@ -114,7 +114,7 @@ class DPSGDSettings(Settings):
     steps: PositiveInt | None = None
     most_steps: PositiveInt | None = None
     batch: PositiveInt = 512
-    noise_draws: PositiveInt = 4
+    noise_draws: PositiveInt = 2
     max_grad_norm: PositiveFloat = 1.0
     learning_rate: PositiveFloat = 2e-3
     ema_half_life_share: PositiveFloat = 0.15

@@ -12,13 +12,9 @@ from torch import nn
 from dagster_project.image import private_training
 from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.gradients import per_example_engine
-from dagster_project.image.private_training import (
-    SecureDPOptimizer,
-    TrainingState,
-    microbatch_size,
-    private_step,
-    train_private,
-)
+from dagster_project.image.microbatches import fixed_microbatches, microbatch_size
+from dagster_project.image.private_training import SecureDPOptimizer, private_step, train_private
+from dagster_project.image.training_state import Ema, TrainingState
 from dagster_project.pipeline.image_model import losses
 from dagster_project.privacy.grid import UNITS
 from dagster_project.privacy.mechanism import MechanismMismatch
@@ -58,11 +54,10 @@ def linear(size=6) -> nn.Module:
 
 
 def given_gradients(rows):
-    """An engine whose per-example gradients are the rows themselves, split over the parameters."""
+    """An engine whose per-example gradients are the rows themselves."""
 
-    def engine(examples):
-        flat = examples["rows"]
-        return {"a": flat[:, :6], "b": flat[:, 6:].reshape(-1, 2, 3)}
+    def engine(examples, out=None):
+        return examples["rows"]
 
     return engine, [{"rows": part} for part in rows]
 
@@ -299,7 +294,7 @@ def test_average_has_the_public_half_life():
     model = nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         model.weight.zero_()
-    ema = private_training.Ema(model, half_life=3.0)
+    ema = Ema(model, half_life=3.0)
     with torch.no_grad():
         model.weight.fill_(1.0)
     for _ in range(3):
@@ -348,10 +343,10 @@ def test_samples_and_steps_are_counted(more, match):
 
 def test_microbatches_have_one_size_and_say_who_counts():
     chosen = np.array([4, 7, 9, 11, 12])
-    found = list(private_training.fixed_microbatches(chosen, 3))
+    found = list(fixed_microbatches(chosen, 3))
     assert [indices.tolist() for indices, _ in found] == [[4, 7, 9], [11, 12, 11]]
     assert [present.tolist() for _, present in found] == [[True] * 3, [True, True, False]]
-    assert not list(private_training.fixed_microbatches(chosen[:0], 3))
+    assert not list(fixed_microbatches(chosen[:0], 3))
 
 
 def test_rows_that_only_fill_a_microbatch_up_do_not_count():

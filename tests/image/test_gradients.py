@@ -6,7 +6,7 @@ from torch import nn
 
 from dagster_project.image import gradients
 from dagster_project.image.gradients import agrees, fastest, ignores_places, per_example_engine
-from dagster_project.image.private_training import microbatch_size
+from dagster_project.image.microbatches import microbatch_size
 from dagster_project.pipeline.image_model import losses
 from tests.image.toys import LEVELS, batch, network
 
@@ -48,6 +48,15 @@ def one_at_a_time(model, examples):
     return {n: torch.stack([row[n] for row in rows]) for n in rows[0]}
 
 
+def named(model, rows):
+    """Split rows (B, P) into the gradients (B, *shape) of the trained parameters."""
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    parts = rows.split([p.numel() for p in trained.values()], dim=1)
+    return {
+        n: part.unflatten(1, p.shape) for (n, p), part in zip(trained.items(), parts, strict=True)
+    }
+
+
 def relative_error(found, expected):
     """Largest error of any parameter's gradient over its own norm.
 
@@ -71,7 +80,7 @@ def test_engine_agrees_with_ordinary_backward(kind, channels):
     # Every layer takes part, the normalisations and the attention too.
     assert all(e.abs().sum() > 0 for e in expected.values())
     assert any("norm" in n for n in expected) and any("middle.query" in n for n in expected)
-    found = per_example_engine(model, losses, kind)(examples)
+    found = named(model, per_example_engine(model, losses, kind)(examples))
     assert relative_error(found, expected) < 1e-5
 
 
@@ -81,10 +90,8 @@ def test_single_precision_agrees_on_the_whole_gradient(kind):
     expected = one_at_a_time(model, examples)
     found = per_example_engine(model, losses, kind)(examples)
 
-    def joined(parts):
-        return torch.cat([g.flatten(1) for g in parts.values()], dim=1)
-
-    error = (joined(found) - joined(expected)).norm(dim=1) / joined(expected).norm(dim=1)
+    joined = torch.cat([part.flatten(1) for part in expected.values()], dim=1)
+    error = (found - joined).norm(dim=1) / joined.norm(dim=1)
     assert error.max() < 1e-5
 
 
@@ -95,7 +102,7 @@ def test_memory_format_changes_nothing(kind):
     expected = one_at_a_time(model, examples)
     laid_out = {**examples, "image": examples["image"].to(memory_format=torch.channels_last)}
     assert not laid_out["image"].is_contiguous()
-    found = per_example_engine(model, losses, kind)(laid_out)
+    found = named(model, per_example_engine(model, losses, kind)(laid_out))
     assert relative_error(found, expected) < 1e-4
 
 
@@ -104,11 +111,11 @@ def test_an_example_knows_nothing_of_its_neighbours(kind):
     """Otherwise one person would move the clipped gradients of others."""
     model, examples = exact(), examples_of(3)
     engine = per_example_engine(model, losses, kind)
-    together = engine(examples)
+    together = named(model, engine(examples))
     changed = {n: t.clone() for n, t in examples.items()}
     for tensor in (changed["image"], changed["noise"]):
         tensor[1:] = 5.0
-    beside_others = engine(changed)
+    beside_others = named(model, engine(changed))
     first = {n: g[:1] for n, g in together.items()}
     assert relative_error({n: g[:1] for n, g in beside_others.items()}, first) < 1e-6
     assert relative_error({n: g[1:] for n, g in beside_others.items()},
@@ -120,12 +127,13 @@ def test_engine_follows_the_parameters_of_the_model(kind):
     """Steps move the parameters between two calls of one engine."""
     model, examples = exact(), examples_of(1)
     engine = per_example_engine(model, losses, kind)
-    before = engine(examples)
+    before = named(model, engine(examples))
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.05)
-    assert relative_error(engine(examples), before) > 1e-3
-    assert relative_error(engine(examples), one_at_a_time(model, examples)) < 1e-4
+    found = named(model, engine(examples))
+    assert relative_error(found, before) > 1e-3
+    assert relative_error(found, one_at_a_time(model, examples)) < 1e-4
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -138,8 +146,7 @@ def test_a_persons_gradient_depends_on_nobody_else_to_the_last_bit(kind):
         crowd = batch(8, seed=place + 1)
         for name, part in alone.items():
             crowd[name][place] = part[0]
-        rows = [gradient[place].flatten() for gradient in engine(crowd).values()]
-        seen.add(torch.cat(rows).numpy().tobytes())
+        seen.add(engine(crowd)[place].numpy().tobytes())
     assert len(seen) == 1
 
 
@@ -153,7 +160,7 @@ def test_no_place_in_a_microbatch_changes_a_gradient(kind, draws, passes):
     crowd = batch(people, draws=draws)
     engine = per_example_engine(network(), losses, kind)
     here, moved = engine(crowd), engine({name: part.roll(1, 0) for name, part in crowd.items()})
-    assert all(torch.equal(here[name].roll(1, 0), moved[name]) for name in here)
+    assert torch.equal(here.roll(1, 0), moved)
 
 
 class Layered(nn.Module):
@@ -191,14 +198,41 @@ def toy(**options):
     return model, {"x": torch.randn(5, 3, 1, 6, 7, dtype=torch.float64)}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_that_is_used_again_changes_nothing(kind):
+    """What an earlier call left there is overwritten, zeros of an unused parameter too."""
+    model, examples = toy()
+    model.unused = nn.Parameter(torch.ones(3, dtype=torch.float64))
+    engine = per_example_engine(model, squares, kind)
+    expected = engine(examples)
+    assert not named(model, expected)["unused"].any()
+    used = engine({"x": examples["x"].roll(1, 0)}).fill_(torch.nan)
+    assert engine(examples, used) is used and torch.equal(used, expected)
+
+
+def test_mixed_precision_keeps_no_weights():
+    """Casts of weights are cached until their context ends, and a run is inside one context."""
+    weight, x = nn.Parameter(torch.ones(2, 2)), torch.ones(1, 2)
+
+    def cast():
+        transposed = nn.functional.linear(x, weight).grad_fn.next_functions[1][0]
+        return transposed.next_functions[0][0]
+
+    engine = per_example_engine(network(), losses, "layers")
+    with torch.autocast("cpu", torch.bfloat16):
+        first = cast()
+        assert cast() is first
+        engine(batch(2))
+        assert cast() is not first
+
+
 def test_an_engine_that_minds_places_is_found_out():
     engine = per_example_engine(network(), losses, "layers")
     assert ignores_places(engine, batch(4))
 
     def minds(examples):
         found = engine(examples)
-        for part in found.values():
-            part[0] *= 1 + 2**-20
+        found[0] *= 1 + 2**-20
         return found
 
     assert not ignores_places(minds, batch(4))
@@ -206,8 +240,11 @@ def test_an_engine_that_minds_places_is_found_out():
 
 def test_every_rule_agrees_with_ordinary_backward():
     model, examples = toy()
-    expected = per_example_engine(model, squares, "loop")(examples)
-    assert relative_error(per_example_engine(model, squares, "layers")(examples), expected) < 1e-5
+    expected, found = (
+        named(model, per_example_engine(model, squares, kind)(examples))
+        for kind in ("loop", "layers")
+    )
+    assert relative_error(found, expected) < 1e-5
     assert "frozen.weight" not in expected and "loose" in expected
     assert all(e.abs().sum() > 0 for e in expected.values())
 
@@ -221,7 +258,7 @@ def test_the_fastest_engine_is_one_that_can_take_the_network(direct):
     kind = fastest(model, squares, examples)
     assert not direct or kind == "vmap"
     found = per_example_engine(model, squares, kind)(examples)
-    assert relative_error(found, exact_engine(examples)) < 1e-5
+    assert relative_error(named(model, found), named(model, exact_engine(examples))) < 1e-5
 
 
 def test_an_engine_is_measured_once_and_never_on_anybody_s_values(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dagster_project.image.coarse import pool
-from dagster_project.image.private_training import TrainingState
+from dagster_project.image.training_state import TrainingState
 from dagster_project.pipeline import image_model
 from dagster_project.pipeline.image_model import load_state, save_state
 from dagster_project.pipeline.pairs import load_train

@@ -239,7 +239,7 @@ def test_a_plan_without_steps_gives_their_budget_to_the_others():
 
 @pytest.mark.parametrize(
     ("epsilon", "people", "steps"),
-    [(8, 350, 0), (1, 6_000, 0), (1, 10_000, 35), (1, 20_000, 141), (3, 20_000, 150)],
+    [(8, 350, 0), (1, 6_000, 0), (1, 10_000, 35), (1, 20_000, 141), (3, 20_000, 300)],
 )
 def test_coarse_steps_follow_the_public_rule(epsilon, people, steps):
     assert planner.coarse_steps(Recipe(), epsilon, people) == steps
@@ -283,7 +283,7 @@ def test_coarse_steps_grow_with_their_share_and_with_people():
     less = Recipe().changed({"budget_split.image": 0.15})
     assert planner.coarse_steps(less, 1.0, 20_000) < planner.coarse_steps(Recipe(), 1.0, 20_000)
     found = [planner.coarse_steps(Recipe(), 1.0, n) for n in range(5_000, 40_000, 1_000)]
-    assert found == sorted(found) and found[-1] == 150
+    assert found == sorted(found) and found[-1] == 300
 
 
 @pytest.mark.parametrize(("people", "steps"), [(4_000_000, 950), (6_000_000, 800), (10**7, 600)])
@@ -299,8 +299,8 @@ def test_a_gpu_takes_the_steps_that_the_noise_allows():
     def steps(name, epsilon):
         return planner.with_steps(preset(name), epsilon, 20_000).dp_sgd.steps
 
-    assert steps("gpu", 10.0) == 2000 > steps("default", 10.0) == 150
-    assert steps("gpu", 1.0) == steps("default", 1.0) < 150
+    assert steps("gpu", 10.0) == 2000 > steps("default", 10.0) == 300
+    assert steps("gpu", 1.0) == steps("default", 1.0) < 300
 
 
 def test_two_scales_draw_unless_something_else_taught_the_diffusion():

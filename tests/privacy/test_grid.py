@@ -16,19 +16,18 @@ WIDTHS = {torch.float32: 32, torch.float64: 64}
 
 
 def exact_square(row) -> int:
-    return sum(int(value) ** 2 for value in np.concatenate([part.ravel() for part in row]))
+    return sum(int(value) ** 2 for value in row)
 
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data(), max_norm=st.floats(1e-3, 1e3), kind=st.sampled_from(list(WIDTHS)))
 def test_no_row_is_ever_longer_than_the_bound(data, max_norm, kind):
     row = data.draw(st.lists(st.floats(width=WIDTHS[kind]), min_size=4, max_size=4))
-    parts = [torch.tensor([row[:1]], dtype=kind), torch.tensor([[row[1:]]], dtype=kind)]
-    units = [part.double().numpy() for part in to_grid(parts, max_norm=max_norm)]
-    assert all(np.array_equal(part, np.trunc(part)) for part in units)
-    assert exact_square([part[0] for part in units]) <= UNITS**2
+    (units,) = to_grid(torch.tensor([row], dtype=kind), max_norm=max_norm).double().numpy()
+    assert np.array_equal(units, np.trunc(units))
+    assert exact_square(units) <= UNITS**2
     if not all(math.isfinite(value) for value in row):
-        assert not any(part.any() for part in units)
+        assert not units.any()
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000, 100_000])
@@ -37,7 +36,7 @@ def test_rows_keep_their_direction_and_reach_the_bound(size, length):
     rng = np.random.default_rng(size)
     rows = rng.standard_normal((3, size))
     rows *= length / np.linalg.norm(rows, axis=1, keepdims=True)
-    (units,) = to_grid([torch.from_numpy(rows).float()], max_norm=1.0)
+    units = to_grid(torch.from_numpy(rows).float(), max_norm=1.0)
     numbers = to_numbers(units.double().numpy())
     wanted = rows * min(1.0, 1 / length)
     # Truncation takes less than a unit of each coordinate, and never moves it outwards.
@@ -48,43 +47,43 @@ def test_rows_keep_their_direction_and_reach_the_bound(size, length):
 
 def test_truncation_makes_no_coordinate_larger():
     rows = torch.randn(100, 50) * 0.1
-    (units,) = to_grid([rows], max_norm=1.0)
+    units = to_grid(rows, max_norm=1.0)
     assert (units.abs() <= (rows.double() * UNITS).abs()).all()
 
 
-def test_a_row_is_clipped_over_all_its_parts():
-    parts = [torch.full((2, 3), 3.0), torch.full((2, 1, 1), 4.0)]
-    units = to_grid(parts, max_norm=2.0)
-    square = exact_square([part[0].double().numpy() for part in units])
+def test_a_row_is_clipped_over_all_its_entries():
+    """Those of whole blocks and those that are left over."""
+    rows = torch.cat([torch.full((2, 300), 3.0), torch.full((2, 1), 40.0)], dim=1)
+    square = exact_square(to_grid(rows, max_norm=2.0)[0].double().numpy())
     assert UNITS**2 * (1 - 2e-5) < square <= UNITS**2
 
 
 def test_nobody_has_no_rows():
-    (units,) = to_grid([torch.zeros(0, 5)], max_norm=1.0)
-    assert units.shape == (0, 5)
+    assert to_grid(torch.zeros(0, 5), max_norm=1.0).shape == (0, 5)
+    assert not clipped_sum(torch.zeros(0, 5), max_norm=1.0).any()
 
 
 def test_one_person_moves_an_exact_sum_by_at_most_the_bound():
     """The sum of rows of norm just above one, with and without each of them, in integers."""
     rows = torch.nn.functional.normalize(torch.randn(400, 64), dim=1) * (1 + 1e-6)
-    (units,) = to_grid([rows], max_norm=1.0)
+    units = to_grid(rows, max_norm=1.0)
     total = units.sum(dim=0, dtype=torch.float64)
     for left_out in range(0, 400, 7):
         others = torch.cat([units[:left_out], units[left_out + 1 :]]).sum(
             dim=0, dtype=torch.float64
         )
-        assert exact_square([(total - others).numpy()]) <= UNITS**2
+        assert exact_square((total - others).numpy()) <= UNITS**2
 
 
 @pytest.mark.parametrize("max_norm", [1e-32, 0.0, math.inf, math.nan])
 def test_norms_whose_grid_overflows_are_refused(max_norm):
     with pytest.raises(ValueError, match="max_norm"):
-        to_grid([torch.zeros(1, 3)], max_norm=max_norm)
+        to_grid(torch.zeros(1, 3), max_norm=max_norm)
 
 
 def test_types_that_cannot_hold_the_integers_are_refused():
     with pytest.raises(ValueError, match="float32"):
-        to_grid([torch.zeros(1, 3, dtype=torch.float16)], max_norm=1.0)
+        to_grid(torch.zeros(1, 3, dtype=torch.float16), max_norm=1.0)
 
 
 @pytest.mark.parametrize("people", [5, 300])  # in int32 and in int64
@@ -92,32 +91,30 @@ def test_the_clipped_sum_is_the_sum_of_the_integers_of_those_present(people):
     rng = np.random.default_rng(people)
     rows = rng.standard_normal((people, 9000)) * 10.0 ** rng.integers(-6, 7, size=(people, 1))
     rows[1, 3], rows[2, 0] = math.nan, math.inf
-    parts = list(torch.from_numpy(rows).float().split([8000, 1000], dim=1))
+    rows = torch.from_numpy(rows).float()
     present = torch.arange(people) % 4 != 0
-    expected = torch.cat([part[present].double().sum(0) for part in to_grid(parts, max_norm=0.3)])
-    found = clipped_sum(parts, max_norm=0.3, present=present)
+    expected = to_grid(rows, max_norm=0.3)[present].double().sum(0)
+    found = clipped_sum(rows, max_norm=0.3, present=present)
     assert found.dtype == torch.int64 and torch.equal(found.double(), expected)
-    every = torch.cat([part.double().sum(0) for part in to_grid(parts, max_norm=0.3)])
-    assert torch.equal(clipped_sum(parts, max_norm=0.3).double(), every)
+    every = to_grid(rows, max_norm=0.3).double().sum(0)
+    assert torch.equal(clipped_sum(rows, max_norm=0.3).double(), every)
 
 
 @pytest.mark.parametrize("entry", [0.0, 1e-30, 1e25, math.inf, math.nan])
 def test_no_neighbour_changes_what_becomes_of_a_row(entry):
     """Whose squares overflow, vanish or are no number: the others keep their last bits."""
     rows = torch.randn(6, 1000)
-    (expected,) = to_grid([rows], max_norm=1.0)
+    expected = to_grid(rows, max_norm=1.0)
     rows[3] = entry
-    (found,) = to_grid([rows], max_norm=1.0)
+    found = to_grid(rows, max_norm=1.0)
     others = [0, 1, 2, 4, 5]
     assert torch.equal(found[others], expected[others])
 
 
 def test_no_place_changes_what_becomes_of_a_row():
-    """One person less moves all who follow; the norms over many parts keep their last bits."""
-    random = torch.Generator().manual_seed(0)
-    parts = [torch.randn(44, 2000, generator=random) for _ in range(20)]
-    here, moved = (grid._norms([part[some] for part in parts])
-                   for some in (slice(0, 43), slice(1, 44)))  # fmt: skip
+    """One person less moves all who follow; norms over many blocks keep their last bits."""
+    rows = torch.randn(44, 40001, generator=torch.Generator().manual_seed(0))
+    here, moved = (grid._norms(rows[some]) for some in (slice(0, 43), slice(1, 44)))
     assert torch.equal(here[1:], moved[:-1])
 
 
@@ -127,7 +124,7 @@ def test_computed_norms_are_right_to_the_margin(scale):
     tightest."""
     for size in (1, 127, 128, 129, 5000):
         rows = torch.rand(20, size, generator=torch.Generator().manual_seed(size)) * scale
-        (units,) = to_grid([rows], max_norm=1.0)
-        assert all(exact_square([row.double().numpy()]) <= UNITS**2 for row in units)
+        units = to_grid(rows, max_norm=1.0)
+        assert all(exact_square(row.double().numpy()) <= UNITS**2 for row in units)
         true = rows.double().square().sum(dim=1).sqrt()
-        assert ((grid._norms([rows]) / true - 1).abs() < grid._MARGIN / 2).all()
+        assert ((grid._norms(rows) / true - 1).abs() < grid._MARGIN / 2).all()
