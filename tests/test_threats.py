@@ -46,7 +46,7 @@ def test_training_takes_the_last_step_whatever_the_loss_does() -> None:
     seen: list[torch.Tensor] = []
     average = train_private(
         model,
-        lambda batch: {"weight": batch["g"]},
+        lambda batch, out=None: batch["g"].flatten(1),
         lambda chosen: iter([{"g": torch.full((len(chosen), 1, 3), -5.0)}]),  # ever uphill
         20,
         mechanism=faults.dp_sgd(steps=6, noise_multiplier=0.5, expected_batch_size=20.0),
