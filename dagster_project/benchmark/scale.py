@@ -127,18 +127,24 @@ def slopes(rows: Sequence[Row]) -> list[dict[str, float | str | int]]:
 
 
 def plot(rows: Sequence[Row], file: Path) -> None:
-    """Write a figure of CPU time and memory by stage and number of people."""
+    """Write a figure of CPU time and memory by stage and number of people.
+
+    Stages of less than 10 ms are drawn there, and stages in which nothing happens are left out.
+    """
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     time_axes, memory_axes = figure.subplots(1, 2)
-    for name in STAGES:
+    for name, colour in zip(STAGES, colormaps["tab20"](range(20)), strict=False):
         of_stage = sorted((row for row in rows if row.stage == name), key=lambda row: row.people)
-        if not of_stage:
+        if all(row.cpu_seconds < 0.01 for row in of_stage):
             continue
         people = [row.people for row in of_stage]
-        time_axes.plot(people, [row.cpu_seconds for row in of_stage], marker="o", label=name)
-        memory_axes.plot(people, [row.peak_memory / 1e6 for row in of_stage], marker="o")
+        seconds = [max(0.01, row.cpu_seconds) for row in of_stage]
+        time_axes.plot(people, seconds, marker="o", label=name, color=colour)
+        memory = [row.peak_memory / 1e6 for row in of_stage]
+        memory_axes.plot(people, memory, marker="o", color=colour)
     for axes, title in ((time_axes, "CPU seconds"), (memory_axes, "peak memory, MB")):
         axes.set(xscale="log", yscale="log", xlabel="people", title=title)
         axes.grid(alpha=0.3)
