@@ -70,7 +70,7 @@ class ImageFirst(Joint):
         image = drawn_size(schema, recipe)
         shape = (image.channels, image.height, image.width)
         images = private_network.draw(release, diffusion, shape, n, seed)
-        # Records are predicted from the images as a reader of the release sees them.
+        # Records are predicted from images in the grey values of a file.
         images = ((images + 1) * 127.5).round() / 127.5 - 1
         assert isinstance(predictor, Predictor)
         random = torch.Generator().manual_seed(seed)

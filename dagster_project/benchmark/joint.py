@@ -21,7 +21,7 @@ from dagster_project.benchmark import budget
 from dagster_project.benchmark.cache import shared
 from dagster_project.benchmark.method import MethodRequest
 from dagster_project.benchmark.rehearsal import random_pairs
-from dagster_project.benchmark.staged import OPEN, recipe_steps
+from dagster_project.benchmark.staged import OPEN, recipe_steps, within_limits
 from dagster_project.data.pairs import Pairs
 from dagster_project.data.progress import Progress
 from dagster_project.data.schema import Schema
@@ -90,8 +90,8 @@ class Joint(ABC):
         if request.recipe is not None:
             return Recipe.restored(request.recipe).changed(seed)
         recipe = _RECIPE.changed(dict(request.settings))
+        wanted = recipe_steps(recipe, self.part)
         if request.budget_seconds is not None:
-            wanted = recipe_steps(recipe, self.part)
             steps = budget.allot(
                 {self.part: self._cost(request, recipe)},
                 {
@@ -102,6 +102,11 @@ class Joint(ABC):
                 open_part=self.part if wanted is None else None,
             )
             recipe = recipe.changed(dict(steps))
+        if wanted is None and self.part == OPEN:
+            timed = recipe.dp_sgd.steps or dp_sgd_steps(
+                recipe, request.epsilon, request.schema.n_public
+            )
+            recipe = recipe.changed({OPEN: within_limits(recipe, request, timed)})
         return recipe.changed(seed)
 
     def _cost(self, request: MethodRequest, recipe: Recipe) -> float:

@@ -176,8 +176,8 @@ def _microbatches(
 def drawn_size(schema: Schema, recipe: Recipe) -> ImageSpec:
     """Return the images' specification at the size that the network draws.
 
-    With the two-scale model the network sees and draws coarse images, as the staged methods' does;
-    they are enlarged, because nothing released says what detail looks like.
+    With the two-scale model the network sees and draws coarse images, as that of the staged methods
+    does; they are enlarged, because nothing released says what detail looks like.
     """
     image = schema.image
     if recipe.sampler.model != "two_scale":

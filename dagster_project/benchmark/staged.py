@@ -98,12 +98,22 @@ def _steps(recipe: Recipe, costs: dict[str, float], request: MethodRequest) -> d
         limit=request.budget_seconds or 0.0,
         open_part=OPEN if is_open else None,
     )
-    if is_open and recipe.sampler.model == "two_scale":
-        # No more than the time pays for, and than the noise allows.
-        timed = recipe.changed({"dp_sgd.most_steps": allotted[OPEN]})
-        noise = coarse_steps(timed, request.epsilon, request.schema.n_public)
-        allotted[OPEN] = noise or allotted[OPEN]
+    if is_open:
+        allotted[OPEN] = within_limits(recipe, request, allotted[OPEN])
     return allotted
+
+
+def within_limits(recipe: Recipe, request: MethodRequest, timed: int) -> int:
+    """Return the steps of DP-SGD that a time pays for, within the recipe's and the noise's limits.
+
+    Where the time pays for fewer steps than teach anything, they are taken nevertheless: the
+    comparison then shows what the method is in this time.
+    """
+    most = min(timed, recipe.dp_sgd.most_steps or timed)
+    if recipe.sampler.model != "two_scale":
+        return most
+    limited = recipe.changed({"dp_sgd.most_steps": most})
+    return coarse_steps(limited, request.epsilon, request.schema.n_public) or most
 
 
 def recipe_steps(recipe: Recipe, name: str) -> int | None:

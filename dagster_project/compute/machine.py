@@ -14,12 +14,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 from dagster_project.compute.workers import WorkerLost
 
-_PACKAGES = ("numpy", "torch", "opacus", "pillow", "pyarrow")
+_PACKAGES = ("numpy", "torch", "opacus", "pillow", "pyarrow", "pydicom")
+# pydicom decodes compressed pictures with any of these that is installed.
+_DECODERS = ("pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pyjpegls", "python-gdcm")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,10 @@ def require_equal(workers: Sequence[Identity]) -> None:
 
 @cache
 def _code() -> str:
-    digest = hashlib.sha256(repr([sys.version, *map(version, _PACKAGES)]).encode())
+    installed = {each.name.lower() for each in distributions() if each.name}
+    packages = [*_PACKAGES, *(name for name in _DECODERS if name in installed)]
+    versions = [sys.version, *((name, version(name)) for name in packages)]
+    digest = hashlib.sha256(repr(versions).encode())
     package = Path(__file__).parents[1]
     for file in sorted(package.rglob("*.py")):
         digest.update(file.relative_to(package).as_posix().encode() + file.read_bytes())

@@ -2,11 +2,12 @@
 
 Plain actors fit better than Ray Data and Ray Train. Ray Data would copy the private images into its
 object store, from where they can be spilled to a disk outside the private zone, and would run a
-shard again by itself; here a worker reads its rows where the private zone is mounted, and only sums
-travel. Ray Train restarts and synchronises training loops that have a state of their own; here the
-only state is that of the process that holds the ledger, and workers are handed people and weights.
+shard again by itself; here a worker reads its rows where the private zone is mounted, and only row
+numbers, exact sums and reasons travel. Ray Train restarts and synchronises training loops that have
+a state of their own; here the only state is that of the process that holds the ledger, and workers
+are handed people and weights.
 
-The cluster belongs to the private zone: exact sums pass through its memory.
+The cluster belongs to the private zone: all of that passes through its memory.
 """
 
 from __future__ import annotations

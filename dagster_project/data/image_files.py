@@ -8,6 +8,7 @@ their folder, and no link is followed except into the cache that the schema decl
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -21,6 +22,10 @@ from dagster_project.data.image_spec import ImageSpec
 from dagster_project.data.persons import canonical_id
 
 MAX_BYTES = 32 * 2**20
+# Causes that no name can have. They would drop one person's row on one machine and not on another.
+_MACHINE_FAILS = {
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+}  # fmt: skip
 
 
 def file_name(folder: Path, cell: object, spec: ImageSpec, *, pattern: str) -> str | None:
@@ -62,6 +67,7 @@ def read_inside(
     Raises:
         UnusableImage: There is no such file, it is too large or another link, or the name leaves
             the folder.
+        OSError: The machine fails, not the row: its disk, its mount or its memory.
     """
     if not name or not (parts := PurePosixPath(name).parts):
         raise UnusableImage(Reason.NOT_NAMED)
@@ -82,7 +88,9 @@ def read_inside(
         return path.read_bytes()
     except PermissionError:
         raise UnusableImage(Reason.NOT_OPENED) from None
-    except (OSError, UnicodeError):
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno in _MACHINE_FAILS:
+            raise
         raise UnusableImage(Reason.NO_FILE) from None
 
 

@@ -168,7 +168,7 @@ def _read(
     decode: Decode,
 ) -> tuple[Pairs, Pairs, Counts]:
     reasons: Counter[str] = Counter()
-    # Nobody's id is needed any more, which takes most of the memory.
+    # From here on the ids, which take most of the memory, are no longer held.
     chosen = _choose(layout, schema, key, share, admit, progress, reasons)
     parts = []
     tally = np.zeros((2, len(schema.attributes), max(schema.sizes)), dtype=np.int64)

@@ -128,7 +128,8 @@ def _csv(file: Path, columns: Sequence[str], schema: Schema, start: int) -> Iter
 
 def _parquet(file: Path, columns: Sequence[str], schema: Schema, start: int) -> Iterator[Batch]:
     values: dict[str, list[object]] = {name: [] for name in columns}
-    # Unmapped, a column of a whole row group is loaded at once, and it may hold all images.
+    # Unmapped, a column of a whole row group is loaded at once, and it may hold all images. A
+    # mapped file that is cut while it is read ends the process.
     with pq.ParquetFile(file, memory_map=True) as parquet:
         spelled = {clean_name(name): name for name in parquet.schema_arrow.names}
         names = [spelled[clean_name(name)] for name in columns]

@@ -41,7 +41,9 @@ class NoiseLevels:
         if self.lowest == 0:
             return (torch.randn(shape, generator=generator) * self.p_std + self.p_mean).exp()
         # The distribution function's inverse, of the upper tail for precision.
-        lowest = torch.tensor((self.p_mean - math.log(self.lowest)) / self.p_std).double()
+        lowest = torch.tensor(
+            (self.p_mean - math.log(self.lowest)) / self.p_std, dtype=torch.float64
+        )
         tail = torch.special.ndtr(lowest) * (
             1 - torch.rand(shape, generator=generator, dtype=torch.float64)
         )

@@ -4,8 +4,8 @@ A layer's weight gradient is a product of its inputs and of the gradients of its
 (Goodfellow, "Efficient per-example gradient computations", 2015). One ordinary forward and backward
 pass over all rows, which are people times noise draws, gives both, and one product for each person,
 over that person's rows and positions, is the person's gradient. Opacus' hooks do the same
-(Yousefpour et al. 2021), but take each row for a person. The pass does not compute the gradient of
-the whole batch, whose place this takes.
+(Yousefpour et al. 2021), but take each row for a person. The pass skips the weight gradient of the
+whole batch.
 
 Ghost clipping (Li et al. 2022) and book-keeping (Bu et al. 2023), which Opacus has as
 `GradSampleModuleFastGradientClipping`, sum in floating point without single gradients. Such sums
@@ -66,9 +66,13 @@ def engine(model: nn.Module, losses: Losses) -> Engine:
         def network(*args: torch.Tensor) -> torch.Tensor:
             return local.call(args, parameters)
 
-        # The taps receive all gradients on the way to these.
-        torch.autograd.grad(losses(network, batch).sum(), local.ends, allow_unused=True)
-        torch.clear_autocast_cache()  # it would keep the weights of every call
+        try:
+            # The taps receive all gradients on the way to these.
+            torch.autograd.grad(losses(network, batch).sum(), local.ends, allow_unused=True)
+        finally:
+            del local.rows  # its memory is the caller's
+            local.ends = []
+            torch.clear_autocast_cache()  # it would keep the weights of every call
         return rows.complete()
 
     return gradients

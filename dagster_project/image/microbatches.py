@@ -69,7 +69,7 @@ def microbatch_size(
     A GPU takes a whole Poisson batch, with room for four standard deviations of its size, because
     the last microbatch is padded.
 
-    About three copies of each example's gradient (float32) exist at the same time.
+    At most about three copies of each example's gradient (float32) exist at the same time.
 
     Args:
         noise_draws: Noise levels drawn for each example.

@@ -55,13 +55,13 @@ class ClippedSums:
 
 
 class _Scratch(threading.local):
-    """Memory for the gradients of a microbatch, one for each thread, taken once for all steps."""
+    """Memory for the gradients of a microbatch, one for each thread, that is used again."""
 
     rows: torch.Tensor | None = None
 
 
 class SecureDPOptimizer(DPOptimizer):
-    """Opacus' DPOptimizer on integers, with exact clipping and sums and `SecureGenerator` noise."""
+    """Opacus' DPOptimizer on integers: clipping, exact sums and `SecureGenerator` noise."""
 
     def __init__(
         self,

@@ -7,9 +7,12 @@ the file, so the array is the same to the last bit however many workers there ar
 
 from __future__ import annotations
 
+import os
+import secrets
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +21,14 @@ import pyarrow as pa
 
 from dagster_project.compute.workers import WorkerLost, Workers
 from dagster_project.data.decoding import Pictures
-from dagster_project.data.reading import cut_short
+from dagster_project.data.reading import ReadingError, cut_short
 
 # Between workers without work at the end and rows that are read only to be skipped: a part may
 # begin anywhere in a CSV file or in a row group of Parquet.
 _PARTS = 4
+
+
+_TOKEN = "token"
 
 
 @dataclass(frozen=True)
@@ -31,31 +37,54 @@ class DecodedPart:
 
     Attributes:
         folder: A private folder that all workers can write.
-        found: What the release's process finds. On a machine without the folder of images,
-            everybody's picture would count as missing.
+        token: Content of a file in that folder.
+        found: The places that the release's process reads, each with its time of change. On a
+            machine without the folder of images, or with an empty one, everybody's picture would
+            count as missing.
     """
 
     folder: Path
-    found: tuple[Path, ...]
+    token: str
+    found: tuple[tuple[Path, int], ...]
 
     def __call__(self, shard: tuple[int, Pictures]) -> tuple[np.ndarray, Counter[str]]:
         """Return what `Pictures.decode` does; the pictures' bytes are in `file`.
 
         Raises:
-            ReadingError: The data's files are damaged.
+            ReadingError: The data's files are damaged, or the private zone cannot be written.
             WorkerLost: This worker does not find what the release's process does.
         """
         number, pictures = shard
-        if not all(path.exists() for path in (self.folder, *self.found)):
+        if not self._finds_the_same():
             raise WorkerLost(
-                "a worker does not find the data or the private zone: mount their folders, and "
-                "that of image.link_cache, at the same path on all machines"
+                "a worker does not find the data or the private zone, or may not use them: mount "
+                "their folders, and that of image.link_cache, at the same path on all machines, "
+                "for the same user"
             )
+        with _private_zone():
+            file = self.file(number).open("wb")
+
+        def put(_: int, image: np.ndarray) -> None:
+            with _private_zone():
+                file.write(image.tobytes())
+
         try:
-            with self.file(number).open("wb") as file:
-                return pictures.decode(lambda _, image: file.write(image.tobytes()))
+            decoded = pictures.decode(put)
         except (OSError, pa.ArrowException):
             raise cut_short() from None  # it may quote a record
+        finally:
+            with _private_zone():
+                file.close()
+        return decoded
+
+    def _finds_the_same(self) -> bool:
+        try:
+            return (self.folder / _TOKEN).read_text() == self.token and all(
+                path.stat().st_mtime_ns == changed and os.access(path, _access(path))
+                for path, changed in self.found
+            )
+        except OSError:
+            return False
 
     def file(self, number: int) -> Path:
         """Return the file of a part."""
@@ -80,22 +109,25 @@ class Decoder:
         """Return the usable pictures, uint8 (m, C, H, W), their rows, and the others' reasons.
 
         Raises:
-            ReadingError: The data's files are damaged.
+            ReadingError: The data's files are damaged, or the private zone cannot be written.
             WorkerLost: A worker ended before its work was done.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # A folder of its own, so that nothing of an earlier try, whose workers may still be
-        # ending, can be mistaken for a part of this one.
-        folder = Path(tempfile.mkdtemp(dir=self.folder))
-        images = np.lib.format.open_memmap(
-            folder / "pictures.npy", mode="w+", dtype=np.uint8, shape=pictures.shape
-        )
+        with _private_zone():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # A folder of its own, so that nothing of an earlier try, whose workers may still be
+            # ending, can be mistaken for a part of this one.
+            folder = Path(tempfile.mkdtemp(dir=self.folder))
+            (folder / _TOKEN).write_text(token := secrets.token_hex())
+            images = np.lib.format.open_memmap(
+                folder / "pictures.npy", mode="w+", dtype=np.uint8, shape=pictures.shape
+            )
         if self.workers.here:
             rows, reasons = pictures.decode(images.__setitem__, told)
             return images[: len(rows)], rows, reasons
         layout, parts = pictures.layout, pictures.divide(_PARTS * self.workers.count)
         used = filter(None, (pictures.file, layout.images, layout.cache))
-        function = DecodedPart(folder, tuple(path for path in used if path.exists()))
+        found = tuple((path, path.stat().st_mtime_ns) for path in used if path.exists())
+        function = DecodedPart(folder, token, found)
         kept, reasons, place = [np.empty(0, np.int64)], Counter(), 0
         for number, (rows, why) in enumerate(
             self.workers.map_shards(function, list(enumerate(parts)))
@@ -109,3 +141,16 @@ class Decoder:
             reasons, place = reasons + why, end
             told((number + 1) / len(parts))
         return images[:place], np.concatenate(kept), reasons
+
+
+def _access(path: Path) -> int:
+    return os.R_OK | os.X_OK if path.is_dir() else os.R_OK
+
+
+@contextmanager
+def _private_zone() -> Iterator[None]:
+    """Tell a failure to write to the private zone from one to read the data."""
+    try:
+        yield
+    except OSError:
+        raise ReadingError("The pictures cannot be written to the private zone.") from None

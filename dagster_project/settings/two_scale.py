@@ -26,7 +26,8 @@ class CoarseSettings(Settings):
             only trained on the generator's images. The noise that DP-SGD leaves in the weights
             shows as speckle below it.
         lowest_level: Lowest noise level that trains the coarse network, as a fraction of the
-            handover: levels far below it are never drawn with it, and are most of [K]'s draws.
+            handover. Far below the handover the network never draws, and half of the usual
+            training levels are there.
         finisher_channels: Feature channels of the finisher.
         finisher_steps: Optimiser steps of the finisher, each on 64 images.
     """

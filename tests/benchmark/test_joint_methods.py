@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,22 @@ def test_a_method_runs_its_plan_and_makes_pairs(
     assert (first.codes >= 0).all() and (first.codes < np.array(schema.sizes)).all()
     for part in ("images", "codes", "values"):
         np.testing.assert_array_equal(getattr(first, part), getattr(second, part))
+
+
+def test_steps_of_a_coarse_joint_network_are_those_that_its_noise_allows(data: Path) -> None:
+    """Also where the rule of staged methods, which can do without, gives none."""
+    schema = Schema.from_file(data / "schema.yaml")
+    with project.population(schema, epsilon=2.0, delta=1e-4) as people:
+        asked = MethodRequest(
+            schema=schema, population=people, data_version="1", epsilon=2.0, delta=1e-4, seed=1,
+            settings={**SETTINGS, **COARSE, "dp_sgd.steps": None, "dp_sgd.most_steps": 30},
+            cache=data,
+        )  # fmt: skip
+        few = method("jointdm").plan(asked)
+        large = replace(asked, schema=replace(schema, n_public=60_000))
+        many = method("jointdm").plan(large)
+    assert few.recipe["dp_sgd"]["steps"] == 30 == many.recipe["dp_sgd"]["steps"]
+    assert many.mechanism("joint_model").declared["steps"] == 30
 
 
 SIZES = (2, 3, 2)

@@ -1,5 +1,6 @@
 """From a row to its file: names by the public schema, links into the declared cache alone."""
 
+import errno
 import shutil
 import unicodedata
 from dataclasses import replace
@@ -215,3 +216,22 @@ def test_the_bound_on_bytes_follows_the_bound_on_pixels(tmp_path):
     assert read(folder, max_pixels=5000)[1] == {f"image {Reason.BYTES}: row dropped": 1}
     assert read(folder, max_pixels=5001)[0] == [1]
     assert replace(SPEC, max_pixels=5000).max_bytes == 2**20 + 20_000
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_machine_that_fails_drops_nobodys_row(tmp_path, monkeypatch, number):
+    (tmp_path / "a.png").write_bytes(b"a")
+
+    def fails(path: Path) -> bytes:
+        raise OSError(number, "the mount is gone")
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(OSError, match="the mount is gone"):
+        read_inside(tmp_path, "a.png")
+
+
+@pytest.mark.parametrize("name", ["n" * 5000, "a.png/b.png", "absent.png"])
+def test_no_name_can_end_the_reading_of_all(tmp_path, name):
+    (tmp_path / "a.png").write_bytes(b"a")
+    with pytest.raises(UnusableImage):
+        read_inside(tmp_path, name)

@@ -142,8 +142,10 @@ def test_damage_is_noticed_whoever_is_wanted_and_told_in_one_sentence(tmp_path):
             )
         told.add(str(caught.value))
     layout, _ = find_layout(folder, SCHEMA)
+    (tmp_path / "token").write_text("mine")
+    part = DecodedPart(tmp_path, "mine", ())
     with pytest.raises(ReadingError) as caught:
-        DecodedPart(tmp_path, ())((0, Pictures(file, layout, SCHEMA, np.arange(40), 0, 40)))
+        part((0, Pictures(file, layout, SCHEMA, np.arange(40), 0, 40)))
     told.add(str(caught.value))
     assert told == {"The data files cannot be read to the end."}
     # What a pool sends along with the exception, and Ray returns.
@@ -199,19 +201,32 @@ def test_a_cluster_that_does_not_answer_costs_nothing(reserved, monkeypatch):
     assert reserved.ledger.release(reserved.id).status == "RESERVED"
 
 
-def test_a_worker_without_the_data_drops_nobody(tmp_path):
+@pytest.mark.parametrize("there", ["nothing", "an empty folder", "another private zone"])
+def test_a_worker_without_the_data_drops_nobody(tmp_path, there):
     folder, store = named_images(tmp_path / "data"), tmp_path / "store"
     layout, _ = find_layout(folder, SCHEMA)
     layout = replace(layout, cache=tmp_path / "none")  # stated, and needed by no file
     whole = Pictures(layout.records, layout, SCHEMA, np.arange(60), 0, 63)
 
     class Elsewhere(Apart):
-        """Workers on a machine where the folder of images is not mounted."""
+        """Workers on a machine where not all folders are mounted."""
 
         def map_shards(self, function, shards):
-            (folder / "images").rename(folder / "elsewhere")
+            if there == "another private zone":
+                (function.folder / "token").write_text("of another release")
+            else:
+                (folder / "images").rename(folder / "elsewhere")
+            if there == "an empty folder":
+                (folder / "images").mkdir()
             return map(function, shards)
 
     assert len(Decoder(store, Apart(2))(whole, lambda done: None)[0]) > 50
     with pytest.raises(WorkerLost, match="does not find the data"):
         Decoder(store, Elsewhere(2))(whole, lambda done: None)
+
+
+def test_a_full_private_zone_is_not_called_damaged_data(tmp_path, monkeypatch):
+    folder = write(tmp_path / "data", columns(40))
+    monkeypatch.setattr(DecodedPart, "file", lambda self, number: tmp_path / "full" / "0.part")
+    with pytest.raises(ReadingError, match="cannot be written to the private zone"):
+        read_pairs(folder, SCHEMA, heldout_key=None, decode=Decoder(tmp_path / "store", Apart(2)))
