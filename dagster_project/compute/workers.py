@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.synchronize import Barrier
 from typing import Any, Protocol, TypeVar
 
 Shard = TypeVar("Shard")
@@ -26,6 +27,7 @@ Kept = TypeVar("Kept")
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _KEPT: dict[str, Any] = {}
+_together: Barrier | None = None  # in a worker of a pool
 
 
 class WorkerLost(RuntimeError):
@@ -139,9 +141,17 @@ def open_pool(count: int) -> Iterator[ProcessPool]:
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_leave_with_parent)
+    together = context.Barrier(count)
+    pool = ProcessPoolExecutor(
+        count, mp_context=context, initializer=_begin_worker, initargs=(together,)
+    )
     try:
+        # All workers start now. Later, the pool could start one at the moment at which it finds
+        # another dead, and would then wait for the new one forever.
+        list(pool.map(_meet, range(count)))
         yield ProcessPool(pool, count)
+    except BrokenProcessPool:
+        raise lost() from None
     finally:
         pool.shutdown(cancel_futures=True)
         for name, value in before.items():
@@ -151,11 +161,13 @@ def open_pool(count: int) -> Iterator[ProcessPool]:
                 os.environ[name] = value
 
 
-def _leave_with_parent() -> None:
-    """End this worker as soon as its parent has ended, however that happened.
+def _begin_worker(together: Barrier) -> None:
+    """Keep what the workers meet at, and end as soon as the parent has, however that happened.
 
     A pool's workers otherwise wait forever after their parent is killed, with private data open.
     """
+    global _together
+    _together = together
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -164,3 +176,9 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def _meet(number: int) -> None:
+    """Wait until each worker has a call of this function."""
+    assert _together is not None
+    _together.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -48,6 +49,13 @@ def test_workers_are_other_processes_with_one_thread_and_results_keep_their_orde
     ids = set(pool.map_shards(process_id, range(8)))
     assert os.getpid() not in ids and len(ids) <= 2
     assert set(pool.map_shards(toys.threads, range(4))) == {1}
+
+
+def test_all_workers_have_started_before_the_first_shard():
+    """One that starts while another one dies would be waited for without end."""
+    before = set(multiprocessing.active_children())
+    with open_pool(3):
+        assert len(set(multiprocessing.active_children()) - before) == 3
 
 
 def test_only_a_few_shards_are_under_way():

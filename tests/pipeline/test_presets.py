@@ -164,7 +164,7 @@ def test_the_unrelated_images_do_not_see_their_record(made):
     def drawn(record, **changes):
         return edm.sample(
             image_model.load(release), record.expand(4, -1), (1, 12, 12),
-            levels=pretrained_checkpoint.LEVELS,
+            levels=edm.LEVELS,
             settings=settings.model_copy(update=changes),
             generator=torch.Generator().manual_seed(0),
         )  # fmt: skip
