@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -165,9 +166,12 @@ def _begin_worker(together: Barrier) -> None:
     """Keep what the workers meet at, and end as soon as the parent has, however that happened.
 
     A pool's workers otherwise wait forever after their parent is killed, with private data open.
+    SIGTERM, by which the pool ends all of them when one has died, must end them even if the parent
+    ignores it, as under some supervisors: the pool waits until they have ended.
     """
     global _together
     _together = together
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

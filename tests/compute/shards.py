@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 
@@ -12,3 +13,7 @@ def process_id(shard: Any) -> int:
 
 def private_failure(shard: Any) -> None:
     raise ValueError("Ms. Smith has a fever")
+
+
+def obeys(shard: Any) -> bool:
+    return signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -31,7 +32,7 @@ from dagster_project.pipeline import release
 from dagster_project.pipeline.release import Compute
 from dagster_project.privacy.noise import SecureGenerator
 from tests.compute import toys
-from tests.compute.shards import private_failure, process_id
+from tests.compute.shards import obeys, private_failure, process_id
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,15 @@ def test_all_workers_have_started_before_the_first_shard():
     before = set(multiprocessing.active_children())
     with open_pool(3):
         assert len(set(multiprocessing.active_children()) - before) == 3
+
+
+def test_workers_can_be_ended_under_a_parent_that_ignores_signals():
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with open_pool(1) as workers:
+            assert list(workers.map_shards(obeys, [1])) == [True]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_only_a_few_shards_are_under_way():
