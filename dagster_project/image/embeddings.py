@@ -21,6 +21,7 @@ import torch
 from torch.nn import functional
 
 from dagster_project.image.perceptual import PerceptualMap, perceptual_map
+from dagster_project.image.threads import Threads
 from dagster_project.privacy.grid import MOST_PEOPLE, to_grid
 
 # Length scales are given for this many pixels; other sizes keep the same typical phase.
@@ -186,16 +187,22 @@ def cell_sums(
     """
     if len(images) > MOST_PEOPLE:
         raise ValueError(f"at most {MOST_PEOPLE} people can be summed exactly")
-    total = np.zeros((one_hot.shape[1], feature_map.size))
-    for start in range(0, len(images), chunk):
+
+    def summed(start: int) -> np.ndarray:
         batch = torch.from_numpy(np.array(images[start : start + chunk])).float() / 255
         filled = functional.pad(batch.to(device), (0, 0, 0, 0, 0, 0, 0, chunk - len(batch)))
-        # Kernels chosen by timing do not reproduce their last bits.
-        with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
-            features = feature_map(filled)[: len(batch)]
-        units = to_grid(features, max_norm=1.0)
+        units = to_grid(feature_map(filled)[: len(batch)], max_norm=1.0)
         member = torch.from_numpy(one_hot[start : start + chunk]).double()
-        total += (member.T @ units.cpu().double()).numpy()  # exact: integers below 2^53
+        return (member.T @ units.cpu().double()).numpy()  # exact: integers below 2^53
+
+    total = np.zeros((one_hot.shape[1], feature_map.size))
+    # Kernels chosen by timing do not reproduce their last bits.
+    with (
+        torch.backends.cudnn.flags(benchmark=False, deterministic=True),
+        Threads(device) as threads,
+    ):
+        for part in threads.map(summed, range(0, len(images), chunk)):
+            total += part
     return total.astype(np.int64)
 
 

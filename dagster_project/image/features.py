@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from dagster_project.data.progress import Progress
 from dagster_project.image.efficientnet import BATCH, efficientnet_lite
+from dagster_project.image.threads import Threads
 
 
 class Extractor(Protocol):
@@ -45,11 +46,15 @@ class _Batched(ABC):
         """Return the features (B, F) of images uint8 (B, C, H, W)."""
 
     def __call__(self, images: np.ndarray, progress: Progress) -> np.ndarray:
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(images), BATCH):
+        def features(start: int) -> np.ndarray:
+            with torch.inference_mode():  # a thread has its own
                 batch = torch.from_numpy(np.array(images[start : start + BATCH]))
-                parts.append(self.features(batch).float().cpu().numpy())
+                return self.features(batch).float().numpy()
+
+        parts, starts = [], range(0, len(images), BATCH)
+        with Threads(torch.device("cpu"), parts=len(starts)) as threads:
+            for start, part in zip(starts, threads.map(features, starts), strict=True):
+                parts.append(part)
                 progress(min(1.0, (start + BATCH) / len(images)), f"{self.distance} features")
         return np.concatenate(parts)
 

@@ -48,6 +48,7 @@ class Finisher(nn.Module):
         self.head = nn.Conv2d(channels, image_channels, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.to(memory_format=torch.channels_last)  # on a CPU, eight tenths of the time
 
     def forward(
         self,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from torch import nn
 
 from dagster_project.data.schema import Schema
 from dagster_project.image.coarse import coarse_size
@@ -61,3 +64,8 @@ class Networks:
                 return PatchMixer(self.schema.width, self.diffusion_shape, self.recipe.coarse)
             layout = RecordLayout.of(self.schema)
             return UNet(layout, self.recipe.network, image_channels=self.schema.image.channels)
+
+
+def save_network(network: nn.Module, file: Path) -> None:
+    """Write the weights of a network, wherever it is and however they lie in memory."""
+    save_file({n: p.cpu().contiguous() for n, p in network.state_dict().items()}, file)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from dagster_project.data.progress import Progress
 from dagster_project.image.coarse import pool as pool_images
@@ -20,6 +20,7 @@ from dagster_project.image.mixer import PatchMixer
 from dagster_project.image.pretraining import pretrain
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline import mean_pairs, public_images, semantic_query, table_model
+from dagster_project.pipeline.networks import save_network
 from dagster_project.pipeline.release import Release
 from dagster_project.public_data.selection import (
     draw_records,
@@ -57,7 +58,7 @@ def make(release: Release, progress: Progress) -> bool:
         with (release.models / SELECTION).open("wb") as stream:
             np.savez(stream, **vars(selection))
         model = _train(release, selection, progress)
-        save_file({n: p.cpu() for n, p in model.state_dict().items()}, release.models / CHECKPOINT)
+        save_network(model, release.models / CHECKPOINT)
 
     return release.once(
         "public_checkpoint",
