@@ -52,7 +52,7 @@ class _Batched(ABC):
                 return self.features(batch).float().numpy()
 
         parts, starts = [], range(0, len(images), BATCH)
-        with Threads(torch.device("cpu"), parts=len(starts)) as threads:
+        with Threads(torch.device("cpu")) as threads:
             for start, part in zip(starts, threads.map(features, starts), strict=True):
                 parts.append(part)
                 progress(min(1.0, (start + BATCH) / len(images)), f"{self.distance} features")

@@ -1,4 +1,4 @@
-"""Threads for independent parts of a computation, such as the microbatches of a step.
+"""Threads for independent parts, such as the microbatches of a step: one core for each part.
 
 Small products gain little from several cores, whole parts nearly all. What a part gives does not
 depend on the number of threads, and exact sums do not depend on their order.
@@ -15,31 +15,22 @@ from typing import TypeVar
 
 import torch
 
-from dagster_project.data.progress import Progress
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Ended(Exception):
-    """The threads end because of an error or an interruption outside them."""
-
-
 class Threads:
-    """As many threads as torch uses on a CPU, with one core each; a GPU has a single thread.
+    """As many threads as torch uses on a CPU; a GPU has one, which only draws the noise.
 
     A context manager, within which `map` and `submit` may be called.
 
     Args:
-        device: Where the networks are.
-        parts: Number of parts, if known. Fewer parts than cores share the cores.
+        device: Where the network is.
     """
 
-    def __init__(self, device: torch.device, *, parts: int | None = None) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._threads = torch.get_num_threads()
-        most = self._threads if parts is None else max(1, min(parts, self._threads))
-        self._count = most if device.type == "cpu" else 1
-        self._ended = False
+        self._count = self._threads if device.type == "cpu" else 1
         self._alone = device.type != "cpu" or self._count == 1
         self._autocast = torch.is_autocast_enabled(device.type)
         self._device = device
@@ -52,7 +43,7 @@ class Threads:
 
         def start() -> None:
             torch.get_num_threads()
-            torch.set_num_threads(self._threads // self._count)
+            torch.set_num_threads(1)
             everybody.wait()
 
         for started in [self._pool.submit(start) for _ in range(self._count)]:
@@ -66,18 +57,7 @@ class Threads:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ended = kind is not None
         self._pool.shutdown(cancel_futures=True)
-
-    def told(self, progress: Progress) -> Progress:
-        """Return a progress callback for a long part, which it ends if an error has ended all."""
-
-        def tell(done: float, text: str) -> None:
-            if self._ended:
-                raise Ended
-            progress(done, text)
-
-        return tell
 
     def submit(self, function: Callable[[], Result]) -> Future[Result]:
         """Run a function in one of the threads."""

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 from dagster_project.data.progress import Progress
 from dagster_project.image.detail import DetailNetwork, fit_detail
-from dagster_project.image.threads import Threads
 from dagster_project.image.two_scale import TwoScale
 from dagster_project.pipeline import image_model, mean_pairs, pretrained_checkpoint
 from dagster_project.pipeline.networks import save_network
@@ -115,17 +114,9 @@ def _new(release: Drawable) -> DetailNetwork:
 def _draw_coarse(
     release: Release, records: torch.Tensor, seed: int, progress: Progress
 ) -> torch.Tensor:
-    device = release.compute.torch_device
-    model, parts = _coarse(release).to(device), records.split(_CHUNK)
-    seeds = np.random.SeedSequence(seed).generate_state(len(parts), np.uint64) >> np.uint64(1)
-    drawn: list[torch.Tensor] = []
-
-    def draw(number: int) -> torch.Tensor:
-        random = torch.Generator().manual_seed(int(seeds[number]))
-        return model.draw_coarse(parts[number].to(device), random).float().cpu()
-
-    with Threads(device, parts=len(parts)) as threads:
-        for images in threads.map(draw, range(len(parts))):
-            drawn.append(images)
-            progress(len(drawn) / len(parts), "drawing coarse images")
+    model, device = _coarse(release).to(release.compute.torch_device), release.compute.torch_device
+    random, drawn = torch.Generator().manual_seed(seed), []
+    for part in records.split(_CHUNK):
+        drawn.append(model.draw_coarse(part.to(device), random).float().cpu())
+        progress(min(1.0, len(drawn) * _CHUNK / len(records)), "drawing coarse images")
     return torch.cat(drawn)

@@ -1,7 +1,7 @@
 """Draws the images of records from a release's models, chunk by chunk on a stage's workers.
 
-The seeds of a chunk and its parts follow from the public seed and their numbers, so a bundle does
-not depend on who drew which chunk.
+A chunk's seed follows from the public seed and its number, so a bundle does not depend on who drew
+which chunk.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from dagster_project.image import edm
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.generator import ImageGenerator, draw_images
 from dagster_project.image.mixer import PatchMixer
-from dagster_project.image.threads import Threads
 from dagster_project.image.two_scale import TwoScale
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline import detail_model, image_model
@@ -45,7 +44,8 @@ class ChunkImages:
         """Return the images, uint8 (N, C, H, W), of the chunk (number, codes)."""
         index, codes = chunk
         network = kept(self.name, lambda: load(self.models).to(self.models.compute.torch_device))
-        return draw(self.models, network, codes, hash_seed(self.seed, index))
+        generator = torch.Generator().manual_seed(hash_seed(self.seed, index))
+        return draw(self.models, network, codes, generator)
 
 
 def load(models: Drawable) -> Drawer:
@@ -54,31 +54,25 @@ def load(models: Drawable) -> Drawer:
 
 
 def hash_seed(seed: int, index: int) -> int:
-    """Return a well-mixed 63-bit seed for a part of something, from its seed and a number."""
+    """Return a well-mixed 63-bit seed for a chunk, from the public seed and the chunk's number."""
     return int(np.random.SeedSequence([seed, 2, index]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def draw(models: Drawable, network: Drawer, codes: np.ndarray, seed: int) -> np.ndarray:
+def draw(
+    models: Drawable, network: Drawer, codes: np.ndarray, generator: torch.Generator
+) -> np.ndarray:
     """Draw the images of records with these codes, uint8 (N, C, H, W)."""
     one_hot = models.schema.one_hot(codes)
     if isinstance(network, ImageGenerator):
-        generator = torch.Generator().manual_seed(seed)
-        return _bytes(draw_images(network, one_hot, generator=generator))
-    parts, device = torch.from_numpy(one_hot).split(_FORWARD), models.compute.torch_device
-
-    def drawn(number: int) -> np.ndarray:
-        generator = torch.Generator().manual_seed(hash_seed(seed, number))
+        images = draw_images(network, one_hot, generator=generator)
+        return (images * 255).round().to(torch.uint8).numpy()
+    records = torch.from_numpy(one_hot)
+    drawn = []
+    for part in records.split(_FORWARD):
         with models.compute.autocast():
-            images = _diffuse(models, network, parts[number].to(device), generator)
-        return _bytes(images.float().cpu())
-
-    with Threads(device, parts=len(parts)) as threads:
-        return np.concatenate(list(threads.map(drawn, range(len(parts)))))
-
-
-def _bytes(images: torch.Tensor) -> np.ndarray:
-    """Return images in [0, 1] as uint8."""
-    return (images * 255).round().to(torch.uint8).numpy()
+            images = _diffuse(models, network, part.to(models.compute.torch_device), generator)
+        drawn.append((images.float().cpu() * 255).round().to(torch.uint8).numpy())
+    return np.concatenate(drawn)
 
 
 def _diffuse(

@@ -7,14 +7,12 @@ images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import nn
 from torch.nn import functional
 
 from dagster_project.data.progress import Progress, silent
@@ -23,14 +21,12 @@ from dagster_project.image.generator import ImageGenerator, draw_images, fit_gen
 from dagster_project.image.mixer import PatchMixer
 from dagster_project.image.pretraining import ByNoiseLevel, pretrain
 from dagster_project.image.procedural import dead_leaves
-from dagster_project.image.threads import Threads
 from dagster_project.image.two_scale import FINISHER_BATCH, FINISHER_LEVELS, Finisher
 from dagster_project.image.unet import UNet
 from dagster_project.pipeline import mean_pairs, public_checkpoint, public_images, table_model
 from dagster_project.pipeline.networks import save_network
 from dagster_project.pipeline.release import Drawable, Release
 from dagster_project.settings.diffusion import DiffusionTraining
-from dagster_project.settings.two_scale import CoarseSettings
 
 CHECKPOINT, GENERATOR = "pretrained.safetensors", "generator.safetensors"
 FINISHER = "finisher.safetensors"
@@ -61,18 +57,24 @@ def make(release: Release, progress: Progress) -> bool:
             _fit(release, progress)
             return
         lessons = _lessons(release, lambda f, text: progress(f * _GENERATOR_PART, text))
-        networks: dict[str, nn.Module] = {CHECKPOINT: public_checkpoint.start(release)}
+        model = public_checkpoint.start(release)
         if lessons is not None:
-            if release.has_finisher:
-                networks[FINISHER] = new_finisher(release)
-            _teach(
-                release,
-                networks,
-                lessons,
-                lambda f, text: progress(_GENERATOR_PART + (1 - _GENERATOR_PART) * f, text),
+            device = release.compute.torch_device
+            pretrain(
+                model.to(device),
+                lessons.images,
+                lessons.records,
+                settings=release.recipe.pretraining,
+                shift=lessons.shift,
+                seed=release.recipe.public_seed,
+                levels=release.training_levels,
+                device=device,
+                progress=lambda f, text: progress(_GENERATOR_PART * (1 + f), text),
+                by_noise_level=lessons.by_noise_level,
             )
-        for name, network in networks.items():
-            save_network(network, release.models / name)
+        save_network(model, release.models / CHECKPOINT)
+        if release.has_finisher and lessons is not None:
+            save_network(_finisher(release, lessons), release.models / FINISHER)
 
     teaches = release.recipe.pretraining.source == "generator"
     return release.once(
@@ -213,36 +215,23 @@ def _sized(release: Release, images: torch.Tensor) -> torch.Tensor:
     return pool(images, release.diffusion_shape[1:]) if release.two_scale else images
 
 
-def _teach(
-    release: Release, networks: Mapping[str, nn.Module], lessons: Lessons, progress: Progress
-) -> None:
-    """Train the diffusion network, and beside it the finisher if there is one."""
-    recipe, device = release.recipe, release.compute.torch_device
-
-    def train(name: str) -> None:
-        finisher = name == FINISHER
-        pretrain(
-            networks[name].to(device),
-            lessons.images,
-            lessons.records,
-            settings=_finisher_training(recipe.coarse) if finisher else recipe.pretraining,
-            shift=lessons.shift,
-            seed=recipe.public_seed + 3 * finisher,
-            levels=FINISHER_LEVELS if finisher else release.training_levels,
-            device=device,
-            progress=threads.told(silent if finisher else progress),
-            by_noise_level=lessons.by_noise_level,
-        )
-
-    with Threads(device, parts=len(networks)) as threads:
-        for _ in threads.map(train, networks):
-            pass
-
-
-def _finisher_training(settings: CoarseSettings) -> DiffusionTraining:
-    return DiffusionTraining(
-        steps=settings.finisher_steps, batch=FINISHER_BATCH, learning_rate=3e-3
+def _finisher(release: Release, lessons: Lessons) -> Finisher:
+    settings, device = release.recipe.coarse, release.compute.torch_device
+    finisher = new_finisher(release).to(device)
+    pretrain(
+        finisher,
+        lessons.images,
+        lessons.records,
+        settings=DiffusionTraining(
+            steps=settings.finisher_steps, batch=FINISHER_BATCH, learning_rate=3e-3
+        ),
+        shift=0,
+        seed=release.recipe.public_seed + 3,
+        levels=FINISHER_LEVELS,
+        device=device,
+        progress=silent,
     )
+    return finisher
 
 
 def _procedural(release: Release) -> torch.Tensor:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from dagster_project.public_data.pool import PublicPool
     from dagster_project.settings.recipe import Recipe
 
-_BATCH = 32
+_BATCH = 256  # several of the extractor's, which share the cores
 _SHRINKAGE = 0.5
 
 

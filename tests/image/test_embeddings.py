@@ -167,6 +167,20 @@ def test_the_order_of_people_changes_no_bit(chunk):
     assert abs(sums - cell_sums(images, member, public, chunk=chunk)).max() <= 200
 
 
+def test_the_number_of_cores_changes_no_bit():
+    rng = np.random.default_rng(2)
+    images = rng.integers(0, 256, (100, 1, 8, 8), dtype=np.uint8)
+    member = one_hot(rng.integers(0, 2, (100, 3)), (2, 3, 2))
+    public, before, seen = feature_map(perceptual_share=0.5), torch.get_num_threads(), set()
+    try:
+        for cores in (1, 2, 3):
+            torch.set_num_threads(cores)
+            seen.add(cell_sums(images, member, public, chunk=32).tobytes())
+    finally:
+        torch.set_num_threads(before)
+    assert len(seen) == 1
+
+
 def test_nobody_sums_to_zero():
     found = cell_sums(np.zeros((0, 1, 8, 8), np.uint8), np.zeros((0, 5), np.float32), feature_map())
     assert found.shape == (5, feature_map().size) and not found.any()

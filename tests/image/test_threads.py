@@ -1,7 +1,6 @@
 """Threads: each microbatch on one core, and nothing depends on how many there are."""
 
 import threading
-import time
 
 import pytest
 import torch
@@ -68,35 +67,6 @@ def test_microbatches_run_in_threads_of_one_core_in_order_and_few_are_held(threa
     assert found == list(range(6))
     assert len({thread for thread, _ in used}) == 2 and {cores for _, cores in used} == {1}
     assert torch.get_num_threads() == 2
-
-
-@pytest.mark.parametrize("parts, cores", [(0, 4), (1, 4), (2, 2), (3, 1), (9, 1)])
-def test_few_parts_share_the_cores(parts, cores, threads):
-    threads(4)
-    with Threads(CPU, parts=parts) as pool:
-        assert set(pool.map(lambda i: torch.get_num_threads(), range(parts))) <= {cores}
-    assert torch.get_num_threads() == 4
-
-
-def test_a_long_part_ends_at_its_next_report_when_another_fails(threads):
-    threads(2)
-    begun, reports = threading.Event(), []
-
-    def part(number):
-        tell = pool.told(lambda done, text: reports.append(done))
-        if number:
-            begun.wait(timeout=30)
-            raise ZeroDivisionError
-        tell(0.0, "")
-        begun.set()
-        while True:
-            time.sleep(0.001)
-            tell(0.5, "")
-
-    with pytest.raises(ZeroDivisionError), Threads(CPU, parts=2) as pool:
-        jobs = [pool.submit(lambda i=i: part(i)) for i in range(2)]
-        jobs[1].result()
-    assert jobs[0].exception() is not None and reports[0] == 0.0
 
 
 def test_an_error_in_a_thread_is_raised_and_mixed_precision_reaches_it(threads):
