@@ -1,19 +1,10 @@
-"""The cost of events: the joint privacy loss distribution, Rényi divergence and a second opinion.
+"""The cost of events: their joint epsilon, its trade-off curve and a second opinion.
 
 The neighbouring relation is always to add or remove one person. Epsilons are never added up: the
-events of a release are composed as privacy loss distributions, rounded pessimistically (an upper
-bound), by dp-accounting. Choosing noise does not belong here (`calibration`), nor does spending
-(`ledger`).
+events of a release are composed as privacy loss distributions (`loss_distributions`). Choosing
+noise does not belong here (`calibration`), nor does spending (`ledger`).
 
 References:
-    Koskela, Jälkö, Honkela, "Computing tight differential privacy guarantees using FFT", 2020.
-    Doroshenko et al., "Connect the dots: tighter discrete approximations of privacy loss
-    distributions", 2022.
-    Mironov, Talwar, Zhang, "Rényi differential privacy of the sampled Gaussian mechanism", 2019.
-    Durfee and Rogers, "Practical differentially private top-k selection with pay-what-you-get
-    composition", 2019.
-    Zhu, Dong, Wang, "Optimal accounting of differential privacy via characteristic function", 2022.
-    Cesar and Rogers, "Bounding, concentrating, and truncating", 2021.
     Gopi, Lee, Wutschitz, "Numerical composition of differential privacy", 2021.
     Dong, Roth, Su, "Gaussian differential privacy", 2022.
 """
@@ -23,22 +14,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from functools import lru_cache, reduce
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from dp_accounting.pld import privacy_loss_distribution as pld
-from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution as Distribution
 from scipy import special
 
-from dagster_project.privacy.events import (
-    BoundedRange,
-    DiscreteGaussian,
-    Event,
-    Gaussian,
-    PoissonSampledGaussian,
-    to_json,
-)
+from dagster_project.privacy.events import Event, Gaussian, PoissonSampledGaussian, to_json
+from dagster_project.privacy.loss_distributions import joint, typical_loss
 
 if TYPE_CHECKING:
     from dagster_project.privacy.plan import PlannedMechanism
@@ -73,88 +56,9 @@ def epsilon(events: Sequence[Event], *, target_delta: float, discretization: flo
         raise ValueError(f"discretization must lie in [1e-6, 0.1], not {discretization!r}")
     if not events:
         return 0.0
-    if _typical_loss(events) > _MOST_CELLS * discretization:
+    if typical_loss(events) > _MOST_CELLS * discretization:
         return math.inf
-    return float(_joint(tuple(events), discretization).get_epsilon_for_delta(target_delta))
-
-
-@lru_cache(maxsize=4)
-def _joint(events: tuple[Event, ...], discretization: float) -> Distribution:
-    """Return the privacy loss distribution of all events together."""
-    parts = (_distribution(event, discretization) for event in events)
-    return reduce(Distribution.compose, parts)
-
-
-@lru_cache(maxsize=32)
-def _distribution(event: Event, discretization: float) -> Distribution:
-    """Return the privacy loss distribution of one event, including its count."""
-    if isinstance(event, Gaussian):
-        # k Gaussians of sigma are exactly one of sigma / sqrt(k); this avoids k roundings.
-        return pld.from_gaussian_mechanism(
-            event.noise_multiplier / math.sqrt(event.count),
-            value_discretization_interval=discretization,
-        )
-    if isinstance(event, PoissonSampledGaussian):
-        once = pld.from_gaussian_mechanism(
-            event.noise_multiplier,
-            value_discretization_interval=discretization,
-            sampling_prob=event.sample_rate,
-        )
-    elif isinstance(event, DiscreteGaussian):
-        once = pld.from_discrete_gaussian_mechanism(
-            event.sigma, value_discretization_interval=discretization, use_connect_dots=True
-        )
-    else:
-        once = _bounded_range(event.epsilon, discretization)
-    return once.self_compose(event.count)
-
-
-def _bounded_range(bound: float, discretization: float) -> Distribution:
-    """Return the pair that dominates every `bound`-bounded-range mechanism, on the grid of losses.
-
-    All losses of such a mechanism lie in [t - bound, t] for some t in [0, bound]. The hockey-stick
-    divergence is the mean of a convex function of the likelihood ratio, whose mean is 1; among
-    ratios on an interval it is largest where they take only the two end points:
-
-        H_t(e^s) = (1 - e^(t - bound)) (1 - e^(s - t)) / (1 - e^-bound).
-
-    Which t occurs depends on the data. For each s the worst case is t = (s + bound) / 2, and
-
-        H(e^s) = (1 - e^((s - bound) / 2))^2 / (1 - e^-bound),    -bound <= s <= bound,
-
-    is above all H_t. It is convex in e^s, meets 1 - e^s and 0 at its ends with their slopes, and
-    is its own reverse, e^s H(e^-s) + 1 - e^s. It is therefore the curve of one dominating pair,
-    both for adding and for removing a person (Zhu, Dong, Wang 2022, proposition 8), and dominating
-    pairs compose under adaptive choice (ibid., theorem 10). The density of the pair's loss is
-    e^(s / 2) / (4 sinh(bound / 2)), which follows from the curve's second derivative.
-
-    The mass of a grid cell is split between its ends such that both hypotheses keep it. This gives
-    the chords of the curve, hence an upper bound with an error of second order in the grid
-    (Doroshenko et al. 2022).
-    """
-    last = math.ceil(bound / discretization)
-    edges = np.clip(discretization * np.arange(-last, last + 1), -bound, bound)
-    middle, width = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
-    mass = 2 * np.sinh(width / 4) * np.exp((middle - bound) / 2) / -math.expm1(-bound)
-    # Under both hypotheses the cell counts as its whole mass at the loss `middle`.
-    excess = middle - discretization * np.arange(-last, last)
-    upper = mass * np.expm1(-excess) / math.expm1(-discretization)
-    masses = np.zeros(2 * last + 1)
-    masses[:-1] += mass - upper
-    masses[1:] += upper
-    return Distribution.create_from_rounded_probability(
-        dict(enumerate(masses.tolist(), start=-last)), 0.0, discretization
-    )
-
-
-def _typical_loss(events: Sequence[Event]) -> float:
-    """Return a rough size of the composed privacy loss, which a distribution would have to span."""
-    tails = [
-        event.epsilon if isinstance(event, BoundedRange) else 12 / sigma + 1 / sigma**2
-        for event in events
-        for sigma in [getattr(event, "noise_multiplier", getattr(event, "sigma", 1.0))]
-    ]
-    return rdp(events, order=2.0) + max(tails)
+    return float(joint(tuple(events), discretization).get_epsilon_for_delta(target_delta))
 
 
 def gdp_cost(events: Sequence[Event], *, leak: float) -> float:
@@ -177,13 +81,13 @@ def gdp_cost(events: Sequence[Event], *, leak: float) -> float:
 
 @lru_cache(maxsize=64)
 def _gdp_cost(events: tuple[Event, ...], leak: float) -> float:
-    losses = _typical_loss(events)
+    losses = typical_loss(events)
     if losses > _LARGEST_LOSS:
         return math.inf
     # Rounding adds at most a quarter of the grid's square to the variance of each use's loss. On
     # this grid that stays small against the cost, and solving takes less than a second.
     discretization = losses / (1000 * math.sqrt(sum(event.count for event in events)))
-    composed = _joint(events, discretization)
+    composed = joint(events, discretization)
     largest = composed.get_epsilon_for_delta(_NEGLIGIBLE)
     if largest > _LARGEST_LOSS:
         return math.inf
@@ -216,54 +120,6 @@ def _gdp_cost(events: tuple[Event, ...], leak: float) -> float:
     return high
 
 
-def rdp(events: Sequence[Event], *, order: float) -> float:
-    """Return the Rényi divergence of the given order of all events together, in nats.
-
-    Gaussian and discrete Gaussian: order / (2 sigma^2) (Mironov 2017, proposition 7; Canonne,
-    Kamath, Steinke 2020, theorem 4). Bounded range: min(epsilon, order epsilon^2 / 8) (Cesar and
-    Rogers 2021). Poisson-sampled Gaussian: Mironov, Talwar, Zhang 2019.
-
-    Raises:
-        ValueError: `order` is not finite and above 1.
-    """
-    if not (math.isfinite(order) and order > 1):
-        raise ValueError(f"order must be finite and above 1, not {order!r}")
-    return math.fsum(event.count * _rdp_once(event, order) for event in events)
-
-
-def _rdp_once(event: Event, order: float) -> float:
-    if isinstance(event, BoundedRange):
-        return min(event.epsilon, order * event.epsilon**2 / 8)
-    if isinstance(event, DiscreteGaussian):
-        return order / (2 * event.sigma**2)
-    whole = order / (2 * event.noise_multiplier**2)
-    if isinstance(event, Gaussian) or event.sample_rate == 1:
-        return whole
-    return min(whole, _sampled_rdp(event.noise_multiplier, event.sample_rate, order))
-
-
-@lru_cache(maxsize=256)
-def _sampled_rdp(sigma: float, rate: float, order: float) -> float:
-    """Return the Rényi divergence of one Poisson-sampled Gaussian.
-
-    It is log E[(1 - q + q exp((2 z - 1) / (2 sigma^2)))^order] / (order - 1), z ~ N(0, sigma^2)
-    (Mironov, Talwar, Zhang 2019, section 3.3), for any real order above 1. In units of sigma the
-    integrand is analytic within pi sigma of the real line, so the trapezoid rule with this step is
-    exact up to rounding.
-    """
-    step = min(0.05, sigma / 8)
-    low, high = -40.0, order / sigma + 40.0
-    if (high - low) / step > 10**7:
-        return math.inf
-    x = np.arange(low, high, step)
-    loss = x / sigma - 1 / (2 * sigma**2)
-    mixture = np.logaddexp(math.log1p(-rate), math.log(rate) + loss)
-    exponent = order * mixture - x**2 / 2
-    top = exponent.max()
-    total = top + math.log(np.exp(exponent - top).sum() * step / math.sqrt(2 * math.pi))
-    return max(total, 0.0) / (order - 1)
-
-
 def epsilon_prv(events: Sequence[Event], *, target_delta: float) -> float | None:
     """Return the epsilon of only the Gaussian events, by Opacus' PRV accountant (Gopi et al. 2021).
 
@@ -281,7 +137,7 @@ def epsilon_prv(events: Sequence[Event], *, target_delta: float) -> float | None
     ]
     if not history:
         return 0.0
-    if _typical_loss([event for event in events if hasattr(event, "noise_multiplier")]) > 100:
+    if typical_loss([event for event in events if hasattr(event, "noise_multiplier")]) > 100:
         return None
     from opacus.accountants import PRVAccountant
 
@@ -327,11 +183,11 @@ def true_positive_rates(
         raise ValueError("false-positive rates must lie in [0, 1]")
     if not events:
         return tuple(float(rate) for rate in false_positive_rates)
-    if _typical_loss(events) > _MOST_CELLS * discretization:
+    if typical_loss(events) > _MOST_CELLS * discretization:
         return (1.0,) * len(false_positive_rates)
-    joint = _joint(tuple(events), discretization)
-    losses = np.linspace(0.0, float(joint.get_epsilon_for_delta(1e-12)), 10_001)
-    deltas = np.maximum(joint.get_delta_for_epsilon(losses), 0.0)  # rounding may go below zero
+    together = joint(tuple(events), discretization)
+    losses = np.linspace(0.0, float(together.get_epsilon_for_delta(1e-12)), 10_001)
+    deltas = np.maximum(together.get_delta_for_epsilon(losses), 0.0)  # rounding may go below zero
     return tuple(
         float(
             min(

@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from dagster_project.privacy.accounting import epsilon, rdp
+from dagster_project.privacy.accounting import epsilon
 from dagster_project.privacy.events import Event, PoissonSampledGaussian
+from dagster_project.privacy.renyi import rdp
 
 _COARSE = 1e-3
 _COARSE_TOLERANCE = 0.01

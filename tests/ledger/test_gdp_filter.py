@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dagster_project.ledger import BudgetExceeded, Ledger, gdp_filter
-from dagster_project.privacy import accounting
+from dagster_project.privacy import loss_distributions
 from dagster_project.privacy.accounting import epsilon, gdp_cost
 from dagster_project.privacy.events import (
     BoundedRange,
@@ -73,7 +73,7 @@ def test_gaussian_delta_against_scipy(b: float, largest: float) -> None:
 @pytest.mark.parametrize("events", PLANS)
 def test_a_cost_dominates_its_events_and_a_smaller_one_does_not(events: list[Event]) -> None:
     cost = gdp_cost(events, leak=LEAK)
-    parts = [accounting._distribution(event, 1e-4) for event in events]
+    parts = [loss_distributions.of_event(event, 1e-4) for event in events]
     composed = reduce(lambda one, other: one.compose(other), parts)
     losses = np.random.default_rng(0).uniform(0, 12, 2000)  # anywhere between the knots
     losses = np.sort(np.append(losses, 0.0))
@@ -124,7 +124,7 @@ def test_no_adaptive_choice_passes_the_cap(bold_after_luck: bool) -> None:
     grid = np.linspace(-25, 25, 1001)
     tables = []
     for events in choices:
-        parts = [accounting._distribution(event, 1e-3) for event in events]
+        parts = [loss_distributions.of_event(event, 1e-3) for event in events]
         composed = reduce(lambda one, other: one.compose(other), parts)
         tables.append(np.asarray(composed.get_delta_for_epsilon(grid.tolist())))
     z = np.linspace(-10, 10, 2001)

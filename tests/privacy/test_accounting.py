@@ -21,7 +21,6 @@ from dagster_project.privacy.accounting import (
     cost_table,
     epsilon,
     epsilon_prv,
-    rdp,
     true_positive_rates,
 )
 from dagster_project.privacy.events import (
@@ -31,6 +30,7 @@ from dagster_project.privacy.events import (
     PoissonSampledGaussian,
 )
 from dagster_project.privacy.plan import PlannedMechanism
+from dagster_project.privacy.renyi import rdp
 
 DELTA = 1e-5
 PLAN = [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from dagster_project.privacy import accounting
+from dagster_project.privacy import loss_distributions
 from dagster_project.privacy.accounting import epsilon
 from dagster_project.privacy.events import BoundedRange, Gaussian
 
@@ -17,7 +17,7 @@ GRID = 1e-3
 
 def charged(event: BoundedRange, losses: np.ndarray, grid: float = GRID) -> np.ndarray:
     """Delta of the event at each epsilon."""
-    composed = accounting._distribution(event, grid)
+    composed = loss_distributions.of_event(event, grid)
     return np.array([composed.get_delta_for_epsilon(float(s)) for s in losses])
 
 

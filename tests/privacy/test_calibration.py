@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dagster_project.privacy.accounting import epsilon, rdp
+from dagster_project.privacy.accounting import epsilon
 from dagster_project.privacy.calibration import (
     calibrate,
     gaussian_noise_multiplier,
@@ -17,6 +17,7 @@ from dagster_project.privacy.events import (
     Gaussian,
     PoissonSampledGaussian,
 )
+from dagster_project.privacy.renyi import rdp
 
 DELTA = 1e-5
 
