@@ -19,7 +19,7 @@ import pytest
 
 from dagster_project.audits.toys import N_PUBLIC, SETTINGS
 from dagster_project.cli import main as cli
-from dagster_project.image.mean_pairs import MeanPairs
+from dagster_project.image.released_means import MeanPairs
 from dagster_project.ledger import Ledger
 from dagster_project.ledger.population import Population
 from dagster_project.orchestration import checks

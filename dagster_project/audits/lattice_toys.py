@@ -18,10 +18,11 @@ from torch import nn
 
 from dagster_project.audits import toys
 from dagster_project.audits.faults import OffGridSums, dp_sgd
-from dagster_project.image import mean_pairs
+from dagster_project.image import released_means
 from dagster_project.image.embeddings import FeatureMap
-from dagster_project.image.mean_pairs import CellSums, MeanPairs
+from dagster_project.image.mean_pairs import CellSums
 from dagster_project.image.private_training import SecureDPOptimizer, private_step
+from dagster_project.image.released_means import MeanPairs
 from dagster_project.image.training_state import TrainingState
 from dagster_project.pipeline.image_model import load_state, save_state
 from dagster_project.pipeline.semantic_query import Answer
@@ -111,11 +112,11 @@ def pairs_toy(
         measured = mechanism.run(
             images[: PEOPLE + inside], one_hot[: PEOPLE + inside], MAP, generator=generator
         )
-        mean_pairs.complete(
+        released_means.complete(
             measured[:, : MAP.size],
             sizes=sizes,
             probabilities=one_hot[:PEOPLE].mean(axis=0),
-            soft_records=mean_pairs.uniform_records(sizes),
+            soft_records=released_means.uniform_records(sizes),
             people=float(PEOPLE),
             noise_scale=noise,
             feature_map=MAP,

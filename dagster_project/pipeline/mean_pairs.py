@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from dagster_project.data.progress import Progress
-from dagster_project.image import mean_pairs
+from dagster_project.image import released_means
 from dagster_project.image.embeddings import FeatureMap
-from dagster_project.image.mean_pairs import CellSums, MeanPairs
+from dagster_project.image.mean_pairs import CellSums, random_groups
+from dagster_project.image.released_means import MeanPairs
 from dagster_project.pipeline import feature_sums, subsample, table_model
 from dagster_project.pipeline.release import Release
 from dagster_project.privacy.noise import SecureGenerator
@@ -73,7 +74,7 @@ def _sum(release: Release, mechanism: CellSums, progress: Progress) -> np.ndarra
     chosen, groups = subsample.load(release), None
     if release.recipe.mean_pairs.groups == "random":
         sizes = release.schema.sizes
-        groups = mean_pairs.random_groups(len(chosen), sizes, generator=SecureGenerator())
+        groups = random_groups(len(chosen), sizes, generator=SecureGenerator())
     function = feature_sums.ShardSums(
         mechanism, release.schema, feature_map(release), release.compute
     )
@@ -88,8 +89,8 @@ def _release(release: Release, mechanism: CellSums, exact: np.ndarray) -> None:
     public_map, generator = feature_map(release), SecureGenerator()
     sums = mechanism.noisy(exact, generator=generator)
     mechanism.verify(generator.uses)
-    model, uniform = table_model.load(release).model, mean_pairs.uniform_records(schema.sizes)
-    mean_pairs.complete(
+    model, uniform = table_model.load(release).model, released_means.uniform_records(schema.sizes)
+    released_means.complete(
         sums[:, : public_map.size],
         sizes=schema.sizes,
         probabilities=uniform[0] if settings.groups == "random" else one_way(model),

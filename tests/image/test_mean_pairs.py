@@ -5,12 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagster_project.image.mean_pairs import (
-    CellSums,
+from dagster_project.image.mean_pairs import CellSums, random_groups
+from dagster_project.image.released_means import (
     MeanPairs,
     complete,
     make_consistent,
-    random_groups,
     shrink,
     uniform_records,
 )
