@@ -40,13 +40,14 @@ class NoiseLevels:
         """Draw training noise levels, ln sigma ~ N(p_mean, p_std^2) given sigma >= lowest."""
         if self.lowest == 0:
             return (torch.randn(shape, generator=generator) * self.p_std + self.p_mean).exp()
+        return self.at(torch.rand(shape, generator=generator, dtype=torch.float64))
+
+    def at(self, quantiles: torch.Tensor) -> torch.Tensor:
+        """Return the training noise levels at quantiles in [0, 1), float64, of any shape."""
         # The distribution function's inverse, of the upper tail for precision.
-        lowest = torch.tensor(
-            (self.p_mean - math.log(self.lowest)) / self.p_std, dtype=torch.float64
-        )
-        tail = torch.special.ndtr(lowest) * (
-            1 - torch.rand(shape, generator=generator, dtype=torch.float64)
-        )
+        above = (self.p_mean - math.log(self.lowest)) / self.p_std if self.lowest else math.inf
+        tail = torch.special.ndtr(torch.tensor(above, dtype=torch.float64)) * (1 - quantiles)
+        tail = tail.clamp(max=1 - 2.0**-53)  # without a lowest level, 0 would be a level
         return (self.p_mean - torch.special.ndtri(tail) * self.p_std).exp().float()
 
 

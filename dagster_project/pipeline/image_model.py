@@ -206,20 +206,25 @@ def microbatches(
     recipe, schema, key = release.recipe.dp_sgd, release.schema, key or os.urandom(32)
     shape, levels = release.diffusion_shape, release.training_levels
 
-    def draws(image: np.ndarray, codes: np.ndarray) -> tuple[torch.Tensor, ...]:
-        """Noise levels (K,), noise (K, C, H, W) and condition mask (K,) of one person."""
-        random = own_draws(key, image, codes)
+    def drawn(people: Pairs) -> tuple[torch.Tensor, ...]:
+        """Noise levels (B, K), noise (B, K, C, H, W) and condition masks (B, K)."""
         k = recipe.noise_draws
-        sigma, noise = levels.draw((k,), random), torch.randn(k, *shape, generator=random)
-        mask = torch.rand(k, generator=random) >= recipe.condition_dropout
-        return sigma, noise, mask.float()
+        uniform = torch.empty(len(people), 2, k, dtype=torch.float64)
+        noise = torch.empty(len(people), k, *shape)
+        for row, person in enumerate(zip(people.images, people.codes, strict=True)):
+            random = own_draws(key, *person)
+            uniform[row].uniform_(generator=random)
+            noise[row].normal_(generator=random)
+        # In whole groups of rows, a place changes no bit (`microbatch_size`).
+        level, shown = uniform.unbind(dim=1)
+        mask = (shown >= recipe.condition_dropout).float()
+        return levels.at(level.contiguous()), noise, mask
 
     for indices, present in fixed_microbatches(chosen, chunk):
         people = pairs.take(indices)
         image = torch.from_numpy(np.ascontiguousarray(people.images)).float() / 127.5 - 1
         image = pool(image, shape[1:]) if release.two_scale else image
-        own = [draws(*person) for person in zip(people.images, people.codes, strict=True)]
-        sigma, noise, mask = (torch.stack(part) for part in zip(*own, strict=True))
+        sigma, noise, mask = drawn(people)
         batch = {
             "image": image,
             "record": torch.from_numpy(schema.one_hot(people.codes)),

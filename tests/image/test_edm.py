@@ -1,9 +1,12 @@
 """Preconditioning, loss and sampler against their equations (Karras et al. 2022)."""
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from dagster_project.image import edm
@@ -100,6 +103,18 @@ def test_levels_below_the_lowest_are_never_drawn_and_others_as_often_as_before()
     assert drawn.min() >= 0.3 and drawn.isfinite().all()
     for q in (0.1, 0.5, 0.9, 0.99):
         assert drawn.quantile(q).item() == pytest.approx(kept.quantile(q).item(), rel=0.06)
+
+
+@pytest.mark.parametrize("lowest", [0.0, 0.3])
+def test_quantiles_of_the_noise_levels(lowest):
+    levels = replace(LEVELS, lowest=lowest)
+    known = stats.norm(LEVELS.p_mean, LEVELS.p_std)
+    below = known.cdf(math.log(lowest)) if lowest else 0.0
+    quantiles = np.array([0.01, 0.5, 0.999])
+    expected = np.exp(known.ppf(below + quantiles * (1 - below)))
+    assert levels.at(torch.tensor(quantiles)).numpy() == pytest.approx(expected, rel=1e-5)
+    ends = levels.at(torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64))
+    assert ends.isfinite().all() and (ends > 0).all() and ends[0] >= lowest
 
 
 def sample(model, *, seed=0, people=3, shape=(1, 8, 8), record=None, levels=LEVELS, **changes):
