@@ -19,7 +19,8 @@ from torch import nn
 from torch.nn import functional
 
 from dagster_project.image.embeddings import CPU, FeatureMap
-from dagster_project.image.generator import matching_loss, total_variation
+from dagster_project.image.generator import total_variation
+from dagster_project.image.matching import matching_loss
 from dagster_project.settings.two_scale import DetailSettings
 
 

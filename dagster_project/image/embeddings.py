@@ -108,9 +108,12 @@ class FeatureMap:
 
     def fourier(self, pooled: torch.Tensor) -> torch.Tensor:
         """Map (N, C, h, w) in [0, 1] to (N, fourier_size), each row of norm exactly one."""
+        return torch.cat(self._waves(pooled, 1.0), dim=1)
+
+    def _waves(self, pooled: torch.Tensor, norm: float) -> list[torch.Tensor]:
         phase = pooled.flatten(1) @ self.projections.to(pooled.device)
-        scale = 1 / math.sqrt(self.frequencies * len(self.scales))
-        return torch.cat([phase.cos(), phase.sin()], dim=1) * scale
+        scale = norm / math.sqrt(self.frequencies * len(self.scales))
+        return [phase.cos().mul_(scale), phase.sin().mul_(scale)]
 
     def pixel_part(self, pooled: torch.Tensor) -> torch.Tensor:
         """Map (N, C, h, w) in [0, 1] to (N, pixels), centred if set and clipped to norm one."""
@@ -123,13 +126,10 @@ class FeatureMap:
         pooled = self.pool(images)
         if self.pixel_share == 1:
             return self.pixel_part(pooled)
-        fourier = self.fourier(pooled)
         if not self.pixel_share:
-            return fourier
-        pixel = self.pixel_part(pooled)
-        return torch.cat(
-            [math.sqrt(1 - self.pixel_share) * fourier, math.sqrt(self.pixel_share) * pixel], dim=1
-        )
+            return self.fourier(pooled)
+        waves = self._waves(pooled, math.sqrt(1 - self.pixel_share))
+        return torch.cat([*waves, math.sqrt(self.pixel_share) * self.pixel_part(pooled)], dim=1)
 
     def perceptual_part(self, images: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) in [0, 1] to (N, PerceptualMap.size), rows of L2 norm at most one."""

@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from dagster_project.image.augmentation import random_windows
 from dagster_project.image.embeddings import CPU, FeatureMap, cosines
+from dagster_project.image.matching import matching_loss
 from dagster_project.settings.sections import ImageGeneratorSettings
 
 
@@ -155,17 +156,6 @@ def fit_generator(
         rate, seen = settings.perceptual_learning_rate, settings.perceptual_batch
         descend(refining, rate, seen, settings.steps, _REFINING_COST)
     return model.cpu().eval()
-
-
-def matching_loss(
-    features: torch.Tensor, record: torch.Tensor, target: torch.Tensor, weight: torch.Tensor
-) -> torch.Tensor:
-    count = record.sum(0)
-    total = record.T @ features  # (cells, size)
-    own = record.T @ features.square().sum(1)  # sum of each image's own square
-    square = (total.square().sum(1) - own) / (count * (count - 1)).clamp(min=1)
-    cross = (total * target).sum(1) / count.clamp(min=1)
-    return (weight * (count > 1) * (square - 2 * cross)).sum()
 
 
 def total_variation(images: torch.Tensor) -> torch.Tensor:

@@ -9,10 +9,10 @@ from dagster_project.image.generator import (
     ImageGenerator,
     draw_images,
     fit_generator,
-    matching_loss,
     saturation,
     total_variation,
 )
+from dagster_project.image.matching import matching_loss
 from dagster_project.privacy.grid import to_numbers
 from dagster_project.settings.sections import ImageGeneratorSettings
 from tests.image.feature_toys import feature_map, one_hot
@@ -48,6 +48,12 @@ def test_loss_is_the_mean_over_distinct_pairs():
     weight = torch.rand(6, generator=random, dtype=torch.float64)
     found = matching_loss(features, record, target, weight)
     assert found.item() == pytest.approx(float(brute_force(features, record, target, weight)))
+    features.requires_grad_()
+    gradients = [
+        torch.autograd.grad(2 * loss(features, record, target, weight), features)[0]
+        for loss in (matching_loss, brute_force)
+    ]
+    assert torch.allclose(*gradients, rtol=1e-12)
 
 
 def test_loss_is_unbiased():

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dagster_project.image.generator import fit_generator, matching_loss
+from dagster_project.image.generator import fit_generator
+from dagster_project.image.matching import matching_loss
 from dagster_project.image.perceptual import PerceptualMap, perceptual_map
 from dagster_project.settings.sections import ImageGeneratorSettings
 from tests.image.feature_toys import Silent, feature_map, noisy_sums, one_hot, sensitivity
