@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=lambda text: [int(float(part)) for part in text.split(",")],
         default=[10_000, 100_000],
         metavar="N,N",
-        help="numbers of people; a million take about two hours on one core",
+        help="numbers of people; a million take about an hour on one core",
     )
     parser.add_argument(
         "--until", default="fidelity_report", metavar="STAGE", help="the last stage to measure"
