@@ -27,7 +27,7 @@ from dagster_project.table.measurements import TableMeasurement, table_counts, t
 
 DISCRETIZATION = 1e-4
 _MOST_STEPS = 120
-_LEAST_COARSE_STEPS, _MOST_COARSE_STEPS = 20, 300
+_LEAST_COARSE_STEPS, _MOST_COARSE_STEPS = 30, 300
 _NOISE_OVER_SIGNAL = 1.3
 _COARSE_PARAMETERS = 50_000  # of the default coarse network, for about 50 cells
 _NOMINAL_DELTA = 1e-6
@@ -59,16 +59,17 @@ def coarse_steps(recipe: Recipe, target_epsilon: float, n_public: int) -> int:
     standard deviation of about sqrt(T) / (n mu sqrt(share)) in each of P weights, and the signal is
     at most one clipped norm. T is chosen so that the norm of the noise is 1.3 times that, at most
     `dp_sgd.most_steps` or 300, which two cores take two minutes for; P is that of the default
-    network, whatever the recipe's is. Below 20 steps nothing is learnt, and the other mechanisms
-    get the budget (docs/experiments.md, "Steps of DP-SGD").
+    network, whatever the recipe's is. If that is below 30, the steps are not worth their share, and
+    the other mechanisms get the budget (docs/experiments.md, "Steps of DP-SGD").
     """
     tail = math.sqrt(2 * math.log(1 / _NOMINAL_DELTA))
     mu = math.sqrt(tail * tail + 2 * target_epsilon) - tail
     split = recipe.budget_split
     share = split.image / (split.table + split.query + split.pairs + split.image)
     steps = int((_NOISE_OVER_SIGNAL * n_public * mu) ** 2 * share / _COARSE_PARAMETERS)
-    steps = min(steps, recipe.dp_sgd.most_steps or _MOST_COARSE_STEPS)
-    return steps if steps >= _LEAST_COARSE_STEPS else 0
+    if steps < _LEAST_COARSE_STEPS:
+        return 0
+    return min(steps, recipe.dp_sgd.most_steps or _MOST_COARSE_STEPS)
 
 
 def pretraining_steps(dp_sgd_steps: int) -> int:

@@ -239,7 +239,15 @@ def test_a_plan_without_steps_gives_their_budget_to_the_others():
 
 @pytest.mark.parametrize(
     ("epsilon", "people", "steps"),
-    [(8, 350, 0), (1, 6_000, 0), (1, 10_000, 35), (1, 20_000, 141), (3, 20_000, 300)],
+    [
+        (8, 350, 0),
+        (1, 6_000, 0),
+        (1, 8_000, 0),
+        (2, 5_000, 34),
+        (1, 10_000, 35),
+        (1, 20_000, 141),
+        (3, 20_000, 300),
+    ],
 )
 def test_coarse_steps_follow_the_public_rule(epsilon, people, steps):
     assert planner.coarse_steps(Recipe(), epsilon, people) == steps
@@ -249,11 +257,12 @@ def test_coarse_steps_follow_the_public_rule(epsilon, people, steps):
 
 
 def test_a_limit_caps_or_raises_both_rules():
-    plenty, scarce = (Recipe().changed({"dp_sgd.most_steps": most}) for most in (4000, 30))
+    plenty, scarce = (Recipe().changed({"dp_sgd.most_steps": most}) for most in (4000, 25))
     assert planner.coarse_steps(plenty, 3.0, 1_000_000) == 4000
     assert planner.coarse_steps(plenty, 1.0, 12_000) == planner.coarse_steps(Recipe(), 1.0, 12_000)
-    assert planner.coarse_steps(scarce, 3.0, 1_000_000) == 30
-    assert planner.dp_sgd_steps(scarce, 3.0, 10_000_000) == 30
+    assert planner.coarse_steps(scarce, 3.0, 1_000_000) == 25
+    assert planner.coarse_steps(scarce, 1.0, 8_000) == 0
+    assert planner.dp_sgd_steps(scarce, 3.0, 10_000_000) == 25
 
 
 def test_dp_sgd_costs_its_share_in_the_joint_composition():
