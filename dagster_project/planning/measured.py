@@ -47,6 +47,8 @@ MEASUREMENTS = (
     Measurement("garments", 20_000, 3, "two_scale", 0.915, 0.961),
     Measurement("garments", 20_000, 10, "two_scale", 0.904, 0.934),
     Measurement("drawn radiographs", 5_000, 2, "two_scale", 0.627, 0.749),
+    Measurement("letters", 8_000, 1, "two_scale", 0.719, 0.833),
+    Measurement("clip art", 6_000, 1, "two_scale", 0.744, 0.842),
     Measurement("garments", 20_000, 1, "generator", 0.889, 0.934),
     Measurement("garments", 20_000, 10, "generator", 0.894, 0.934),
     Measurement("letters", 8_000, 1, "generator", 0.718, 0.815),

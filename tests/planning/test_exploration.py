@@ -59,7 +59,7 @@ def test_the_way_to_real_pairs_is_quoted_only_beside_a_measurement(
     assert as_text(few).count(measured.NONE) == 2
     default, generator = ({"sampler": {"model": name}} for name in ("two_scale", "generator"))
     found = measured.beside(7_000, 2.0, default)
-    assert measured.in_words(found) == "51 to 92 % (drawn radiographs, garments)"
+    assert measured.in_words(found) == "51 to 92 % (drawn radiographs, garments, letters)"
     assert measured.in_words(measured.beside(20_000, 1.0, generator)).startswith("90 % (garments")
     assert not measured.beside(20_000, 0.1, default)
 
