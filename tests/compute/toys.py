@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from dagster_project.compute.workers import InProcess, WorkerLost, Workers
 from dagster_project.data.pairs import PairsShard
@@ -36,6 +35,7 @@ from dagster_project.pipeline import (
 )
 from dagster_project.pipeline.decoding import Decoder
 from dagster_project.pipeline.drawing import ChunkImages
+from dagster_project.pipeline.networks import save_network
 from dagster_project.pipeline.pairs import load_train, train_folder
 from dagster_project.pipeline.release import Compute, Release
 from dagster_project.privacy.noise import SecureGenerator
@@ -99,11 +99,11 @@ def write_networks(release: Release) -> None:
     """Untrained networks, where a pretrained and a released one would be."""
     network, models = release.new_network(), release.models
     for file in (pretrained_checkpoint.CHECKPOINT, *image_model.FILES):
-        save_file(network.state_dict(), models / file)
+        save_network(network, models / file)
     finisher = pretrained_checkpoint.new_finisher(release)
-    save_file(finisher.state_dict(), models / pretrained_checkpoint.FINISHER)
+    save_network(finisher, models / pretrained_checkpoint.FINISHER)
     detail = DetailNetwork(release.schema.width, release.image_shape, release.recipe.detail)
-    save_file(detail.state_dict(), models / detail_model.FILES[0])
+    save_network(detail, models / detail_model.FILES[0])
 
 
 def job_of(release: Release) -> shared_steps.Job:
