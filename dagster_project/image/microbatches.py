@@ -49,7 +49,7 @@ def own_draws(key: bytes, *content: np.ndarray) -> torch.Generator:
 MOST_AT_ONCE = 64
 # A matrix product computes rows in groups, and those left over by another kernel: with an odd
 # number of rows, the last row of a product differs in its last bits from the same row elsewhere.
-_ROWS = 16
+GROUP = 16
 
 
 def microbatch_size(
@@ -82,5 +82,5 @@ def microbatch_size(
     by_memory = int(memory_bytes / (3 * 4 * parameters))
     whole = math.ceil(batch + 4 * math.sqrt(batch))
     by_speed = whole if on_gpu else min(MOST_AT_ONCE, math.ceil(passes / noise_draws))
-    group = _ROWS // math.gcd(_ROWS, noise_draws)
+    group = GROUP // math.gcd(GROUP, noise_draws)
     return max(1, min(math.ceil(by_speed / group), by_memory // group) * group)

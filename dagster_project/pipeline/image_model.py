@@ -25,7 +25,12 @@ from dagster_project.image.dp_sgd import DPSGD
 from dagster_project.image.edm import LEVELS
 from dagster_project.image.generator import ImageGenerator
 from dagster_project.image.gradients import Kind, fastest, ignores_places, per_example_engine
-from dagster_project.image.microbatches import fixed_microbatches, microbatch_size, own_draws
+from dagster_project.image.microbatches import (
+    GROUP,
+    fixed_microbatches,
+    microbatch_size,
+    own_draws,
+)
 from dagster_project.image.mixer import PatchMixer
 from dagster_project.image.private_training import Microbatch
 from dagster_project.image.shared_steps import Job, Prepared, shared_step
@@ -215,10 +220,11 @@ def microbatches(
             random = own_draws(key, *person)
             uniform[row].uniform_(generator=random)
             noise[row].normal_(generator=random)
-        # In whole groups of rows, a place changes no bit (`microbatch_size`).
+        # In whole groups of rows, a place changes no bit (`microbatch_size`). Many groups at once
+        # would be shared out among cores, at places that may lie within one.
         level, shown = uniform.unbind(dim=1)
-        mask = (shown >= recipe.condition_dropout).float()
-        return levels.at(level.contiguous()), noise, mask
+        sigma = torch.cat([levels.at(part.contiguous()) for part in level.split(GROUP)])
+        return sigma, noise, (shown >= recipe.condition_dropout).float()
 
     for indices, present in fixed_microbatches(chosen, chunk):
         people = pairs.take(indices)
